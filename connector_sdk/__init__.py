@@ -1,0 +1,1 @@
+"""Build connectors on the Vastar Connector Runtime."""

@@ -1,0 +1,1 @@
+"""flatc output; made by scripts/generate_schema.py, never edited."""
