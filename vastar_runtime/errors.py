@@ -1,11 +1,11 @@
 """The daemon's errors, one tree:
 
-    RuntimeFault
-    ├── StartupError        the daemon cannot start; the message is one line for a person
-    │   └── ConfigError     a variable or a flag is wrong
-    └── RequestError        one request failed; carries the wire's ErrorClass
-        ├── InvalidRequest  our client's mistake
-        └── UpstreamError   what happened between us and the upstream
+RuntimeFault
+├── StartupError        the daemon cannot start; the message is one line for a person
+│   └── ConfigError     a variable or a flag is wrong
+└── RequestError        one request failed; carries the wire's ErrorClass
+    ├── InvalidRequest  our client's mistake
+    └── UpstreamError   what happened between us and the upstream
 """
 
 from connector_sdk.wire.messages import ErrorClass

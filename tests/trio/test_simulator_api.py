@@ -1,0 +1,136 @@
+"""What the simulator answers, over a real socket: completions, streams and errors."""
+
+import json
+
+import pytest
+import trio
+from simulator_client import COMPLETIONS, question, request_bytes, simulator
+
+from vastar_runtime.simulator.app import MAX_BODY_BYTES
+
+PATHS = [COMPLETIONS, "/test_completion"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_question_is_answered_in_the_shape_of_the_api(path):
+    async with simulator() as ask:
+        answer = await ask(question("Hello there!", model="my-model"), path=path)
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert set(answer.json) == {"id", "object", "created", "model", "choices", "usage"}
+    assert answer.json["id"].startswith("chatcmpl-")
+    assert (answer.json["object"], answer.json["model"]) == ("chat.completion", "my-model")
+    (choice,) = answer.json["choices"]
+    assert (choice["index"], choice["finish_reason"], choice["message"]["role"]) == (0, "stop", "assistant")
+    usage = answer.json["usage"]
+    assert usage["prompt_tokens"] == 3
+    assert usage["completion_tokens"] > 40
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_stream_is_role_words_finish_usage_done_and_says_what_the_json_says(path):
+    async with simulator() as ask:
+        answer = await ask(question(stream=True), path=path)
+        whole = await ask(question(stream=False), path=path)
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-cache"
+    *events, done = answer.events
+    assert done == "[DONE]"
+    role, *words, finish, usage = (json.loads(event) for event in events)
+    assert (
+        len({(chunk["id"], chunk["object"], chunk["created"], chunk["model"]) for chunk in map(json.loads, events)})
+        == 1
+    )
+    assert role["object"] == "chat.completion.chunk"
+    assert role["choices"][0]["delta"]["role"] == "assistant"
+    assert [chunk["choices"][0]["finish_reason"] for chunk in (role, *words, finish)] == [None] * (len(words) + 1) + [
+        "stop"
+    ]
+    assert finish["choices"][0]["delta"] == {}
+    assert all(chunk["usage"] is None for chunk in (role, *words, finish))
+    assert (usage["choices"], usage["usage"]) == ([], whole.json["usage"])
+    pieces = [chunk["choices"][0]["delta"]["content"] for chunk in words]
+    assert len(pieces) > 40
+    assert "".join(pieces) == whole.json["choices"][0]["message"]["content"]
+
+
+async def test_a_token_limit_cuts_the_answer_and_says_so():
+    async with simulator() as ask:
+        answer = await ask(question(max_tokens=5))
+        stream = await ask(question(max_tokens=5, stream=True))
+    assert answer.json["choices"][0]["finish_reason"] == "length"
+    assert answer.json["usage"]["completion_tokens"] == 5
+    assert json.loads(stream.events[-3])["choices"][0]["finish_reason"] == "length"
+
+
+async def test_the_first_words_arrive_long_before_the_last():
+    """With a minute between two chunks, the first one is there at once."""
+    async with simulator(chunk_delay_ms=60_000) as ask, await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+        await client.send_all(request_bytes(question(stream=True)))
+        received = b""
+        with trio.fail_after(10):
+            while b'"role":"assistant"' not in received:
+                received += await client.receive_some()
+    assert b"[DONE]" not in received
+
+
+async def test_health():
+    async with simulator() as ask:
+        answer = await ask(path="/health", method="GET")
+    assert (answer.status, answer.json) == (200, {"status": "ok"})
+
+
+async def test_the_models_that_stand_for_errors():
+    async with simulator() as ask:
+        quota = await ask(question(model="simulate-quota"))
+        unknown = await ask(question(model="simulate-unknown", stream=True))
+    assert (quota.status, quota.error["type"], quota.error["code"]) == (429, "insufficient_quota", "insufficient_quota")
+    assert (unknown.status, unknown.error["type"], unknown.error["code"]) == (
+        404,
+        "invalid_request_error",
+        "model_not_found",
+    )
+
+
+async def test_with_a_required_key_no_other_is_let_in():
+    async with simulator(require_key="sk-é") as ask:
+        refused = [
+            await ask(question()),
+            await ask(question(), Authorization="Bearer sk-other"),
+            await ask(question(), Authorization="Bearer "),
+            await ask(question(), Authorization="Basic sk-é".encode().decode("latin-1")),
+        ]
+        accepted = await ask(question(), Authorization="Bearer sk-é".encode().decode("latin-1"))
+        health = await ask(path="/health", method="GET")
+    assert [(answer.status, answer.error["code"]) for answer in refused] == [(401, "invalid_api_key")] * 4
+    assert all("sk-" not in answer.error["message"] for answer in refused)
+    assert (accepted.status, health.status) == (200, 200)
+
+
+async def test_wrong_paths_and_methods_have_the_envelope_too():
+    async with simulator() as ask:
+        unknown = await ask(question(), path="/v1/nothing")
+        slash = await ask(question(), path=COMPLETIONS + "/")
+        method = await ask(method="GET")
+    assert (unknown.status, unknown.error["message"]) == (404, "Invalid URL (POST /v1/nothing).")
+    assert slash.status == 404
+    assert (method.status, method.error["code"], method.headers["allow"]) == (405, "method_not_supported", "POST")
+
+
+@pytest.mark.parametrize(("body", "param"), [(b"{", None), (b"[]", None), (b'{"model": "any"}', "messages")])
+async def test_a_bad_request_is_answered_and_the_next_one_is_served(body, param):
+    async with simulator() as ask:
+        answer = await ask(body)
+        assert (await ask(question())).status == 200
+    assert (answer.status, answer.error["type"], answer.error["param"]) == (400, "invalid_request_error", param)
+
+
+async def test_a_body_over_the_limit_is_refused_and_one_at_the_limit_is_read():
+    async with simulator() as ask:
+        over = await ask(b" " * (MAX_BODY_BYTES + 1))
+        at = await ask(json.dumps(question()).encode().ljust(MAX_BODY_BYTES))
+    assert over.status == 413
+    assert str(MAX_BODY_BYTES) in over.error["message"]
+    assert at.status == 200

@@ -1,0 +1,140 @@
+"""The simulator as a server: its start, its stop, and clients and connections that fail."""
+
+import logging
+import socket
+import struct
+from functools import partial
+
+import pytest
+import trio
+from simulator_client import ask, question, request_bytes, simulator
+
+from vastar_runtime.errors import StartupError
+from vastar_runtime.simulator.serve import serve
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closes", "resets"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        request_bytes(question(stream=True)),
+        request_bytes(question())[:-1],
+        b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n",
+    ],
+    ids=["mid-stream", "mid-request", "mid-unknown"],
+)
+async def test_a_client_that_vanishes_leaves_nothing_behind_and_nothing_in_the_log(sent, reset, caplog):
+    caplog.set_level(logging.DEBUG)
+    async with simulator(chunk_delay_ms=60_000) as ask:
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        client = await trio.open_tcp_stream("127.0.0.1", ask.port)
+        await client.send_all(sent)
+        if b'"stream"' in sent:
+            await client.receive_some()
+        else:
+            await until(lambda: trio.lowlevel.current_statistics().tasks_living > tasks + 1)
+        if reset:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await client.aclose()
+        await until(lambda: trio.lowlevel.current_statistics().tasks_living == tasks)
+        assert (await ask(path="/health", method="GET")).status == 200
+    assert caplog.records == []
+
+
+async def until(condition):
+    """Waits for what a real socket brings about in its own time."""
+    with trio.fail_after(10):
+        while not condition():  # noqa: ASYNC110 - it has no event to offer
+            await trio.sleep(0.001)
+
+
+async def test_a_fault_of_the_simulator_is_a_500_in_the_envelope_and_in_the_log(monkeypatch, caplog):
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a fault of our own")
+
+    monkeypatch.setattr("vastar_runtime.simulator.app.complete", fail)
+    async with simulator() as ask:
+        answer = await ask(question())
+        # The log is written after the answer.
+        await until(lambda: "a fault of our own" in caplog.text)
+    assert (answer.status, answer.error["type"]) == (500, "server_error")
+
+
+async def test_a_connection_that_fails_ends_no_other(monkeypatch, caplog):
+    async with simulator() as ask, await trio.open_tcp_stream("127.0.0.1", ask.port) as first:
+        await first.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+        with monkeypatch.context() as patch:
+            patch.setattr("hypercorn.protocol.h11.H11Protocol.initiate", lambda self: 1 / 0)
+            async with await trio.open_tcp_stream("127.0.0.1", ask.port) as second:
+                await until(lambda: caplog.records)
+                assert await second.receive_some() == b""
+        await first.send_all(b"\r\n")
+        assert b"200" in await first.receive_some()
+    assert "a connection of the simulator failed" in caplog.text
+
+
+async def test_a_stop_ends_open_streams_at_once():
+    async with simulator(chunk_delay_ms=60_000) as ask:
+        client = await trio.open_tcp_stream("127.0.0.1", ask.port)
+        await client.send_all(request_bytes(question(stream=True)))
+        assert await client.receive_some()
+    async with client:
+        rest = b""
+        with trio.fail_after(10):
+            while data := await client.receive_some():
+                rest += data
+    assert b"[DONE]" not in rest
+
+
+async def test_a_client_that_does_not_read_cannot_hold_up_a_stop():
+    """It sends questions until the answers have filled every buffer and the server no longer reads."""
+    with trio.fail_after(30):
+        async with simulator() as ask:
+            client = await trio.open_tcp_stream("127.0.0.1", ask.port)
+            while await was_taken(client, request_bytes(question("Hello" * 10_000, stream=True))):
+                pass
+        await client.aclose()
+
+
+async def was_taken(client: trio.SocketStream, data: bytes) -> bool:
+    with trio.move_on_after(0.5) as patience:
+        await client.send_all(data)
+    return not patience.cancelled_caught
+
+
+async def test_a_taken_port_is_named():
+    async with simulator() as ask:
+        with pytest.raises(StartupError) as caught:
+            await serve("127.0.0.1", ask.port)
+    assert str(caught.value) == (
+        f"cannot listen on 127.0.0.1:{ask.port}: address already in use; choose another with --port"
+    )
+
+
+async def test_a_foreign_address_and_a_bad_name_are_named():
+    with pytest.raises(StartupError, match=r"^cannot listen on 192\.0\.2\.1:0: .+; choose another with --host$"):
+        await serve("192.0.2.1", 0)
+    with pytest.raises(StartupError, match=r"^cannot listen on 'no such host': .+; choose another with --host$"):
+        await serve("no such host", 0)
+    with pytest.raises(StartupError, match=r"^cannot listen on 'a\.\.b': .+; choose another with --host$"):
+        await serve("a..b", 0)
+
+
+async def test_the_port_is_free_again_after_a_stop():
+    async with simulator() as ask:
+        assert (await ask(question())).status == 200
+    async with trio.open_nursery() as nursery:
+        url = await nursery.start(serve, "127.0.0.1", ask.port)
+        assert url == f"http://127.0.0.1:{ask.port}"
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_url_of_an_ipv6_address_has_brackets():
+    async with trio.open_nursery() as nursery:
+        try:
+            url = await nursery.start(serve, "::1", 0)
+        except StartupError as error:
+            pytest.skip(f"no IPv6 here: {error}")
+        assert (await trio.to_thread.run_sync(partial(ask, url, question()))).status == 200
+        nursery.cancel_scope.cancel()
+    assert url.startswith("http://[::1]:")

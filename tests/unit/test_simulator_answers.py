@@ -1,0 +1,86 @@
+"""What the simulator says: the choice of a text, its length in tokens, and how it is cut into words."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vastar_runtime.simulator import answers
+from vastar_runtime.simulator.request import Message, TextPart
+
+TEXTS = answers.load_texts()
+
+
+def user(text: str) -> Message:
+    return Message("user", text)
+
+
+def test_there_are_texts_of_about_fifty_words():
+    assert len(TEXTS) >= 5
+    assert all(40 <= len(text.split()) <= 60 for text in TEXTS)
+
+
+def test_the_same_question_gets_the_same_answer():
+    assert answers.answer([user("What is a deadline?")], TEXTS) == answers.answer([user("What is a deadline?")], TEXTS)
+
+
+def test_different_questions_reach_every_text():
+    assert {answers.answer([user(f"question {n}")], TEXTS) for n in range(200)} == set(TEXTS)
+
+
+def test_the_choice_is_the_same_in_every_process_and_release():
+    """Python's own hash() would pass the other tests and differ from run to run."""
+    assert [answers.answer([user(word)], ["a", "b", "c"]) for word in ("one", "four", "six")] == ["c", "b", "a"]
+
+
+def test_content_in_parts_is_the_same_question_as_content_in_one_string():
+    parts = Message("user", [TextPart("text", "What is "), TextPart("text", "a deadline?")])
+    assert answers.answer([parts], TEXTS) == answers.answer([user("What is a deadline?")], TEXTS)
+
+
+def test_the_border_between_messages_is_part_of_the_conversation():
+    names = [str(n) for n in range(1000)]
+    assert answers.answer([user("ab"), user("c")], names) != answers.answer([user("a"), user("bc")], names)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "beginning"),
+    [
+        ([user("Hello")], "I have read the 1 earlier message here.\n\n"),
+        ([user("Hello"), Message("assistant", "Hi")], "I have read the 2 earlier messages here.\n\n"),
+        ([Message("system", "Be brief."), user("Hello"), Message("assistant")], "I have read the 2 earlier messages"),
+    ],
+)
+def test_an_answer_says_how_much_history_arrived(earlier, beginning):
+    said = answers.answer([*earlier, user("And now?")], TEXTS)
+    assert said.startswith(beginning)
+    assert said.endswith(TEXTS)
+
+
+def test_instructions_are_no_history():
+    assert answers.answer([Message("system", "Be brief."), user("Hello")], TEXTS) in TEXTS
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [("", 0), ("word", 1), ("Two words.", 3), ("  white \n space\t", 2), ("café 東京", 2), ("a-b", 3), ("**bold**", 5)],
+)
+def test_words_and_punctuation_marks_are_counted(text, tokens):
+    assert answers.count_tokens(text) == tokens
+
+
+@given(st.text(), st.integers(min_value=1, max_value=20))
+def test_a_cut_text_is_a_beginning_with_at_most_that_many_tokens(text, max_tokens):
+    beginning = answers.cut(text, max_tokens)
+    assert text.startswith(beginning)
+    assert answers.count_tokens(beginning) == min(max_tokens, answers.count_tokens(text))
+
+
+def test_a_text_within_the_limit_is_left_whole():
+    assert answers.cut("Three words here\n", 3) == "Three words here\n"
+
+
+@given(st.text())
+def test_pieces_join_to_the_text_and_divide_no_word(text):
+    pieces = answers.split_words(text)
+    assert "".join(pieces) == text
+    assert [word for piece in pieces for word in piece.split()] == text.split()

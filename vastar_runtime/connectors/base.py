@@ -1,0 +1,68 @@
+"""What the server needs of a connector, and a connector of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from connector_sdk.wire import ExecuteRequest
+from vastar_runtime.http.dial import Dialer
+from vastar_runtime.http.pool import Pool
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What all requests share."""
+
+    pool: Pool
+    dialer: Dialer
+
+
+class Outcome(msgspec.Struct):
+    """What is known of a call so far, for the log: it is filled as the call goes on, and read when it ended."""
+
+    method: str = ""
+    origin: str = ""
+    path: str = ""
+    status_code: int = 0
+    body_bytes: int = 0
+
+
+class Call(Protocol):
+    """One request, checked, not yet begun."""
+
+    @property
+    def timeout_ms(self) -> float | None:
+        """The time limit that stands in the payload; None: none."""
+
+    async def execute(
+        self, services: Services, tenant_id: str, progress: Callable[[str], None], hold: Callable[[int], None]
+    ) -> bytes:
+        """Run it; the answer's payload.
+
+        Args:
+            progress: to be told what is being waited for, whenever something has moved.
+            hold: to be called with the size of each piece that is kept; raises RequestError when it is too much.
+
+        Raises:
+            RequestError: how it failed.
+        """
+
+
+class Connector(Protocol):
+    """A kind of request."""
+
+    @property
+    def name(self) -> str:
+        """The wire's connector_name."""
+
+    def prepare(self, request: ExecuteRequest, outcome: Outcome) -> Call:
+        """Check the payload.
+
+        Args:
+            outcome: filled in as things become known, now and by the call.
+
+        Raises:
+            InvalidRequest: saying what is wrong with it.
+        """

@@ -1,0 +1,209 @@
+"""The http connector: JSON parameters in, one HTTP exchange, JSON out (protocol.md part 1)."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from connector_sdk.wire import MAX_FRAME_BYTES, ErrorClass, ExecuteRequest
+from vastar_runtime.errors import InvalidRequest, RequestError
+from vastar_runtime.http.connection import ResponseHead
+from vastar_runtime.http.exchange import Exchange
+from vastar_runtime.http.request import OutboundRequest, build_request
+from vastar_runtime.http.url import parse_url
+
+from .base import Outcome, Services
+
+# An OpenAI stream ends with this event, whether or not the server then closes.
+_DONE = re.compile(rb"(?:\A|[\r\n])data: ?\[DONE\](?:\r\n|\r|\n){1,2}")
+_DONE_BYTES = len(b"\ndata: [DONE]\r\n\r\n")
+
+
+MAX_TIMEOUT_MS = 10 * 365 * 24 * 3600 * 1000  # no one waits longer; a larger JSON number might not fit a float
+
+
+class _Parameters(msgspec.Struct):
+    """The payload's members, each kept as text until it is looked at: an unused one may be anything."""
+
+    url: msgspec.Raw = msgspec.Raw(b"null")
+    method: msgspec.Raw = msgspec.Raw(b"null")
+    headers: msgspec.Raw = msgspec.Raw(b"null")
+    timeout_ms: msgspec.Raw = msgspec.Raw(b"null")
+    body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    body_base64: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_decode_parameters = msgspec.json.Decoder(_Parameters).decode
+
+
+class HttpConnector:
+    """connector_name "http"; any operation means "request"."""
+
+    name = "http"
+
+    def prepare(self, request: ExecuteRequest, outcome: Outcome) -> HttpCall:
+        """Check the JSON parameters.
+
+        Raises:
+            InvalidRequest: with the existing runtime's words where it has any.
+        """
+        try:
+            parameters = _decode_parameters(request.payload or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidRequest(f"Invalid HTTP params: {error}") from error
+        url = _value(parameters.url)
+        if not isinstance(url, str):
+            raise InvalidRequest("Missing required field: url")
+        method = _value(parameters.method)
+        if not isinstance(method, str | None):
+            raise InvalidRequest(f"Invalid HTTP params: method must be a string, not {_kind(method)}")
+        parsed = parse_url(url)
+        outcome.origin, outcome.path = str(parsed.origin), parsed.path
+        headers = _headers(_value(parameters.headers))
+        outbound = build_request(method or "GET", parsed, headers.items(), _body(parameters))
+        outcome.method = outbound.method
+        return HttpCall(outbound, _timeout_ms(_value(parameters.timeout_ms)), outcome)
+
+
+class HttpCall:
+    """One HTTP request, checked."""
+
+    def __init__(self, outbound: OutboundRequest, timeout_ms: float | None, outcome: Outcome) -> None:
+        self.timeout_ms = timeout_ms
+        self._outbound = outbound
+        self._outcome = outcome
+
+    async def execute(
+        self, services: Services, tenant_id: str, progress: Callable[[str], None], hold: Callable[[int], None]
+    ) -> bytes:
+        """The buffered answer's JSON text."""
+        exchange = Exchange(services.pool, services.dialer, tenant_id, self._outbound, progress)
+        try:
+            await exchange.open()
+            self._outcome.status_code = exchange.head.status_code
+            is_streaming = _is_event_stream(exchange.head)
+            body = await _collect(exchange, is_streaming, hold)
+        finally:
+            await exchange.close()
+        self._outcome.body_bytes = len(body)
+        return encode_answer(exchange.head, body, is_streaming)
+
+
+async def _collect(exchange: Exchange, is_event_stream: bool, hold: Callable[[int], None]) -> bytes:
+    body = bytearray()
+    async for piece in exchange.pieces():
+        if len(body) + len(piece) > MAX_FRAME_BYTES:
+            raise too_long(exchange.head, len(body) + len(piece))
+        hold(len(piece))
+        search_from = max(0, len(body) - _DONE_BYTES)
+        body += piece
+        if is_event_stream and (done := _DONE.search(body, search_from)):
+            exchange.end_early()
+            return bytes(body[: done.end()])
+    return bytes(body)
+
+
+def too_long(head: ResponseHead, body_bytes: int) -> RequestError:
+    """The error for a body that no legacy SDK could receive; ``body_bytes``: how much of it has been seen."""
+    declared = next((int(value) for name, value in head.headers if name == b"content-length"), 0)
+    size = f"{declared}" if declared > body_bytes else f"at least {body_bytes}"
+    return RequestError(
+        ErrorClass.PERMANENT,
+        f"response body of {size} bytes exceeds the frame limit of {MAX_FRAME_BYTES} bytes; use streaming",
+    )
+
+
+def encode_answer(head: ResponseHead, body: bytes, is_streaming: bool) -> bytes:
+    """The JSON text of protocol.md part 1, with body_base64 and header_list where the text alone would lose something.
+
+    Raises:
+        RequestError: Permanent, when it would not fit a frame.
+    """
+    headers: dict[str, str] = {}
+    has_repeated = False
+    pairs = [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in head.headers]
+    for name, value in pairs:
+        if name in headers:
+            has_repeated = True
+            headers[name] += ("\n" if name == "set-cookie" else ", ") + value
+        else:
+            headers[name] = value
+    answer: dict[str, Any] = {}
+    try:
+        answer["body"] = body.decode()
+    except UnicodeDecodeError:
+        answer["body"] = body.decode(errors="replace")
+        answer["body_base64"] = base64.b64encode(body).decode()
+    if has_repeated:
+        answer["header_list"] = pairs
+    answer["headers"] = headers
+    answer["is_streaming"] = is_streaming
+    answer["status_code"] = head.status_code
+    payload = msgspec.json.encode(answer)
+    if len(payload) > MAX_FRAME_BYTES - _FRAME_OVERHEAD_BYTES:
+        raise RequestError(
+            ErrorClass.PERMANENT,
+            f"response body of {len(body)} bytes exceeds, as JSON text of {len(payload)} bytes, "
+            f"the frame limit of {MAX_FRAME_BYTES} bytes; use streaming",
+        )
+    return payload
+
+
+# What an ExecuteResponse adds to its payload: type byte, root, vtable, table, lengths (under 100 bytes).
+_FRAME_OVERHEAD_BYTES = 256
+
+
+def _is_event_stream(head: ResponseHead) -> bool:
+    content_type = next((value for name, value in head.headers if name == b"content-type"), b"")
+    return content_type.partition(b";")[0].strip().lower() == b"text/event-stream"
+
+
+def _value(raw: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidRequest(f"Invalid HTTP params: {error}") from error
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _headers(value: object) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"Invalid HTTP params: headers must be an object of strings, not {_kind(value)}")
+    for name, text in value.items():
+        if not isinstance(text, str):
+            raise InvalidRequest(f"Invalid HTTP params: header {name[:64]!r} must be a string, not {_kind(text)}")
+    return value
+
+
+def _body(parameters: _Parameters) -> bytes:
+    if parameters.body_base64 is not msgspec.UNSET:
+        if parameters.body is not msgspec.UNSET:
+            raise InvalidRequest("Invalid HTTP params: body and body_base64 exclude each other")
+        text = _value(parameters.body_base64)
+        try:
+            return base64.b64decode(text, validate=True)
+        except (ValueError, TypeError) as error:
+            raise InvalidRequest(f"Invalid HTTP params: body_base64 is no base64 string ({error})") from error
+    if parameters.body is msgspec.UNSET:
+        return b""
+    value = _value(parameters.body)
+    return value.encode() if isinstance(value, str) else bytes(parameters.body)
+
+
+def _timeout_ms(value: object) -> float | None:
+    """0 means none: SDKs in Go and Java send it for a field that was never set."""
+    if value is None or value == 0:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise InvalidRequest("Invalid HTTP params: timeout_ms must be a number of milliseconds above 0")
+    return float(min(value, MAX_TIMEOUT_MS))

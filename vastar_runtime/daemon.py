@@ -1,0 +1,161 @@
+"""The daemon put together: start, ready, serve, drain, stop."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+import trio
+
+from . import __version__
+from .config import Settings
+from .connectors import Services
+from .errors import RuntimeFault
+from .http.dial import Dialer
+from .http.pool import Pool
+from .http.proxy import Proxies
+from .server.listener import tcp_listener, unix_listener
+from .server.session import Health, Session
+from .telemetry import log as logging
+
+DRAIN_S = 30.0
+
+log = structlog.get_logger()
+
+
+def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
+    """Run the daemon until it is told to stop (SIGTERM or SIGINT drain it, a second one stops it at once).
+
+    Args:
+        ready: called once connections are accepted.
+
+    Raises:
+        StartupError: it cannot start; one line for a person.
+    """
+    logging.configure(sys.stderr)
+    _raise_descriptor_limit()
+    try:
+        trio.run(Daemon(settings, ready).run, strict_exception_groups=True)
+    except* RuntimeFault as group:
+        fault: BaseException = group
+        while isinstance(fault, BaseExceptionGroup):
+            fault = fault.exceptions[0]
+        raise fault from None
+
+
+class Daemon:
+    """One daemon: its listeners, its sessions, and the services that requests share."""
+
+    def __init__(self, settings: Settings, ready: Callable[[], None] | None = None) -> None:
+        self._settings = settings
+        self._ready = ready
+        self._pool = Pool()
+        self._services = Services(self._pool, Dialer(Proxies(os.environ)))
+        self._sessions: set[Session] = set()
+        self._is_draining = False
+        self._began_at = time.monotonic()
+        self._all_gone = trio.Event()
+
+    async def run(self) -> None:
+        """Serve until drained.
+
+        Raises:
+            StartupError: a listener cannot be opened.
+        """
+        settings = self._settings
+        with (
+            trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+            unix_listener(settings.socket_path, settings.socket_mode, settings.socket_group) as unix,
+        ):
+            listeners = [unix]
+            if settings.tcp_port is not None:
+                listeners.append(await tcp_listener(settings.tcp_port))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._pool.reap_forever)
+                accepting = trio.CancelScope()
+                await nursery.start(self._accept, accepting, listeners, nursery)
+                log.info(
+                    "started",
+                    pid=os.getpid(),
+                    version=__version__,
+                    socket=settings.socket_path,
+                    **({"tcp_port": listeners[1].socket.getsockname()[1]} if len(listeners) > 1 else {}),
+                )
+                if self._ready is not None:
+                    self._ready()
+                await self._stop_on(signals, accepting)
+                nursery.cancel_scope.cancel()
+        log.info("stopped", pid=os.getpid())
+
+    async def _accept(
+        self,
+        accepting: trio.CancelScope,
+        listeners: list[trio.SocketListener],
+        sessions: trio.Nursery,
+        task_status: trio.TaskStatus[list[trio.SocketListener]],
+    ) -> None:
+        with accepting:
+            await trio.serve_listeners(self._serve, listeners, handler_nursery=sessions, task_status=task_status)
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        session = Session(stream, self._services, idle_timeout_s=self._settings.timeout_s, health=self._health)
+        self._sessions.add(session)
+        try:
+            await session.run()
+        except Exception:
+            # A mistake of ours on one connection must not end the others.
+            log.exception("internal error; the connection is closed")
+        finally:
+            self._sessions.discard(session)
+            if not self._sessions:
+                self._all_gone.set()
+
+    async def _stop_on(self, signals: AsyncIterator[int], accepting: trio.CancelScope) -> None:
+        """Wait for the first signal, then drain until all is answered, time is up, or a second signal comes."""
+        first = await anext(signals)
+        self._is_draining = True
+        accepting.cancel()
+        log.info("draining", signal=signal.Signals(first).name, active_requests=self._active_requests())
+        self._all_gone = trio.Event()
+        if not self._sessions:
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._stop_at_once_on, signals, nursery.cancel_scope)
+            for session in list(self._sessions):
+                session.drain()
+            with trio.move_on_after(DRAIN_S) as drain:
+                await self._all_gone.wait()
+            if drain.cancelled_caught:
+                log.warning("drain took too long", limit_s=DRAIN_S, active_requests=self._active_requests())
+            nursery.cancel_scope.cancel()
+
+    async def _stop_at_once_on(self, signals: AsyncIterator[int], drain: trio.CancelScope) -> None:
+        second = await anext(signals)
+        log.warning("stopping now", signal=signal.Signals(second).name, active_requests=self._active_requests())
+        drain.cancel()
+
+    def _active_requests(self) -> int:
+        return sum(session.active_requests for session in self._sessions)
+
+    def _health(self) -> Health:
+        return Health(
+            version=__version__,
+            uptime_ms=int((time.monotonic() - self._began_at) * 1000),
+            active_requests=self._active_requests(),
+            is_draining=self._is_draining,
+        )
+
+
+def _raise_descriptor_limit() -> None:
+    """Every client and every upstream connection is a descriptor; the usual soft limit of 1,024 is far too low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError) as error:
+            log.warning("the limit of open files stays", limit=soft, reason=str(error))

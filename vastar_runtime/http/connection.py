@@ -1,0 +1,229 @@
+"""One HTTP/1.1 connection: h11 over a trio stream, its errors translated here and nowhere else."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import cast
+
+import h11
+import msgspec
+import trio
+
+from vastar_runtime.errors import UpstreamError
+
+from .request import Headers, OutboundRequest
+from .url import Origin
+
+READ_BYTES = 65_536
+# h11's own limit is 16 KiB; some upstreams' policy and cookie headers are longer. A block of 1 MiB is an attack.
+MAX_HEADER_BLOCK_BYTES = 128 * 1024
+# A body is handed to the kernel in slices, so that a slow upload is seen to move.
+WRITE_BYTES = 65_536
+# Up to here, head and body leave in one write; on an idle connection the kernel takes that whole or not at all.
+SINGLE_WRITE_BYTES = 16_384
+
+Progress = Callable[[str], None]
+
+
+class ResponseHead(msgspec.Struct, frozen=True):
+    """Status and header block of a final response; header names in lower case, in order."""
+
+    status_code: int
+    headers: Headers
+
+
+class ConnectionLost(UpstreamError):
+    """The connection broke. ``before_response``: not one byte of a response had arrived."""
+
+    def __init__(self, cause: str, *, before_response: bool) -> None:
+        super().__init__(cause)
+        self.before_response = before_response
+
+
+class Connection:
+    """A connection to an origin, directly or through a proxy; carries one exchange at a time.
+
+    Args:
+        stream: connected, handshakes done.
+        name: "host:port" as errors name it.
+        origin_form_prefix: what stands before the target on a request line: "" (RFC 9112, section 3.2.1), or
+            "http://host" through a proxy (section 3.2.2).
+        extra_headers: sent with every request: Proxy-Authorization.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        name: str,
+        *,
+        origin_form_prefix: str = "",
+        extra_headers: Headers = (),
+    ) -> None:
+        self.stream = stream
+        self.name = name
+        self.exchanges = 0
+        self.has_written = False
+        self._origin_form_prefix = origin_form_prefix
+        self._extra_headers = extra_headers
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BLOCK_BYTES)
+        self._has_received = False  # any byte of the response
+        self._head_received = False
+        self._ended = False  # the upstream has closed its side
+        self._write_error: BaseException | None = None
+
+    # --- one exchange ---
+
+    async def send_request(self, request: OutboundRequest, progress: Progress) -> None:
+        """Write head and body. An upstream may answer and close before it has read everything (a 413, say): a
+        write that fails is remembered, and reported only if no answer can be read either.
+
+        Raises:
+            ConnectionLost: nothing was written at all.
+        """
+        self.exchanges += 1
+        self.has_written = False
+        self._has_received = self._head_received = False
+        self._write_error = None
+        try:
+            head = self._h11.send(
+                h11.Request(
+                    method=request.method,
+                    target=self._origin_form_prefix + request.url.target,
+                    headers=[*request.headers, *self._extra_headers],
+                )
+            )
+            body = self._h11.send(h11.Data(request.body)) if request.body else b""
+            self._h11.send(h11.EndOfMessage())
+        except h11.LocalProtocolError as error:
+            # build_request has checked everything that h11 checks; whatever is left is our mistake, said as such.
+            raise UpstreamError(f"the request cannot be written as HTTP/1.1: {error}") from error
+        assert head is not None
+        assert body is not None
+        try:
+            if len(head) + len(body) <= SINGLE_WRITE_BYTES:
+                await self.stream.send_all(head + body)
+                self.has_written = True
+            else:
+                self.has_written = True
+                await self.stream.send_all(head)
+                for start in range(0, len(body), WRITE_BYTES):
+                    await self.stream.send_all(memoryview(body)[start : start + WRITE_BYTES])
+                    progress(f"sending the request body to {self.name}")
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._write_error = error
+            if not self.has_written:
+                raise self._lost("was closed", error) from error
+
+    async def receive_head(self) -> ResponseHead:
+        """The final response's head; interim ones (1xx, RFC 9110, section 15.2) are passed over.
+
+        Raises:
+            ConnectionLost: the connection ended first.
+            UpstreamError: what came is not HTTP/1.1.
+        """
+        while True:
+            event = await self._next_event()
+            if isinstance(event, h11.Response):
+                self._head_received = True
+                return ResponseHead(event.status_code, tuple((bytes(n), bytes(v)) for n, v in event.headers))
+            if isinstance(event, h11.InformationalResponse):
+                if event.status_code == 101:
+                    raise UpstreamError(f"{self.name} switched protocols, which was not asked for")
+                continue
+            raise UpstreamError(f"{self.name} sent something other than a response")
+
+    async def receive_body(self) -> bytes | None:
+        """The next piece of the body as it arrives, or None at its end.
+
+        Raises:
+            ConnectionLost: the body was cut short.
+            UpstreamError: its framing is not HTTP/1.1.
+        """
+        event = await self._next_event()
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        if isinstance(event, h11.EndOfMessage):
+            return None
+        raise UpstreamError(f"{self.name} sent something other than the response's body")
+
+    def buffered_end(self) -> bool:
+        """True when the end of the body has arrived already, so that nothing need be waited for."""
+        try:
+            event = self._h11.next_event()
+        except h11.RemoteProtocolError:
+            return False
+        return isinstance(event, h11.EndOfMessage)
+
+    def reuse(self) -> bool:
+        """After a complete exchange: make ready for the next one; False when the connection must be closed."""
+        if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+            return False
+        if self._h11.trailing_data[0]:
+            return False  # more than one answer to one request: nobody knows what the rest belongs to
+        self._h11.start_next_cycle()
+        return True
+
+    # --- when idle ---
+
+    def has_died(self) -> bool:
+        """While idle nothing may arrive: if the socket is readable, it was closed, or is about to be."""
+        stream = self.stream
+        while isinstance(stream, trio.SSLStream):
+            stream = stream.transport_stream
+        if not isinstance(stream, trio.SocketStream):
+            return False
+        poll = select.poll()
+        poll.register(stream.socket.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    async def close(self) -> None:
+        """Close at once, without a TLS goodbye; safe in a cancelled scope."""
+        await trio.aclose_forcefully(self.stream)
+
+    # --- inside ---
+
+    async def _next_event(self) -> object:
+        while True:
+            try:
+                event = self._h11.next_event()
+            except h11.RemoteProtocolError as error:
+                if self._ended:
+                    raise ConnectionLost(f"{self.name} cut the response body short", before_response=False) from error
+                raise UpstreamError(f"{self.name} does not speak HTTP/1.1: {error}") from error
+            if event is not h11.NEED_DATA:
+                return event
+            try:
+                data = cast(bytes, await self.stream.receive_some(READ_BYTES))
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise self._lost("was reset", self._write_error or error) from error
+            if data:
+                self._has_received = True
+            elif not self._head_received:
+                raise self._lost("was closed", self._write_error)
+            else:
+                self._ended = True
+            self._h11.receive_data(data)
+
+    def _lost(self, how: str, error: BaseException | None) -> ConnectionLost:
+        if self._head_received:
+            when = "inside the response body"
+        elif self._has_received:
+            when = "inside the response head"
+        else:
+            when = "before a response came"
+        reason = _system_reason(error)
+        return ConnectionLost(
+            f"the connection to {self.name} {how} {when}{reason}", before_response=not self._has_received
+        )
+
+
+def _system_reason(error: BaseException | None) -> str:
+    """The operating system's words, from under trio's."""
+    cause = error.__cause__ if error is not None else None
+    return f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""
+
+
+def connection_name(origin: Origin, proxy: Origin | None) -> str:
+    """What errors call a connection."""
+    return origin.address if proxy is None else f"{origin.address} through the proxy {proxy.address}"

@@ -1,0 +1,178 @@
+"""One request and its response, from the pool to the last byte: redirects, resending, decoding, giving back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from connector_sdk.wire import ErrorClass
+from vastar_runtime.errors import UpstreamError
+
+from .connection import Connection, ConnectionLost, Progress, ResponseHead
+from .decoding import BodyDecoder, encodings_to_undo
+from .dial import Dialer
+from .pool import Pool, PoolKey
+from .redirects import MAX_REDIRECTS, next_request
+from .request import Headers, OutboundRequest
+
+# A redirect's own body is of no use; a short one is read so that the connection can be used again.
+MAX_DRAINED_BYTES = 65_536
+
+
+class Exchange:
+    """The response to a request, once ``open`` has returned.
+
+    Use: ``open()``, then ``pieces()``, and ``close()`` in any case, also when cancelled.
+
+    Args:
+        progress: told what is being waited for, each time something has moved.
+
+    Attributes:
+        request: what is being sent now; after redirects, the last one.
+        head: the response's; with headers as they are to be delivered.
+    """
+
+    def __init__(
+        self, pool: Pool, dialer: Dialer, tenant_id: str, request: OutboundRequest, progress: Progress
+    ) -> None:
+        self.request = request
+        self.head = ResponseHead(0, ())
+        self._pool = pool
+        self._dialer = dialer
+        self._tenant_id = tenant_id
+        self._progress = progress
+        self._key: PoolKey | None = None  # set while a slot is held
+        self._connection: Connection | None = None
+        self._decoder: BodyDecoder | None = None
+        self._complete = False
+
+    async def open(self) -> None:
+        """Send the request and follow redirects until the head of the answer to deliver is there.
+
+        Raises:
+            UpstreamError: see Dialer.dial and Connection; Permanent after MAX_REDIRECTS redirects.
+        """
+        for _ in range(MAX_REDIRECTS + 1):
+            head = await self._attempt()
+            following = next_request(self.request, head.status_code, head.headers)
+            if following is None:
+                self._deliver(head)
+                return
+            await self._drain()
+            await self.close()
+            self.request = following
+        raise UpstreamError(
+            f"stopped after {MAX_REDIRECTS} redirects, the last one to {self.request.url.origin}", ErrorClass.PERMANENT
+        )
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body, decoded, piece by piece as it arrives.
+
+        Raises:
+            UpstreamError: cut short, or not what its headers say.
+        """
+        while True:
+            piece = await self._receive()
+            if piece is None:
+                break
+            if self._decoder is None:
+                yield piece
+            else:
+                for step in self._decoder.feed(piece):
+                    yield step
+        if self._decoder is not None:
+            self._decoder.finish()
+
+    def end_early(self) -> None:
+        """The reader has all it wants. If the body's end has arrived too, the connection can still be kept."""
+        if self._connection is not None and not self._complete:
+            self._complete = self._connection.buffered_end()
+
+    async def close(self) -> None:
+        """Give the connection back if the exchange is complete, else close it; free the slot. May be repeated."""
+        key, connection = self._key, self._connection
+        self._key = self._connection = None
+        if key is None:
+            return
+        try:
+            if connection is not None:
+                surplus: Connection | None = connection
+                if self._complete and connection.reuse():
+                    surplus = self._pool.keep_idle(key, connection)
+                if surplus is not None:
+                    await surplus.close()
+        finally:
+            self._pool.release_slot(key)
+
+    # --- inside ---
+
+    async def _attempt(self) -> ResponseHead:
+        """One request to one origin. An idle connection may die in the moment it is used: then the request goes
+        out once more on a fresh one, unless the upstream may have acted on it already."""
+        key = PoolKey(self._tenant_id, self.request.url.origin)
+        address = key.origin.address
+        self._complete = False
+        self._progress(f"waiting for a free connection to {address}")
+        await self._pool.acquire_slot(key)
+        self._key = key
+        connection = await self._idle_connection(key)
+        if connection is not None:
+            try:
+                return await self._converse(connection)
+            except ConnectionLost as error:
+                if not error.before_response or (connection.has_written and not self.request.is_idempotent):
+                    raise
+                self._connection = None
+                await connection.close()
+        self._progress(f"connecting to {address}")
+        return await self._converse(await self._dialer.dial(key.origin))
+
+    async def _idle_connection(self, key: PoolKey) -> Connection | None:
+        while (connection := self._pool.take_idle(key)) is not None:
+            if not connection.has_died():
+                return connection
+            await connection.close()
+        return None
+
+    async def _converse(self, connection: Connection) -> ResponseHead:
+        self._connection = connection
+        self._progress(f"sending the request to {connection.name}")
+        await connection.send_request(self.request, self._progress)
+        self._progress(f"waiting for the response head from {connection.name}")
+        head = await connection.receive_head()
+        self._progress(f"reading the response body from {connection.name}")
+        return head
+
+    async def _receive(self) -> bytes | None:
+        assert self._connection is not None
+        piece = await self._connection.receive_body()
+        self._progress(f"reading the response body from {self._connection.name}")
+        if piece is None:
+            self._complete = True
+        return piece
+
+    async def _drain(self) -> None:
+        """Read a redirect's body to its end, if that is near."""
+        drained = 0
+        try:
+            while drained <= MAX_DRAINED_BYTES:
+                piece = await self._receive()
+                if piece is None:
+                    return
+                drained += len(piece)
+        except UpstreamError:
+            return  # the redirect itself was understood; the connection is not kept
+
+    def _deliver(self, head: ResponseHead) -> None:
+        self.head = head
+        has_body = self.request.method != "HEAD" and head.status_code not in (204, 304)
+        if not (has_body and self.request.decodes):
+            return
+        field = b", ".join(value for name, value in head.headers if name == b"content-encoding")
+        encodings = encodings_to_undo(field.decode("latin-1"))
+        if encodings is not None:
+            self._decoder = BodyDecoder(encodings)
+            self.head = ResponseHead(head.status_code, _without_encoding(head.headers))
+
+
+def _without_encoding(headers: Headers) -> Headers:
+    return tuple(header for header in headers if header[0] not in (b"content-encoding", b"content-length"))

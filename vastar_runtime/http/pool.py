@@ -1,0 +1,151 @@
+"""Connections kept alive, per tenant and origin; and how many there may be.
+
+Nothing is shared between tenants: neither a connection (an upstream may bind authority to one) nor a limit.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+import msgspec
+import trio
+
+from .connection import Connection
+from .url import Origin
+
+MAX_CONNECTIONS_PER_ORIGIN = 256
+IDLE_EXPIRY_S = 90.0  # as the existing runtime's HTTP library; servers' own limits are mostly between 5 and 120
+REAP_INTERVAL_S = 15.0
+# Tenant names are the clients' to choose; without this bound each new one could keep a socket open.
+MAX_IDLE_CONNECTIONS = 1024
+
+
+class PoolKey(NamedTuple):
+    """Whose connections, and where to."""
+
+    tenant_id: str
+    origin: Origin
+
+
+class PoolStatistics(msgspec.Struct, frozen=True):
+    """A snapshot: exchanges under way, requests waiting for their turn, connections idle."""
+
+    active: int
+    waiting: int
+    idle: int
+
+
+class _Idle(NamedTuple):
+    key: PoolKey
+    connection: Connection
+    expires_at: float
+
+
+class _Slots:
+    """How many exchanges one key has under way; kept only while there is any, or one waiting."""
+
+    def __init__(self, limit: int) -> None:
+        self.semaphore = trio.Semaphore(limit, max_value=limit)
+        self.users = 0
+
+
+class Pool:
+    """Slots and idle connections.
+
+    Args:
+        limit_per_origin: exchanges that one tenant may have under way with one origin.
+        idle_expiry_s: how long an unused connection is kept.
+        max_idle: connections kept in all; beyond it the one unused longest is closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit_per_origin: int = MAX_CONNECTIONS_PER_ORIGIN,
+        idle_expiry_s: float = IDLE_EXPIRY_S,
+        max_idle: int = MAX_IDLE_CONNECTIONS,
+    ) -> None:
+        self._limit_per_origin = limit_per_origin
+        self._idle_expiry_s = idle_expiry_s
+        self._max_idle = max_idle
+        self._slots: dict[PoolKey, _Slots] = {}
+        self._idle: OrderedDict[int, _Idle] = OrderedDict()  # by id of the connection; the oldest first
+        self._idle_by_key: dict[PoolKey, list[Connection]] = {}
+
+    async def acquire_slot(self, key: PoolKey) -> None:
+        """Wait for leave to have one more exchange; every acquire is followed by one release_slot."""
+        slots = self._slots.get(key)
+        if slots is None:
+            slots = self._slots[key] = _Slots(self._limit_per_origin)
+        slots.users += 1
+        try:
+            await slots.semaphore.acquire()
+        except BaseException:
+            self._leave(key, slots)
+            raise
+
+    def release_slot(self, key: PoolKey) -> None:
+        """Let the next one in."""
+        slots = self._slots[key]
+        slots.semaphore.release()
+        self._leave(key, slots)
+
+    def _leave(self, key: PoolKey, slots: _Slots) -> None:
+        slots.users -= 1
+        if not slots.users:
+            del self._slots[key]
+
+    def take_idle(self, key: PoolKey) -> Connection | None:
+        """The connection that was used last, or None. Whether it still lives is for the caller to see."""
+        connections = self._idle_by_key.get(key)
+        if not connections:
+            return None
+        connection = connections[-1]
+        self._forget(self._idle[id(connection)])
+        return connection
+
+    def keep_idle(self, key: PoolKey, connection: Connection) -> Connection | None:
+        """Keep a connection that can be used again; returns one that must be closed instead, if any."""
+        expires_at = trio.current_time() + self._idle_expiry_s
+        self._idle[id(connection)] = _Idle(key, connection, expires_at)
+        self._idle_by_key.setdefault(key, []).append(connection)
+        if len(self._idle) <= self._max_idle:
+            return None
+        oldest = next(iter(self._idle.values()))
+        self._forget(oldest)
+        return oldest.connection
+
+    def take_expired(self, now: float) -> list[Connection]:
+        """Remove what has been idle for too long, for the caller to close."""
+        expired = []
+        for idle in list(self._idle.values()):
+            if idle.expires_at > now and not idle.connection.has_died():
+                continue
+            self._forget(idle)
+            expired.append(idle.connection)
+        return expired
+
+    def _forget(self, idle: _Idle) -> None:
+        del self._idle[id(idle.connection)]
+        connections = self._idle_by_key[idle.key]
+        connections.remove(idle.connection)
+        if not connections:
+            del self._idle_by_key[idle.key]
+
+    async def reap_forever(self) -> None:
+        """Close expired connections now and then; all of them when cancelled."""
+        try:
+            while True:
+                await trio.sleep(REAP_INTERVAL_S)
+                for connection in self.take_expired(trio.current_time()):
+                    await connection.close()
+        finally:
+            for connection in self.take_expired(float("inf")):
+                await connection.close()
+
+    def statistics(self) -> PoolStatistics:
+        """What the pool holds now."""
+        waiting = sum(slots.semaphore.statistics().tasks_waiting for slots in self._slots.values())
+        users = sum(slots.users for slots in self._slots.values())
+        return PoolStatistics(active=users - waiting, waiting=waiting, idle=len(self._idle))

@@ -1,0 +1,169 @@
+"""URLs as the existing runtime reads them: the WHATWG rules for http and https (https://url.spec.whatwg.org)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes, urljoin
+
+import idna
+
+from vastar_runtime.errors import InvalidRequest
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_URL_CHARACTERS = 65_536  # servers refuse far shorter ones; this only bounds the work done here
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_REGISTERED_NAME = re.compile(r"[a-z0-9_.-]{1,253}")
+# What stays as it is; everything else is percent-encoded as UTF-8. A "%" stays: escapes are kept as they came.
+_PATH_ESCAPE = re.compile(r"[^!$%&'()*+,\-./0-9:;=@A-Z\[\]^_a-z|~]")
+_QUERY_ESCAPE = re.compile(r"[^!$%&()*+,\-./0-9:;=?@A-Z\[\\\]^_`a-z{|}~]")
+_SINGLE_DOT = {".", "%2e"}
+_DOUBLE_DOT = {"..", ".%2e", "%2e.", "%2e%2e"}
+
+
+class Origin(NamedTuple):
+    """Scheme, host and port (RFC 9110, section 4.3.1); an IPv6 host stands without its brackets."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        """host:port, as errors name it."""
+        return f"{self._bracketed_host}:{self.port}"
+
+    @property
+    def authority(self) -> str:
+        """host, and the port unless it is the scheme's own: the Host header (RFC 9110, section 7.2)."""
+        return self._bracketed_host if self.port == DEFAULT_PORTS[self.scheme] else self.address
+
+    @property
+    def _bracketed_host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+class Url(NamedTuple):
+    """An absolute http or https URL.
+
+    Attributes:
+        target: path and query, percent-encoded ASCII; begins with "/".
+        userinfo: "user:password", unescaped, or None.
+    """
+
+    origin: Origin
+    target: str
+    userinfo: bytes | None = None
+
+    @property
+    def path(self) -> str:
+        """The target without its query: what may stand in a log."""
+        return self.target.partition("?")[0]
+
+    def __str__(self) -> str:
+        """The URL without its userinfo."""
+        return f"{self.origin}{self.target}"
+
+    def join(self, reference: str) -> Url:
+        """The URL that a Location header refers to (RFC 9110, section 10.2.2).
+
+        Raises:
+            InvalidRequest: as parse_url.
+        """
+        return parse_url(urljoin(str(self), reference))
+
+
+def parse_url(text: str) -> Url:
+    """Parse an absolute URL; its fragment is dropped.
+
+    Raises:
+        InvalidRequest: saying what is wrong, without quoting query or userinfo.
+    """
+    text = text.strip(" ")
+    if len(text) > MAX_URL_CHARACTERS:
+        raise InvalidRequest(f"malformed URL: {len(text)} characters, more than {MAX_URL_CHARACTERS}")
+    if _CONTROL.search(text):
+        raise InvalidRequest("malformed URL: it contains a control character")
+    match = _SCHEME.match(text)
+    if match is None:
+        raise InvalidRequest("malformed URL: it has no scheme; it must begin with http:// or https://")
+    scheme = match[1].lower()
+    if scheme not in DEFAULT_PORTS:
+        raise InvalidRequest(f"unsupported URL scheme: {scheme[:32]}; http and https are supported")
+    rest, _, _ = text[match.end() :].partition("#")
+    before_query, question_mark, query = rest.partition("?")
+    before_query = before_query.replace("\\", "/")
+    if not before_query.startswith("//"):
+        raise InvalidRequest(f"malformed URL: '{scheme}:' is not followed by '//' and a host")
+    authority, slash, path = before_query[2:].partition("/")
+    userinfo, at, host_port = authority.rpartition("@")
+    host, port = _host_and_port(host_port, DEFAULT_PORTS[scheme])
+    target = _escape(_PATH_ESCAPE, _without_dot_segments(slash + path or "/"))
+    if question_mark:
+        target += "?" + _escape(_QUERY_ESCAPE, query)
+    credentials = unquote_to_bytes(userinfo if ":" in userinfo else userinfo + ":") if at and userinfo else None
+    return Url(Origin(scheme, host, port), target, credentials)
+
+
+def _host_and_port(text: str, default_port: int) -> tuple[str, int]:
+    if text.startswith("["):
+        host, bracket, port_text = text[1:].partition("]")
+        if not bracket or (port_text and not port_text.startswith(":")):
+            raise InvalidRequest("malformed URL: the IPv6 address is not closed by ']'")
+        try:
+            host = str(ipaddress.IPv6Address(host))
+        except ValueError as error:
+            raise InvalidRequest(f"malformed URL: [{host[:64]}] is no IPv6 address") from error
+        port_text = port_text[1:]
+    else:
+        host, _, port_text = text.partition(":")
+        host = _registered_name(host)
+    if not port_text:
+        return host, default_port
+    if not (port_text.isascii() and port_text.isdigit()):
+        raise InvalidRequest(f"malformed URL: the port {port_text[:16]!r} is no number")
+    if len(port_text) > 5 or not 1 <= int(port_text) <= 65535:
+        raise InvalidRequest(f"malformed URL: port {port_text[:16]} is outside 1 to 65535")
+    return host, int(port_text)
+
+
+def _registered_name(host: str) -> str:
+    if not host:
+        raise InvalidRequest("malformed URL: it has no host")
+    try:
+        name = host.lower() if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
+    except idna.IDNAError as error:
+        raise InvalidRequest(f"malformed URL: {host[:64]!r} is no host name ({error})") from error
+    if not _REGISTERED_NAME.fullmatch(name):
+        raise InvalidRequest(f"malformed URL: {host[:64]!r} is no host name")
+    return name
+
+
+def _without_dot_segments(path: str) -> str:
+    if "." not in path and "%2" not in path:
+        return path
+    kept: list[str] = []
+    segments = path.split("/")[1:]
+    for index, segment in enumerate(segments):
+        is_last = index == len(segments) - 1
+        if segment.lower() in _DOUBLE_DOT:
+            del kept[-1:]
+        elif segment.lower() not in _SINGLE_DOT:
+            kept.append(segment)
+            continue
+        if is_last:
+            kept.append("")
+    return "/" + "/".join(kept)
+
+
+def _escape(unsafe: re.Pattern[str], text: str) -> str:
+    try:
+        return unsafe.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), text)
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("malformed URL: it contains half of a surrogate pair") from error

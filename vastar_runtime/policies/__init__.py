@@ -1,0 +1,1 @@
+"""What protects callers and upstreams, one stage a file."""

@@ -1,0 +1,168 @@
+"""The sockets that clients connect to: a Unix socket that has its mode before anyone can use it, and loopback TCP."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import grp
+import os
+import socket
+import stat
+from collections.abc import Iterator
+
+import trio
+
+from vastar_runtime.errors import StartupError
+
+BACKLOG = 1024
+PROBE_TIMEOUT_S = 2.0
+
+
+@contextlib.contextmanager
+def unix_listener(path: str, mode: int, group: str | None) -> Iterator[trio.SocketListener]:
+    """Listen on a Unix socket while the context lasts; then the file is removed, if it is still ours.
+
+    A lock beside the socket decides between daemons that start at the same time; a connection attempt decides
+    whether a daemon without that lock (the existing runtime) is alive there.
+
+    Args:
+        mode: permission bits.
+        group: name or number of the owning group; None leaves the process's own.
+
+    Raises:
+        StartupError: a live daemon, no permission, a missing directory, a file that is no socket, an unknown group.
+    """
+    gid = _group_id(group)
+    with _lock(path):
+        _clear_stale(path)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with contextlib.closing(listening):
+            _bind(listening, path, mode, gid)
+            identity = _identity(path)
+            try:
+                listening.listen(BACKLOG)  # until here, whoever connects is refused
+                listening.setblocking(False)
+                yield trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+            finally:
+                if _identity(path) == identity:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(path)
+
+
+async def tcp_listener(port: int) -> trio.SocketListener:
+    """Listen on 127.0.0.1.
+
+    Raises:
+        StartupError: the port is taken or not allowed.
+    """
+    try:
+        listeners = await trio.open_tcp_listeners(port, host="127.0.0.1", backlog=BACKLOG)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StartupError(f"cannot listen on 127.0.0.1:{port}: {reason}; choose another VASTAR_TCP_PORT") from error
+    return listeners[0]
+
+
+@contextlib.contextmanager
+def _lock(path: str) -> Iterator[None]:
+    lock_path = f"{path}.lock"
+    while True:
+        try:
+            fd = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _cannot(path, error) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(fd, 32).decode("ascii", "replace").strip()
+            os.close(fd)
+            if error.errno != errno.EWOULDBLOCK:
+                raise _cannot(path, error) from error
+            raise StartupError(
+                f"another daemon (PID {holder or 'unknown'}) is alive on {path}; stop it first: vastar-runtime stop"
+            ) from error
+        # The holder before us may have removed the file between our open and our lock; then it protects nothing.
+        if _identity(lock_path) == (os.fstat(fd).st_dev, os.fstat(fd).st_ino):
+            break
+        os.close(fd)
+    try:
+        os.ftruncate(fd, 0)
+        os.write(fd, b"%d\n" % os.getpid())
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the directory may be gone; the lock ends with the descriptor anyway
+            os.unlink(lock_path)
+        os.close(fd)
+
+
+def _clear_stale(path: str) -> None:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _cannot(path, error) from error
+    if not stat.S_ISSOCK(status.st_mode):
+        raise StartupError(f"{path} exists and is no socket; remove it, or choose another VASTAR_SOCKET_PATH")
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
+        probe.settimeout(PROBE_TIMEOUT_S)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            pass
+        except (TimeoutError, BlockingIOError) as error:
+            raise StartupError(f"another daemon holds {path} and does not answer; stop it first") from error
+        except OSError as error:
+            raise _cannot(path, error) from error
+        else:
+            raise StartupError(f"another daemon is alive on {path}; stop it first: vastar-runtime stop")
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _cannot(path, error) from error
+
+
+def _bind(listening: socket.socket, path: str, mode: int, gid: int | None) -> None:
+    # The file is born without any permission that its group or others must not have for a moment.
+    before = os.umask(0o177)
+    try:
+        listening.bind(path)
+    except OSError as error:
+        raise _cannot(path, error) from error
+    finally:
+        os.umask(before)
+    try:
+        if gid is not None:
+            os.chown(path, -1, gid, follow_symlinks=False)
+        os.chmod(path, mode)
+    except OSError as error:
+        os.unlink(path)
+        raise StartupError(f"cannot give {path} its group or mode: {error.strerror}") from error
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _group_id(group: str | None) -> int | None:
+    if group is None:
+        return None
+    if group.isascii() and group.isdigit():
+        return int(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise StartupError(f"--socket-group: there is no group {group!r}") from error
+
+
+def _cannot(path: str, error: OSError) -> StartupError:
+    return StartupError(
+        f"cannot listen on {path}: {error.strerror}; check the directory, or choose another VASTAR_SOCKET_PATH"
+    )

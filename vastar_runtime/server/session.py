@@ -1,0 +1,212 @@
+"""One client's connection: reads frames, runs requests concurrently, answers each as it completes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import structlog
+import trio
+
+from connector_sdk.wire import (
+    BadFrameLength,
+    CreditUpdate,
+    ErrorClass,
+    ExecuteRequest,
+    ExecuteResponse,
+    Frame,
+    FrameDecoder,
+    HealthCheck,
+    HealthCheckResponse,
+    MalformedMessage,
+    Message,
+    MessageType,
+    decode_message,
+    encode_message,
+)
+from vastar_runtime.connectors import Services
+
+from .memory import Holding, MemoryBudget
+from .outbox import ClientDoesNotRead, Outbox
+from .request import answer
+
+log = structlog.get_logger()
+
+MAX_REQUESTS_IN_FLIGHT = 1024
+READ_BYTES = 65_536
+# After a frame that ends the connection: how long a client that is still sending may go on, so that it gets to
+# read why instead of a broken pipe.
+LINGER_S = 5.0
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What a HealthCheck tells of the whole daemon."""
+
+    version: str
+    uptime_ms: int
+    active_requests: int
+    is_draining: bool
+
+
+class Session:
+    """The state of one connection.
+
+    Args:
+        health: asked at each HealthCheck.
+        idle_timeout_s: see Settings.timeout_s.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.HalfCloseableStream,
+        services: Services,
+        *,
+        idle_timeout_s: float,
+        health: Callable[[], Health],
+    ) -> None:
+        self._stream = stream
+        self._services = services
+        self._idle_timeout_s = idle_timeout_s
+        self._health = health
+        self._memory = MemoryBudget()
+        self._outbox = Outbox(stream, self._memory)
+        self._in_flight: set[int] = set()
+        self._is_draining = False
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def active_requests(self) -> int:
+        """Requests in flight."""
+        return len(self._in_flight)
+
+    async def run(self) -> None:
+        """Serve the connection until the client goes, or the session is drained. Closes the stream.
+
+        A client's loss cancels its requests; nothing is raised for anything that a client does.
+        """
+        try:
+            async with trio.open_nursery(strict_exception_groups=True) as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._outbox.run)
+                if self._is_draining:
+                    self._finish_if_idle()
+                await self._read()
+                nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client is gone, and with it all that was to be done
+        except* ClientDoesNotRead as group:
+            log.warning("connection dropped: the client does not read its answers", reason=str(group.exceptions[0]))
+        finally:
+            self._nursery = None
+            await trio.aclose_forcefully(self._stream)
+
+    def drain(self) -> None:
+        """Refuse new requests; end once those in flight are answered."""
+        self._is_draining = True
+        self._finish_if_idle()
+
+    # --- reading ---
+
+    async def _read(self) -> None:
+        decoder = FrameDecoder()
+        while data := await self._stream.receive_some(READ_BYTES):
+            decoder.receive_data(bytes(data))
+            try:
+                while (frame := decoder.next_frame()) is not None:
+                    self._dispatch(frame)
+            except BadFrameLength as error:
+                self._refuse(0, ErrorClass.INVALID_REQUEST, f"{error}; the connection is closed")
+                await self._linger()
+                return
+
+    async def _linger(self) -> None:
+        """Let the answer out and let the client come to read it."""
+        with trio.move_on_after(LINGER_S):
+            await self._outbox.drained()
+            await self._stream.send_eof()
+            while await self._stream.receive_some(READ_BYTES):
+                pass
+
+    def _dispatch(self, frame: Frame) -> None:
+        try:
+            message = decode_message(frame.message_type, frame.payload)
+        except MalformedMessage as error:
+            self._refuse(0, ErrorClass.INVALID_REQUEST, f"Invalid FlatBuffers message: {error}")
+            return
+        if isinstance(message, ExecuteRequest):
+            self._admit(message, len(frame.payload))
+        elif isinstance(message, HealthCheck):
+            self._send(self._health_response())
+        elif isinstance(message, CreditUpdate):
+            pass  # the existing SDKs know the message; a buffered answer needs no credit
+        else:
+            name = MessageType(frame.message_type).name
+            self._refuse(
+                0, ErrorClass.INVALID_REQUEST, f"Invalid FlatBuffers message: {name} is not for a client to send here"
+            )
+
+    # --- requests ---
+
+    def _admit(self, request: ExecuteRequest, size: int) -> None:
+        if self._is_draining:
+            self._refuse(
+                request.request_id,
+                ErrorClass.TRANSIENT,
+                "the runtime is draining and takes no new requests; connect again",
+            )
+        elif request.request_id in self._in_flight:
+            self._refuse(
+                request.request_id,
+                ErrorClass.INVALID_REQUEST,
+                f"request_id {request.request_id} is in flight on this connection already",
+            )
+        elif len(self._in_flight) >= MAX_REQUESTS_IN_FLIGHT:
+            self._refuse(
+                request.request_id,
+                ErrorClass.RATE_LIMITED,
+                f"{MAX_REQUESTS_IN_FLIGHT} requests are in flight on this connection; wait for answers",
+            )
+        else:
+            assert self._nursery is not None
+            self._in_flight.add(request.request_id)
+            self._nursery.start_soon(self._run_request, request, size)
+
+    async def _run_request(self, request: ExecuteRequest, size: int) -> None:
+        holding = Holding(self._memory)
+        try:
+            frame = await answer(request, size, self._services, self._idle_timeout_s, holding)
+        finally:
+            holding.release()
+            self._in_flight.discard(request.request_id)
+        self._outbox.put(frame)
+        if self._is_draining:
+            self._finish_if_idle()
+
+    # --- answering ---
+
+    def _send(self, message: Message) -> None:
+        self._outbox.put(encode_message(message))
+
+    def _refuse(self, request_id: int, error_class: ErrorClass, message: str) -> None:
+        self._send(ExecuteResponse(request_id=request_id, error_class=error_class, error_message=message))
+
+    def _health_response(self) -> HealthCheckResponse:
+        health = self._health()
+        return HealthCheckResponse(
+            healthy=not health.is_draining,
+            message="draining" if health.is_draining else "ok",
+            active_requests=health.active_requests,
+            available_credits=MAX_REQUESTS_IN_FLIGHT - len(self._in_flight),
+            version=health.version,
+            uptime_ms=health.uptime_ms,
+            draining=health.is_draining,
+        )
+
+    def _finish_if_idle(self) -> None:
+        if self._nursery is not None and not self._in_flight:
+            self._nursery.start_soon(self._finish)
+
+    async def _finish(self) -> None:
+        await self._outbox.drained()
+        assert self._nursery is not None
+        self._nursery.cancel_scope.cancel()

@@ -1,0 +1,86 @@
+"""The request of a chat completion: the fields that the simulator reads, checked as the API checks them.
+
+Source: OpenAI API reference, "Create chat completion". Other fields are accepted and have no effect.
+"""
+
+import re
+from typing import Annotated, Literal, get_args
+
+import msgspec
+
+from .api_error import ApiError
+
+# A model name is repeated in every chunk.
+MAX_MODEL_CHARS = 256
+
+Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
+
+
+class TextPart(msgspec.Struct, frozen=True):
+    """A part of a message's content; images, sound and files are refused."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One message of the conversation; only an assistant's content may be null (it made a tool call instead)."""
+
+    role: Role
+    content: str | list[TextPart] | None = None
+
+    def __post_init__(self) -> None:
+        if self.content is None and self.role != "assistant":
+            raise ValueError(f"A message of role {self.role} needs `content`")
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content or ())
+
+
+class ChatRequest(msgspec.Struct, frozen=True):
+    """A chat completion request; null is the same as absent in the optional fields."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_MODEL_CHARS)]
+    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
+    stream: bool | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+
+    @property
+    def token_limit(self) -> int | None:
+        """``max_completion_tokens``, or the older name of the same field."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+
+def parse(body: bytes) -> ChatRequest:
+    """The request in ``body``.
+
+    Raises:
+        ApiError: status 400, naming the field that is wrong, or that the body is not JSON.
+    """
+    try:
+        return msgspec.json.decode(body, type=ChatRequest)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiError(400, f"The body is not JSON: {error}.") from error
+    except RecursionError as error:
+        raise ApiError(400, "The body is JSON nested too deeply.") from error
+
+
+def _invalid(text: str) -> ApiError:
+    """From msgspec's words, "cause - at `$.path`"; the path is absent when it is the body itself."""
+    cause, _, place = text.rpartition(" - at `$")
+    if not cause:
+        cause, place = text, ""
+    param = place.rstrip("`").lstrip(".")
+    if missing := re.search(r"(?:required field|needs) `(\w+)`$", cause):
+        param = f"{param}.{missing[1]}" if param else missing[1]
+    message = f"Invalid request body: {cause}" + (f" at {param!r}" if param else "")
+    if param.endswith(".role"):
+        message += f"; the roles are {', '.join(get_args(Role))}"
+    return ApiError(400, f"{message}.", param=param or None)

@@ -1,0 +1,126 @@
+"""Runs the simulator on a TCP port, with Hypercorn's trio worker."""
+
+import errno
+import logging
+import socket
+from functools import partial
+from typing import Any
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+
+from vastar_runtime.errors import StartupError
+
+from .app import DEFAULT_CHUNK_DELAY_MS, create_app
+
+# Longer than the clients' pools keep an idle connection, so that it is the client who closes it: a server that closes
+# first now and then does so under a request that is on its way.
+KEEP_ALIVE_S = 75
+
+_log = logging.getLogger(__name__)
+
+
+async def serve(
+    host: str,
+    port: int,
+    *,
+    require_key: str | None = None,
+    chunk_delay_ms: int = DEFAULT_CHUNK_DELAY_MS,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serves until it is cancelled; open streams then end at once.
+
+    Args:
+        host: a name or an address; of a name's several addresses the first is used, IPv4 before IPv6.
+        port: 0 to 65535; 0 takes any free port.
+        require_key, chunk_delay_ms: see create_app.
+        task_status: is given the base URL, such as "http://127.0.0.1:43215", when connections are accepted.
+
+    Raises:
+        StartupError: the address cannot be listened on.
+    """
+    # The two libraries write the same ASGI types differently, hence the ignored arguments.
+    app = ASGIWrapper(create_app(require_key=require_key, chunk_delay_ms=chunk_delay_ms))  # type: ignore[arg-type]
+    with await _listen(host, port) as listener:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(
+                trio.serve_listeners, partial(_converse, app, _server_config()), [trio.SocketListener(listener)]
+            )
+            task_status.started(_url(listener))
+
+
+async def _converse(app: ASGIWrapper, config: Config, stream: trio.SocketStream) -> None:
+    """One connection, from its acceptance to its close.
+
+    ``hypercorn.trio.serve`` was tried. Hypercorn shields its writes from cancellation, so with one client that does not
+    read, it cannot be stopped; and whatever one connection raises ends them all. Both need a hold on the connection.
+    """
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_close_when_cancelled, stream)
+        try:
+            await TCPServer(app, config, WorkerContext(None), ConnectionState({}), stream)  # type: ignore[arg-type]
+        except Exception:
+            _log.exception("a connection of the simulator failed")
+        nursery.cancel_scope.cancel()
+
+
+async def _close_when_cancelled(stream: trio.SocketStream) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        stream.socket.close()  # a write that waits ends with ClosedResourceError, which Hypercorn expects
+
+
+def _server_config() -> Config:
+    config = Config()
+    config.errorlog = _log
+    config.include_server_header = False
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    return config
+
+
+async def _listen(host: str, port: int) -> trio.socket.SocketType:
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        cause = _lower(error.strerror) if isinstance(error, OSError) else "not a host name"
+        raise StartupError(f"cannot listen on {host!r}: {cause}; choose another with --host") from error
+    # A name such as localhost has addresses of both families, and most clients are told 127.0.0.1.
+    family, _, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+    try:
+        return await _bound(family, address)
+    except OSError as error:
+        option = "--host" if error.errno == errno.EADDRNOTAVAIL else "--port"
+        raise StartupError(
+            f"cannot listen on {_host_port(host, port)}: {_lower(error.strerror)}; choose another with {option}"
+        ) from error
+
+
+async def _bound(family: socket.AddressFamily, address: Any) -> trio.socket.SocketType:
+    listener = trio.socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Takes over the port of an instance that has just ended, never that of a running one (socket(7)).
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        await listener.bind(address)
+        listener.listen()
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _url(listener: trio.socket.SocketType) -> str:
+    return "http://" + _host_port(*listener.getsockname()[:2])
+
+
+def _host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _lower(words: str | None) -> str:
+    """A system's message, for the middle of a sentence."""
+    return words[:1].lower() + words[1:] if words else "unknown error"

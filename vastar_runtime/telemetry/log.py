@@ -1,0 +1,34 @@
+"""The log: one logfmt line an event. No query values, no header values, no bodies."""
+
+from __future__ import annotations
+
+import re
+from typing import TextIO
+
+import structlog
+
+# Names that clients choose are cut, so that no one can fill the disk with one request.
+MAX_VALUE_CHARACTERS = 256
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def configure(stream: TextIO) -> None:
+    """Write the log to this stream from now on."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+
+
+def clean(text: str) -> str:
+    """Text that a client chose, fit for a line of the log: cut, and without control characters, which could forge
+    a line or drive a terminal."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text[:MAX_VALUE_CHARACTERS])
