@@ -76,7 +76,7 @@ class TableCodec:
             MalformedMessage: any offset, length or vector that does not lie within ``data``, a required field
                 that is missing, a string that is not UTF-8, an enum value that does not exist.
         """
-        slots, table = _open_table(data, _offset(data, 0, "root"))
+        slots, table = _open_table(data, _offset(data, 0, "root"), len(self.fields))
         values: dict[str, Any] = {}
         for index, field in enumerate(self.fields):
             slot = slots[index] if index < len(slots) else 0
@@ -105,7 +105,7 @@ class TableCodec:
             layout = self._layouts[key] = _lay_out(self.fields, key)
         try:
             return _write(self.fields, layout, values)
-        except (struct.error, UnicodeEncodeError, TypeError, AttributeError) as error:
+        except (struct.error, ValueError, TypeError, AttributeError) as error:
             name = self._message_class.__name__
             raise LocalProtocolError(f"{name} cannot be encoded: {error}") from error
 
@@ -141,8 +141,11 @@ def _offset(data: bytes, position: int, what: str) -> int:
     return target
 
 
-def _open_table(data: bytes, table: int) -> tuple[tuple[int, ...], int]:
-    """The slots of the table at ``table``, each 0 or within the table."""
+def _open_table(data: bytes, table: int, known_fields: int) -> tuple[tuple[int, ...], int]:
+    """The slots of the table at ``table``, each 0 or within the table; at most ``known_fields`` of them.
+
+    Slots after those are not looked at: 4,096 tables of a small frame can share one vtable of 32,765 slots.
+    """
     vtable = table - _I32.unpack_from(data, table)[0]
     if vtable < 0 or vtable + 4 > len(data):
         raise MalformedMessage(f"vtable at {vtable} in a buffer of {len(data)} bytes")
@@ -151,7 +154,7 @@ def _open_table(data: bytes, table: int) -> tuple[tuple[int, ...], int]:
         raise MalformedMessage(f"vtable of {vtable_size} bytes in a buffer of {len(data)} bytes")
     if table_size < 4 or table + table_size > len(data):
         raise MalformedMessage(f"table of {table_size} bytes in a buffer of {len(data)} bytes")
-    slots = struct.unpack_from(f"<{(vtable_size - 4) // 2}H", data, vtable + 4)
+    slots = struct.unpack_from(f"<{min((vtable_size - 4) // 2, known_fields)}H", data, vtable + 4)
     for slot in slots:
         if slot and not 4 <= slot < table_size:
             raise MalformedMessage(f"field at {slot} in a table of {table_size} bytes")
@@ -203,7 +206,7 @@ def _key_values(data: bytes, position: int, what: str) -> KeyValues:
     pairs = []
     total_bytes = 0
     for index in range(count):
-        slots, table = _open_table(data, _offset(data, start + 4 * index, what))
+        slots, table = _open_table(data, _offset(data, start + 4 * index, what), 2)
         if len(slots) < 2 or not slots[0] or not slots[1]:
             raise MalformedMessage(f"{what}: entry {index} lacks its key or value")
         total_bytes += _vector(data, table + slots[0], 1, what)[1] + _vector(data, table + slots[1], 1, what)[1]
@@ -250,12 +253,14 @@ def _write(fields: tuple[_Field, ...], layout: _Layout, values: list[Any]) -> by
     inline: list[int] = [len(layout.head) - 4]  # the vtable begins right after the root offset
     pieces = [layout.head, b""]
     for index, position in zip(layout.order, layout.positions, strict=True):
-        write = _WRITERS.get(fields[index].kind)
+        kind, enum_class = fields[index].kind, fields[index].enum_class
+        value = values[index] if enum_class is None else enum_class(values[index])
+        write = _WRITERS.get(kind)
         if write is None:
-            inline.append(values[index])
+            inline.append(value)
         else:
             # An offset counts from the place where it stands; writers say where in their piece the vector begins.
-            lead, piece = write(values[index])
+            lead, piece = write(value)
             inline.append(at + lead - position)
             pieces.append(piece)
             at += len(piece)
@@ -268,23 +273,36 @@ def _write_bytes(value: bytes) -> tuple[int, bytes]:
 
 
 def _write_string(value: str) -> tuple[int, bytes]:
-    text = value.encode()
+    return 0, _string_piece(value.encode())
+
+
+def _string_piece(text: bytes) -> bytes:
     # FlatBuffers strings end in a NUL that their length does not count.
-    return 0, b"".join((_U32.pack(len(text)), text, bytes(4 - len(text) % 4)))
+    return b"".join((_U32.pack(len(text)), text, bytes(4 - len(text) % 4)))
 
 
 def _write_key_values(pairs: KeyValues) -> tuple[int, bytes]:
-    """The vtable that all pairs share, the vector of offsets, the tables, then the strings."""
+    """The vtable that all pairs share, the vector of offsets, the tables, then the strings.
+
+    Refuses what ``_key_values`` would refuse at the other end.
+    """
+    if len(pairs) > MAX_KEY_VALUES:
+        raise ValueError(f"{len(pairs)} key-value pairs exceed the limit of {MAX_KEY_VALUES}")
     lead = len(_KEY_VALUE_VTABLE)
     tables = lead + 4 + 4 * len(pairs)
     at = tables + _KEY_VALUE.size * len(pairs)
     offsets = bytearray(_U32.pack(len(pairs)))
     rows = bytearray()
     strings = []
+    total_bytes = 0
     for index, (key, value) in enumerate(pairs):
         table = tables + _KEY_VALUE.size * index
         offsets += _U32.pack(table - (lead + 4 + 4 * index))
-        key_piece, value_piece = _write_string(key)[1], _write_string(value)[1]
+        key_text, value_text = key.encode(), value.encode()
+        total_bytes += len(key_text) + len(value_text)
+        if total_bytes > MAX_KEY_VALUE_BYTES:
+            raise ValueError(f"key-value pairs of more than {MAX_KEY_VALUE_BYTES} bytes of text")
+        key_piece, value_piece = _string_piece(key_text), _string_piece(value_text)
         rows += _KEY_VALUE.pack(table, at - (table + 4), at + len(key_piece) - (table + 8))
         at += len(key_piece) + len(value_piece)
         strings += [key_piece, value_piece]

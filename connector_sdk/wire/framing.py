@@ -25,11 +25,13 @@ def encode_frame(message_type: int, payload: bytes) -> bytes:
     """The frame's bytes.
 
     Raises:
-        LocalProtocolError: N would exceed MAX_FRAME_BYTES.
+        LocalProtocolError: N would exceed MAX_FRAME_BYTES, or the type does not fit its byte.
     """
     length = 1 + len(payload)
     if length > MAX_FRAME_BYTES:
         raise LocalProtocolError(f"a frame of {length} bytes exceeds the limit of {MAX_FRAME_BYTES}")
+    if not 0 <= message_type <= 255:
+        raise LocalProtocolError(f"message type {message_type} does not fit one byte")
     return _HEADER.pack(length, message_type) + payload
 
 
