@@ -1,0 +1,131 @@
+"""The blocking client: hands HTTP requests to the daemon. Shared freely between threads, and survives fork."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import threading
+from types import TracebackType
+
+from .config import RuntimeConfig
+from .connection import Connection
+from .errors import ConnectorException
+from .http_payload import decode_response, effective_timeout_ms, encode_request
+from .models import HTTPRequest, HTTPResponse
+from .wire import ErrorClass
+
+# Connections kept for the next call. More threads than this still run at once; the surplus is closed after use.
+MAX_IDLE_CONNECTIONS = 32
+
+
+class _IdleConnections:
+    """Open connections that nobody uses, the last used on top; they belong to one process."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.stack: list[Connection] = []
+
+
+class RuntimeClient:
+    """A client of the daemon. Connects when it first has to, and again after a lost connection.
+
+    Calls from several threads run at once, each on a connection of its own.
+
+    Args:
+        config: copied; None: everything by default and from the environment.
+
+    Raises:
+        ConnectorException: INVALID_REQUEST, a setting that cannot be used.
+    """
+
+    def __init__(self, config: RuntimeConfig | None = None) -> None:
+        self._config = RuntimeConfig() if config is None else dataclasses.replace(config)
+        self._request_ids = itertools.count(1)
+        self._idle = _IdleConnections()
+        self._is_closed = False
+
+    def __enter__(self) -> RuntimeClient:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<RuntimeClient {self._config.endpoint}{' closed' if self._is_closed else ''}>"
+
+    def connect(self) -> None:
+        """See that the daemon can be reached, now rather than with the first request.
+
+        Raises:
+            ConnectorException: no daemon is there (TRANSIENT), it may not be reached (PERMANENT), or the client
+                is closed (INVALID_REQUEST).
+        """
+        self._release(self._acquire(self._config.timeout_ms))
+
+    def execute_http(self, request: HTTPRequest) -> HTTPResponse:
+        """Run one HTTP request; any HTTP status is a response.
+
+        Raises:
+            ConnectorException: the daemon could not be reached, or could not get an answer from the upstream;
+                ``is_retryable()`` tells whether another try may help.
+            TypeError: an attribute of the request has the wrong type.
+        """
+        request_id = next(self._request_ids)
+        timeout_ms = effective_timeout_ms(request, self._config)
+        frame = encode_request(request, self._config, request_id, timeout_ms)
+        connection = self._acquire(timeout_ms)
+        try:
+            answer = connection.exchange(frame, request_id, timeout_ms)
+        except BaseException:
+            connection.close()  # KeyboardInterrupt too: the answer may still be on its way
+            raise
+        self._release(connection)
+        return decode_response(answer)
+
+    def close(self) -> None:
+        """Close the client; calls that are running end first, later ones raise. Closing twice is nothing."""
+        idle = self._idle_of_this_process()
+        with idle.lock:
+            self._is_closed = True
+            connections, idle.stack = idle.stack, []
+        for connection in connections:
+            connection.close()
+
+    def _acquire(self, timeout_ms: int) -> Connection:
+        idle = self._idle_of_this_process()
+        while True:
+            with idle.lock:
+                if self._is_closed:
+                    raise ConnectorException(
+                        "the client is closed; make a new RuntimeClient", ErrorClass.INVALID_REQUEST
+                    )
+                connection = idle.stack.pop() if idle.stack else None
+            if connection is None:
+                return Connection(self._config, timeout_ms)
+            if connection.is_reusable():
+                return connection
+            connection.close()
+
+    def _release(self, connection: Connection) -> None:
+        idle = self._idle_of_this_process()
+        with idle.lock:
+            is_kept = not self._is_closed and len(idle.stack) < MAX_IDLE_CONNECTIONS
+            if is_kept:
+                idle.stack.append(connection)
+        if not is_kept:
+            connection.close()
+
+    def _idle_of_this_process(self) -> _IdleConnections:
+        """In a forked child a new, empty stack: parent and child on one socket would take each other's answers,
+        and another thread of the parent may have held the lock when it forked."""
+        idle = self._idle
+        if idle.pid != os.getpid():
+            for connection in idle.stack:
+                connection.close()
+            idle = self._idle = _IdleConnections()
+        return idle

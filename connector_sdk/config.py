@@ -1,0 +1,155 @@
+"""Where the daemon is and what requests carry: arguments over ``VASTAR_*`` variables over built-in values."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+
+from .errors import ConnectorException
+from .wire.messages import ErrorClass
+
+DEFAULT_SOCKET_PATH = "/tmp/vastar-connector-runtime.sock"  # noqa: S108 - protocol.md part 1: every SDK knows it
+DEFAULT_TCP_HOST = "127.0.0.1"
+DEFAULT_TCP_PORT = 5000
+DEFAULT_TIMEOUT_MS = 60_000
+
+# poll(2) counts milliseconds in an int; with the grace period on top this stays below 2**31.
+MAX_TIMEOUT_MS = 2_000_000_000
+
+# sun_path holds 108 bytes with its NUL (unix(7)); a longer path fails in connect() with a message that names nothing.
+MAX_SOCKET_PATH_BYTES = 107
+
+_SHOWN_CHARACTERS = 200
+
+
+def _socket_path_from_environment() -> str:
+    path = os.environ.get("VASTAR_SOCKET_PATH", "")
+    return check_socket_path("VASTAR_SOCKET_PATH", path) if path else DEFAULT_SOCKET_PATH
+
+
+def _use_tcp_from_environment() -> bool:
+    text = os.environ.get("VASTAR_USE_TCP", "")
+    word = text.strip().lower()
+    if word not in ("true", "1", "false", "0", ""):
+        raise _invalid("VASTAR_USE_TCP", text, "true or false")
+    return word in ("true", "1")
+
+
+def _tcp_host_from_environment() -> str:
+    host = os.environ.get("VASTAR_TCP_HOST", "")
+    return check_host("VASTAR_TCP_HOST", host) if host else DEFAULT_TCP_HOST
+
+
+def _tcp_port_from_environment() -> int:
+    text = os.environ.get("VASTAR_TCP_PORT", "")
+    if not text:
+        return DEFAULT_TCP_PORT
+    if not (text.isascii() and text.isdigit() and len(text) <= 5):
+        raise _invalid("VASTAR_TCP_PORT", text, "a port from 1 to 65535")
+    return check_port("VASTAR_TCP_PORT", int(text))
+
+
+def _timeout_ms_from_environment() -> int:
+    text = os.environ.get("VASTAR_TIMEOUT", "")
+    if not text:
+        return DEFAULT_TIMEOUT_MS
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= MAX_TIMEOUT_MS / 1000:
+        raise _invalid("VASTAR_TIMEOUT", text, f"seconds above 0, at most {MAX_TIMEOUT_MS // 1000}")
+    return max(1, round(seconds * 1000))
+
+
+@dataclass
+class RuntimeConfig:
+    """How a client reaches the daemon, and what its requests carry unless they say otherwise.
+
+    Attributes:
+        tenant_id: on whose behalf requests run.
+        workspace_id: part of the tenant; "" for none.
+        timeout_ms: for requests that give none; by default ``VASTAR_TIMEOUT`` (seconds), else 60,000.
+        socket_path: the daemon's Unix socket; by default ``VASTAR_SOCKET_PATH``.
+        use_tcp: connect over TCP instead; by default whether ``VASTAR_USE_TCP`` is "true".
+        tcp_host, tcp_port: where, with ``use_tcp``; by default ``VASTAR_TCP_HOST``, ``VASTAR_TCP_PORT``.
+
+    Raises:
+        ConnectorException: INVALID_REQUEST, naming the field or variable, its value and what is allowed.
+        TypeError: a field of another type.
+    """
+
+    tenant_id: str = "default"
+    workspace_id: str = ""
+    timeout_ms: int = field(default_factory=_timeout_ms_from_environment)
+    socket_path: str = field(default_factory=_socket_path_from_environment)
+    use_tcp: bool = field(default_factory=_use_tcp_from_environment)
+    tcp_host: str = field(default_factory=_tcp_host_from_environment)
+    tcp_port: int = field(default_factory=_tcp_port_from_environment)
+
+    def __post_init__(self) -> None:
+        check_type("tenant_id", self.tenant_id, str)
+        check_type("workspace_id", self.workspace_id, str)
+        check_timeout_ms("timeout_ms", self.timeout_ms)
+        self.socket_path = check_socket_path("socket_path", os.fspath(self.socket_path))
+        check_type("use_tcp", self.use_tcp, bool)
+        check_host("tcp_host", self.tcp_host)
+        check_port("tcp_port", self.tcp_port)
+
+    @property
+    def endpoint(self) -> str:
+        """The daemon's address for a person: ``socket PATH`` or ``HOST:PORT``."""
+        return f"{self.tcp_host}:{self.tcp_port}" if self.use_tcp else f"socket {self.socket_path}"
+
+
+def check_type(name: str, value: object, *allowed: type) -> None:
+    """Raise ``TypeError`` naming ``name`` unless ``value`` is of an allowed type; True is no number."""
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        wanted = " or ".join(kind.__name__ for kind in allowed)
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+
+
+def check_timeout_ms(name: str, value: int) -> int:
+    """``value`` when it is a usable number of milliseconds; ConnectorException or TypeError otherwise."""
+    check_type(name, value, int)
+    if not 0 < value <= MAX_TIMEOUT_MS:
+        raise _invalid(name, value, f"milliseconds from 1 to {MAX_TIMEOUT_MS}")
+    return value
+
+
+def check_socket_path(name: str, path: str) -> str:
+    """``path`` when the system can take it as a socket's; ConnectorException or TypeError otherwise."""
+    check_type(name, path, str)
+    if not path or "\0" in path:
+        raise _invalid(name, path, "the path of the daemon's socket")
+    size = len(os.fsencode(path))
+    if size > MAX_SOCKET_PATH_BYTES:
+        raise _invalid(name, path, f"a path of at most {MAX_SOCKET_PATH_BYTES} bytes; this one has {size}")
+    return path
+
+
+def check_host(name: str, host: str) -> str:
+    """``host`` when it can be looked up; ConnectorException or TypeError otherwise."""
+    check_type(name, host, str)
+    try:
+        is_host = bool(host.encode("idna")) and host.isprintable() and " " not in host
+    except UnicodeError:
+        is_host = False
+    if not is_host:
+        raise _invalid(name, host, "a host name or an IP address")
+    return host
+
+
+def check_port(name: str, port: int) -> int:
+    """``port`` when it is one; ConnectorException or TypeError otherwise."""
+    check_type(name, port, int)
+    if not 0 < port <= 65535:
+        raise _invalid(name, port, "a port from 1 to 65535")
+    return port
+
+
+def _invalid(name: str, value: object, allowed: str) -> ConnectorException:
+    shown = repr(value)
+    shown = shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"
+    return ConnectorException(f"{name}: {shown} cannot be used; it takes {allowed}", ErrorClass.INVALID_REQUEST)
