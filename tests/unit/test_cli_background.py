@@ -100,9 +100,7 @@ def test_a_module_in_the_working_directory_does_not_stand_in_for_ours(
 ) -> None:
     (tmp_path / "click.py").write_text("raise SystemExit('taken over')")
     monkeypatch.chdir(tmp_path)
-    child = spawn(
-        ["simulator", "--port", "0"], log[1], environ={**os.environ, "PYTHONPATH": str(ROOT)}, detached=False
-    )
+    child = spawn(["simulator", "--port", "0"], log[1], environ={**os.environ, "PYTHONPATH": str(ROOT)}, detached=False)
     end(child.process)
     assert child.line.startswith("http://127.0.0.1:")
     assert "taken over" not in log[0].read_text()

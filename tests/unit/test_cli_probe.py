@@ -1,6 +1,8 @@
 """Who is on the socket, by what it answers."""
 
+import fcntl
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -28,26 +30,33 @@ def path() -> Iterator[str]:
 
 @contextmanager
 def answering(path: str, pieces: Sequence[bytes] | None) -> Iterator[None]:
-    """Takes one connection, reads the question, sends the pieces and closes; None: says nothing until the end."""
+    """On every connection: reads the question, sends the pieces and closes; None: says nothing until the end."""
     over = threading.Event()
 
     def answer(listening: socket.socket) -> None:
-        connection, _ = listening.accept()
-        with connection:
-            assert connection.recv(65536) == b"\0\0\0\1\2"  # HealthCheck, protocol.md part 1
-            for piece in pieces or ():
-                connection.sendall(piece)
-            if pieces is None:
-                over.wait(30)
+        while True:
+            connection, _ = listening.accept()
+            with connection:
+                if over.is_set():
+                    return
+                assert connection.recv(65536) == b"\0\0\0\1\2"  # HealthCheck, protocol.md part 1
+                for piece in pieces or ():
+                    connection.sendall(piece)
+                if pieces is None:
+                    over.wait(30)
 
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()
         thread = threading.Thread(target=answer, args=(listening,))
         thread.start()
-        yield
-        over.set()
-        thread.join()
+        try:
+            yield
+        finally:
+            over.set()
+            with socket.socket(socket.AF_UNIX) as last:
+                last.connect(path)
+            thread.join()
 
 
 def test_the_answer_of_a_daemon_with_its_pid_from_the_kernel(path: str) -> None:
@@ -105,8 +114,6 @@ def test_a_socket_of_another_kind_is_one_line(path: str) -> None:
 
 
 def test_a_lock_without_a_holder_or_held_by_another_program_is_no_daemon(path: str) -> None:
-    import fcntl
-
     assert lock_holder(path) is None
     with Path(f"{path}.lock").open("w") as file:
         assert lock_holder(path) is None
@@ -139,13 +146,17 @@ def test_a_zombie_has_ended_too() -> None:
 
 def test_a_runtime_is_recognised_by_its_title_or_its_program_name(path: str) -> None:
     for name in (title(path), "/opt/bin/vastar-connector-runtime"):
-        script = "import sys; sys.stdin.read()"
-        child = subprocess.Popen([name, "-c", script], executable=sys.executable, stdin=subprocess.PIPE)
+        child = subprocess.Popen(
+            [name, "-c", "print(flush=True); input()"],
+            executable=sys.executable,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert child.stdout is not None
+        child.stdout.readline()
         with child, Process(child.pid) as process:
             assert describe(child.pid).startswith(name)
             assert not process.wait(0)
-            import signal
-
             process.send(signal.SIGKILL)
             assert process.wait(30)
             child.wait()

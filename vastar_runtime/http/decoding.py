@@ -87,36 +87,51 @@ def encodings_to_undo(content_encoding: str) -> list[str] | None:
 
 
 class _Zlib:
-    """gzip and deflate. A gzip body may have several members (RFC 1952, section 2.2)."""
+    """gzip and deflate. A gzip body may have several members (RFC 1952, section 2.2); other bytes after the end are
+    padding, which all clients ignore."""
 
     def __init__(self, window_bits: int) -> None:
         self._window_bits = window_bits
         self._zlib = zlib.decompressobj(window_bits)
+        self._start = b""  # of a deflate body whose form is not known yet
         self._begun = False
+        self._has_padding = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        while data:
+        if self._window_bits == _DEFLATE and not self._begun:
+            data = self._start + data
+            if len(data) < 2:
+                self._start = data
+                return
+            if not _is_zlib_header(data):
+                self._window_bits = -zlib.MAX_WBITS
+                self._zlib = zlib.decompressobj(self._window_bits)
+        self._begun = True
+        has_more = False  # zlib may have taken all of its input, and hold output back
+        while (data or has_more) and not self._has_padding:
             if self._zlib.eof:
                 if self._window_bits != _GZIP or not data.startswith(b"\x1f"):
-                    return  # padding after the end, which all clients ignore
+                    self._has_padding = True
+                    return
                 self._zlib = zlib.decompressobj(self._window_bits)
             try:
                 step = self._zlib.decompress(data, MAX_STEP_BYTES)
             except zlib.error as error:
-                if self._begun or self._window_bits != _DEFLATE:
-                    raise ValueError(str(error)) from error
-                # Many servers send raw deflate under this name (RFC 9110, section 8.4.1.2, note).
-                self._window_bits = -zlib.MAX_WBITS
-                self._zlib = zlib.decompressobj(self._window_bits)
-                continue
-            self._begun = True
+                raise ValueError(str(error)) from error
+            has_more = len(step) == MAX_STEP_BYTES and not self._zlib.eof
             data = self._zlib.unused_data if self._zlib.eof else self._zlib.unconsumed_tail
             if step:
                 yield step
 
     def finish(self) -> None:
-        if self._begun and not self._zlib.eof:
+        if (self._begun or self._start) and not self._zlib.eof:
             raise ValueError("the data ends before its end mark")
+
+
+def _is_zlib_header(data: bytes) -> bool:
+    """Method 8 and the header's check (RFC 1950, section 2.2). Many servers send deflate without header under this
+    name (RFC 9110, section 8.4.1.2, note)."""
+    return data[0] & 0x0F == 8 and int.from_bytes(data[:2]) % 31 == 0
 
 
 class _Brotli:
@@ -126,6 +141,8 @@ class _Brotli:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         self._begun = True
+        if data and self._brotli.is_finished():
+            raise ValueError("data after its end mark")
         while not self._brotli.is_finished():
             try:
                 step = self._brotli.process(data, output_buffer_limit=MAX_STEP_BYTES)
@@ -134,7 +151,8 @@ class _Brotli:
             data = b""
             if step:
                 yield step
-            if self._brotli.can_accept_more_data():
+            # It may have taken all of its input, and hold output back.
+            if len(step) < MAX_STEP_BYTES and self._brotli.can_accept_more_data():
                 return
 
     def finish(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from connector_sdk.wire import ErrorClass
 from vastar_runtime.errors import UpstreamError
@@ -64,23 +64,14 @@ class Exchange:
             f"stopped after {MAX_REDIRECTS} redirects, the last one to {self.request.url.origin}", ErrorClass.PERMANENT
         )
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body, decoded, piece by piece as it arrives.
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The body, decoded, piece by piece as it arrives. The reader may stop at any piece.
 
         Raises:
             UpstreamError: cut short, or not what its headers say.
         """
-        while True:
-            piece = await self._receive()
-            if piece is None:
-                break
-            if self._decoder is None:
-                yield piece
-            else:
-                for step in self._decoder.feed(piece):
-                    yield step
-        if self._decoder is not None:
-            self._decoder.finish()
+        # Not an async generator: one that is left half read would be finalised whenever it is collected.
+        return _Pieces(self._receive, self._decoder)
 
     def end_early(self) -> None:
         """The reader has all it wants. If the body's end has arrived too, the connection can still be kept."""
@@ -172,6 +163,26 @@ class Exchange:
         if encodings is not None:
             self._decoder = BodyDecoder(encodings)
             self.head = ResponseHead(head.status_code, _without_encoding(head.headers))
+
+
+class _Pieces(AsyncIterator[bytes]):
+    def __init__(self, receive: Callable[[], Awaitable[bytes | None]], decoder: BodyDecoder | None) -> None:
+        self._receive = receive
+        self._decoder = decoder
+        self._steps: Iterator[bytes] = iter(())
+
+    async def __anext__(self) -> bytes:
+        while True:
+            for step in self._steps:
+                return step
+            piece = await self._receive()
+            if piece is None:
+                if self._decoder is not None:
+                    self._decoder.finish()
+                raise StopAsyncIteration
+            if self._decoder is None:
+                return piece
+            self._steps = self._decoder.feed(piece)
 
 
 def _without_encoding(headers: Headers) -> Headers:

@@ -71,7 +71,7 @@ def _matches(entry: str, origin: Origin) -> bool:
     if entry == "*":
         return True
     host, _, port = entry.rpartition(":")
-    if host and port.isdigit() and (":" not in host or host.endswith("]")):
+    if host and port.isdecimal() and (":" not in host or host.endswith("]")):
         if int(port) != origin.port:
             return False
         entry = host

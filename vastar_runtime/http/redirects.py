@@ -28,8 +28,8 @@ def next_request(request: OutboundRequest, status_code: int, headers: Headers) -
     if location is None:
         return None
     try:
-        url = request.url.join(location.decode("utf-8", "surrogateescape"))
-    except (InvalidRequest, ValueError) as error:
+        url = request.url.join(_text(location))
+    except InvalidRequest as error:
         raise UpstreamError(
             f"{request.url.origin} answered {status_code} with a Location that cannot be followed: {error}",
             ErrorClass.PERMANENT,
@@ -51,3 +51,11 @@ def next_request(request: OutboundRequest, status_code: int, headers: Headers) -
     if not (request.url.origin.scheme == "https" and url.origin.scheme == "http"):
         kept.append((b"referer", str(request.url).encode()))
     return OutboundRequest(method, url, tuple(kept), body, request.decodes)
+
+
+def _text(location: bytes) -> str:
+    """Some servers write other encodings than UTF-8 there; then the bytes are escaped as they are, as browsers do."""
+    try:
+        return location.decode()
+    except UnicodeDecodeError:
+        return "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in location)

@@ -15,8 +15,10 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_URL_CHARACTERS = 65_536  # servers refuse far shorter ones; this only bounds the work done here
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_REGISTERED_NAME = re.compile(r"[a-z0-9_.-]{1,253}")
+# Labels of 1 to 63 characters (RFC 1035, section 2.3.4): neither DNS nor TLS can be asked for others.
+_REGISTERED_NAME = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 # What stays as it is; everything else is percent-encoded as UTF-8. A "%" stays: escapes are kept as they came.
 _PATH_ESCAPE = re.compile(r"[^!$%&'()*+,\-./0-9:;=@A-Z\[\]^_a-z|~]")
 _QUERY_ESCAPE = re.compile(r"[^!$%&()*+,\-./0-9:;=?@A-Z\[\\\]^_`a-z{|}~]")
@@ -76,7 +78,11 @@ class Url(NamedTuple):
         Raises:
             InvalidRequest: as parse_url.
         """
-        return parse_url(urljoin(str(self), reference))
+        try:
+            absolute = urljoin(str(self), reference)
+        except ValueError as error:  # its text is not passed on: it may quote a password
+            raise InvalidRequest("malformed URL: its host cannot be read") from error
+        return parse_url(absolute)
 
 
 def parse_url(text: str) -> Url:
@@ -90,6 +96,8 @@ def parse_url(text: str) -> Url:
         raise InvalidRequest(f"malformed URL: {len(text)} characters, more than {MAX_URL_CHARACTERS}")
     if _CONTROL.search(text):
         raise InvalidRequest("malformed URL: it contains a control character")
+    if _SURROGATE.search(text):
+        raise InvalidRequest("malformed URL: it contains half of a surrogate pair")
     match = _SCHEME.match(text)
     if match is None:
         raise InvalidRequest("malformed URL: it has no scheme; it must begin with http:// or https://")
@@ -117,9 +125,12 @@ def _host_and_port(text: str, default_port: int) -> tuple[str, int]:
         if not bracket or (port_text and not port_text.startswith(":")):
             raise InvalidRequest("malformed URL: the IPv6 address is not closed by ']'")
         try:
-            host = str(ipaddress.IPv6Address(host))
+            address = ipaddress.IPv6Address(host)
+            if address.scope_id is not None:
+                raise ValueError("a zone means something on one machine only")
         except ValueError as error:
             raise InvalidRequest(f"malformed URL: [{host[:64]}] is no IPv6 address") from error
+        host = str(address)
         port_text = port_text[1:]
     else:
         host, _, port_text = text.partition(":")
@@ -127,7 +138,8 @@ def _host_and_port(text: str, default_port: int) -> tuple[str, int]:
     if not port_text:
         return host, default_port
     if not (port_text.isascii() and port_text.isdigit()):
-        raise InvalidRequest(f"malformed URL: the port {port_text[:16]!r} is no number")
+        # Not quoted: behind an unescaped "/" in a password, what stands here is the password.
+        raise InvalidRequest("malformed URL: the port is no number")
     if len(port_text) > 5 or not 1 <= int(port_text) <= 65535:
         raise InvalidRequest(f"malformed URL: port {port_text[:16]} is outside 1 to 65535")
     return host, int(port_text)
@@ -163,7 +175,4 @@ def _without_dot_segments(path: str) -> str:
 
 
 def _escape(unsafe: re.Pattern[str], text: str) -> str:
-    try:
-        return unsafe.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), text)
-    except UnicodeEncodeError as error:
-        raise InvalidRequest("malformed URL: it contains half of a surrogate pair") from error
+    return unsafe.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), text)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import structlog
 
-from connector_sdk.wire import ErrorClass, ExecuteRequest, ExecuteResponse, encode_message
+from connector_sdk.wire import ErrorClass, ExecuteRequest, ExecuteResponse, LocalProtocolError, encode_message
 from vastar_runtime.connectors import CONNECTORS, Services
 from vastar_runtime.connectors.base import Outcome
 from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.policies.deadline import Deadline
-from vastar_runtime.telemetry.log import clean
+from vastar_runtime.telemetry.log import clean, without_quotations
 
 from .memory import Holding
 
@@ -38,11 +38,24 @@ async def answer(
     except RequestError as failure:
         error = failure
     except Exception:
-        # A mistake of ours must not take the connection's other requests with it.
-        log.exception("internal error", tenant=clean(request.tenant_id), origin=outcome.origin)
-        error = RequestError(ErrorClass.PERMANENT, "internal error of the runtime; its log has the details")
+        error = _internal_error(request, outcome)
     duration_us = (time.perf_counter_ns() - began_ns) // 1000
+    try:
+        frame = _frame(request, payload, error, duration_us)
+    except LocalProtocolError:
+        error = _internal_error(request, outcome)
+        frame = _frame(request, None, error, duration_us)
     _log_line(request, outcome, error, duration_us)
+    return frame
+
+
+def _internal_error(request: ExecuteRequest, outcome: Outcome) -> RequestError:
+    """A mistake of ours, being handled: it must not take the connection's other requests with it."""
+    log.exception("internal error", tenant=clean(request.tenant_id), origin=outcome.origin)
+    return RequestError(ErrorClass.PERMANENT, "internal error of the runtime; its log has the details")
+
+
+def _frame(request: ExecuteRequest, payload: bytes | None, error: RequestError | None, duration_us: int) -> bytes:
     return encode_message(
         ExecuteResponse(
             request_id=request.request_id,
@@ -90,5 +103,5 @@ def _log_line(request: ExecuteRequest, outcome: Outcome, error: RequestError | N
         "trace": clean(request.trace_id or ""),
     }
     if error is not None:
-        fields |= {"error_class": error.error_class.name.lower(), "error": clean(error.message)}
+        fields |= {"error_class": error.error_class.name.lower(), "error": clean(without_quotations(error.message))}
     log.info("request", **{key: value for key, value in fields.items() if value not in ("", 0)})

@@ -72,7 +72,7 @@ class Session:
         self._outbox = Outbox(stream, self._memory)
         self._in_flight: set[int] = set()
         self._is_draining = False
-        self._nursery: trio.Nursery | None = None
+        self._requests: trio.Nursery | None = None
 
     @property
     def active_requests(self) -> int:
@@ -84,20 +84,26 @@ class Session:
 
         A client's loss cancels its requests; nothing is raised for anything that a client does.
         """
+        framing_is_lost = False
         try:
             async with trio.open_nursery(strict_exception_groups=True) as nursery:
-                self._nursery = nursery
                 nursery.start_soon(self._outbox.run)
-                if self._is_draining:
-                    self._finish_if_idle()
-                await self._read()
+                # The requests end before the connection does: none of them writes to what is being closed.
+                async with trio.open_nursery(strict_exception_groups=True) as requests:
+                    self._requests = requests
+                    if self._is_draining:
+                        self._finish_if_idle()
+                    framing_is_lost = await self._read()
+                    requests.cancel_scope.cancel()
+                if framing_is_lost:
+                    await self._linger()
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone, and with it all that was to be done
         except* ClientDoesNotRead as group:
             log.warning("connection dropped: the client does not read its answers", reason=str(group.exceptions[0]))
         finally:
-            self._nursery = None
+            self._requests = None
             await trio.aclose_forcefully(self._stream)
 
     def drain(self) -> None:
@@ -107,7 +113,8 @@ class Session:
 
     # --- reading ---
 
-    async def _read(self) -> None:
+    async def _read(self) -> bool:
+        """Read until the client ends; True when its framing was lost, so that nothing more can be read."""
         decoder = FrameDecoder()
         while data := await self._stream.receive_some(READ_BYTES):
             decoder.receive_data(bytes(data))
@@ -116,8 +123,8 @@ class Session:
                     self._dispatch(frame)
             except BadFrameLength as error:
                 self._refuse(0, ErrorClass.INVALID_REQUEST, f"{error}; the connection is closed")
-                await self._linger()
-                return
+                return True
+        return False
 
     async def _linger(self) -> None:
         """Let the answer out and let the client come to read it."""
@@ -167,9 +174,9 @@ class Session:
                 f"{MAX_REQUESTS_IN_FLIGHT} requests are in flight on this connection; wait for answers",
             )
         else:
-            assert self._nursery is not None
+            assert self._requests is not None
             self._in_flight.add(request.request_id)
-            self._nursery.start_soon(self._run_request, request, size)
+            self._requests.start_soon(self._run_request, request, size)
 
     async def _run_request(self, request: ExecuteRequest, size: int) -> None:
         holding = Holding(self._memory)
@@ -203,10 +210,11 @@ class Session:
         )
 
     def _finish_if_idle(self) -> None:
-        if self._nursery is not None and not self._in_flight:
-            self._nursery.start_soon(self._finish)
+        # A connection that is ending anyway takes no new task, and needs none.
+        if self._requests is not None and not self._requests.cancel_scope.cancel_called and not self._in_flight:
+            self._requests.start_soon(self._finish)
 
     async def _finish(self) -> None:
         await self._outbox.drained()
-        assert self._nursery is not None
-        self._nursery.cancel_scope.cancel()
+        assert self._requests is not None
+        self._requests.cancel_scope.cancel()

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Every check, from a fresh clone: virtual environment, installation, linters, types, generated code, tests, coverage.
+# Arguments go to pytest, for example: scripts/test.sh -k probe tests/e2e
+# With arguments the coverage of the protocol and server rooms is not judged, since not everything ran.
+set -euo pipefail
+. "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.sh"
+
+step() { printf '\n== %s\n' "$*"; }
+
+setup_venv dev
+cd "$ROOT"
+# Tests and the programs that they start find this environment's commands, and nothing of an outer one.
+export PATH="$VENV/bin:$PATH"
+unset PYTHONPATH PYTHONHOME
+python="$VENV/bin/python"
+
+step ruff
+"$python" -m ruff check
+"$python" -m ruff format --check
+step mypy
+"$python" -m mypy
+step generated code
+"$python" scripts/generate_schema.py --check
+step pytest
+"$python" -m pytest -n auto --cov --cov-report=term "$@"
+if (($# == 0)); then
+    step "coverage of wire, http and server"
+    "$python" -m coverage report --fail-under=90 \
+        --include='connector_sdk/wire/*,vastar_runtime/http/*,vastar_runtime/server/*' --omit='*/_generated/*'
+fi

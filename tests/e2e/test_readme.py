@@ -1,0 +1,117 @@
+"""The README tells the truth: what it shows is run here, on private sockets and free ports."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+SHELL = [text for language, text in BLOCKS if language == "sh"]
+PYTHON = [text for language, text in BLOCKS if language == "python"]
+SIMULATOR_PORT = "4545"
+
+
+def shell_block(command: str) -> str:
+    (block,) = [text for text in SHELL if command in text]
+    return block
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """A machine of its own: no daemon, no log, no key of the person who runs the tests."""
+    with tempfile.TemporaryDirectory(prefix="readme", dir="/tmp") as directory:
+        environ = {key: value for key, value in os.environ.items() if not key.startswith(("VASTAR_", "OPENAI_"))}
+        environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
+        environ["VASTAR_SOCKET_PATH"] = f"{directory}/socket"
+        environ["VASTAR_LOG_FILE"] = f"{directory}/log"
+        yield environ
+
+
+def shell(block: str, environ: dict[str, str]) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=ROOT,
+        env=environ,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def daemon(environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    start, _, stop = shell_block("vastar-runtime start").strip().splitlines()
+    shell(start, environment)
+    yield environment
+    shell(stop, environment)
+
+
+@pytest.fixture
+def simulator_port(environment: dict[str, str]) -> Iterator[str]:
+    """The simulator as the README starts it, but on any free port."""
+    command = shell_block("vastar-runtime simulator").replace(SIMULATOR_PORT, "0").split()
+    with subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        match = re.search(r"http://[^:]+:(\d+)", process.stdout.readline())
+        assert match is not None
+        yield match[1]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+def test_start_status_and_stop(environment: dict[str, str]) -> None:
+    output = shell(shell_block("vastar-runtime start"), environment)
+
+    assert environment["VASTAR_SOCKET_PATH"] in output
+    assert not os.path.exists(environment["VASTAR_SOCKET_PATH"])
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.splitlines()[0])
+def test_every_python_block_runs(block: str, daemon: dict[str, str], simulator_port: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", block.replace(SIMULATOR_PORT, simulator_port)],
+        env=daemon,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert done.stderr == ""
+
+
+def test_the_demo_answers_from_any_checkout(environment: dict[str, str]) -> None:
+    output = shell(shell_block("demo.sh"), environment)
+
+    assert "streaming" in output.lower()
+
+
+def test_the_test_command_is_what_continuous_integration_runs() -> None:
+    command = shell_block("scripts/test.sh").strip()
+
+    assert os.access(ROOT / command, os.X_OK)
+    assert command.removeprefix("./") in (ROOT / ".ci" / "run").read_text()
+
+
+def test_no_block_is_left_out() -> None:
+    """A new shell block needs a test above."""
+    assert {block.split()[0] + " " + block.split()[-1] for block in SHELL} == {
+        block.split()[0] + " " + block.split()[-1]
+        for block in map(
+            shell_block, ("demo.sh", "scripts/test.sh", "vastar-runtime start", "vastar-runtime simulator")
+        )
+    }

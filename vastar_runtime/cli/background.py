@@ -1,0 +1,156 @@
+"""Starts this program as a child that tells when it is ready."""
+
+import os
+import selectors
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from vastar_runtime.errors import StartupError
+
+# Python's imports on a cold disk of a loaded machine take seconds; more than this is a hang.
+READY_TIMEOUT_S = 30.0
+
+_TAIL_BYTES = 8192
+
+
+class Child(NamedTuple):
+    """A child that has said its line.
+
+    Attributes:
+        process: it runs.
+        line: what it wrote to its ready pipe, without the line end.
+    """
+
+    process: subprocess.Popen[bytes]
+    line: str
+
+
+def open_log(path: str) -> int:
+    """A file descriptor that appends to a log of our own.
+
+    The default log lies in a directory where everybody may create files: a link there could lead to any file of ours,
+    and a FIFO could hold us up.
+
+    Args:
+        path: absolute.
+
+    Raises:
+        StartupError: the file cannot be opened, is no regular file, or is another user's.
+    """
+    advice = "choose another with --log-file or VASTAR_LOG_FILE"
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags, 0o600)
+    except OSError as error:
+        reason = _not_a_file(path) or error.strerror
+        raise StartupError(f"cannot open the log {path}: {reason}; {advice}") from error
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+        return fd
+    os.close(fd)
+    reason = "it belongs to another user" if stat.S_ISREG(status.st_mode) else "it is no regular file"
+    raise StartupError(f"cannot use the log {path}: {reason}; {advice}")
+
+
+def spawn(arguments: Sequence[str], log_fd: int, *, environ: Mapping[str, str], detached: bool) -> Child:
+    """Start ``python -m vastar_runtime ARGUMENTS --ready-fd N`` and wait for its line.
+
+    Args:
+        arguments: with absolute paths, since the child works in ``/``.
+        log_fd: takes the child's standard output and error.
+        environ: the child's environment.
+        detached: give it a session of its own, so that it outlives the terminal.
+
+    Raises:
+        StartupError: it ended, or said nothing for READY_TIMEOUT_S; then it was killed.
+    """
+    read_fd, write_fd = os.pipe()
+    with open(read_fd, "rb", buffering=0) as pipe:
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                # -P: a module that lies in the working directory must not stand in for one of ours.
+                [sys.executable, "-P", "-m", "vastar_runtime", *arguments, "--ready-fd", str(write_fd)],
+                stdin=subprocess.DEVNULL,
+                stdout=log_fd,
+                stderr=log_fd,
+                pass_fds=[write_fd],
+                cwd="/",
+                env=_absolute_python_path(environ),
+                start_new_session=detached,
+            )
+        except OSError as error:
+            raise StartupError(f"cannot run {sys.executable}: {error.strerror}") from error
+        finally:
+            os.close(write_fd)
+        try:
+            line = _read_line(pipe.fileno())
+        except BaseException:
+            end(process)
+            raise
+    if line is None:
+        end(process)
+        raise StartupError(f"it was not ready within {READY_TIMEOUT_S:g} s")
+    if not line:
+        # The pipe closes a moment before the process can be waited for.
+        raise StartupError(f"it ended before it was ready (exit status {process.wait(READY_TIMEOUT_S)})")
+    return Child(process, line)
+
+
+def end(process: subprocess.Popen[bytes], timeout_s: float = 5.0) -> None:
+    """SIGTERM, and SIGKILL when it has not ended after ``timeout_s`` seconds."""
+    process.terminate()
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:  # also when Ctrl-C is pressed once more while waiting
+        process.kill()
+        process.wait()
+
+
+def tail(path: str, lines: int) -> list[str]:
+    """The last lines of a log, as far as they lie in its last 8 KiB; none when it cannot be read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:
+            file.seek(max(0, os.fstat(fd).st_size - _TAIL_BYTES))
+            return file.read().decode(errors="replace").splitlines()[-lines:]
+    except OSError:
+        return []
+
+
+def _not_a_file(path: str) -> str:
+    """Why a path cannot be a log, where the system's message would not tell ("too many levels of links")."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return ""
+    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a FIFO", stat.S_IFDIR: "a directory"}
+    kind = kinds.get(stat.S_IFMT(mode)) or ("" if stat.S_ISREG(mode) else "no regular file")
+    return kind and f"it is {kind}"
+
+
+def _absolute_python_path(environ: Mapping[str, str]) -> dict[str, str]:
+    """The child works in another directory, where a relative PYTHONPATH would mean another place."""
+    entries = [entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    if not entries:
+        return dict(environ)
+    return {**environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, entries))}
+
+
+def _read_line(fd: int) -> str | None:
+    """What the child writes until it closes the pipe (its one line); None when the time is over."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    data = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        while selector.select(max(0.0, deadline - time.monotonic())):
+            piece = os.read(fd, 4096)
+            if not piece:
+                return data.decode(errors="replace").strip()
+            data += piece
+    return None

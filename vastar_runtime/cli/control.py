@@ -1,0 +1,151 @@
+"""``vastar-runtime start``, ``stop`` and ``restart``: the daemon in the background."""
+
+import os
+import signal
+
+import click
+
+from vastar_runtime import config
+from vastar_runtime.errors import StartupError
+
+from .background import end, open_log, spawn, tail
+from .options import listen_options, log_option, socket_option
+from .probe import Found, State, probe
+from .process import Process
+from .run import READY
+
+# The daemon gives requests in flight 30 s, then it ends by force.
+STOP_TIMEOUT_S = 35.0
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+@click.command(
+    context_settings=_HELP,
+    epilog="Example: vastar-runtime start --socket /run/app/vastar.sock --log-file /var/log/vastar.log",
+)
+@listen_options
+@log_option
+def start(socket_path: str | None, socket_mode: str | None, socket_group: str | None, log_path: str) -> None:
+    """Start the daemon in the background; returns when it answers."""
+    settings = config.load(socket_path=socket_path, socket_mode=socket_mode, socket_group=socket_group)
+    _start(settings, log_path)
+
+
+@click.command(context_settings=_HELP, epilog="Example: vastar-runtime stop --socket /run/app/vastar.sock")
+@socket_option
+def stop(socket_path: str | None) -> None:
+    """Stop the daemon; returns when it has ended.
+
+    Requests in flight finish first (30 s at most).
+    """
+    _stop(config.load(socket_path=socket_path).socket_path)
+
+
+@click.command(context_settings=_HELP, epilog="Example: vastar-runtime restart --log-file /var/log/vastar.log")
+@listen_options
+@log_option
+def restart(socket_path: str | None, socket_mode: str | None, socket_group: str | None, log_path: str) -> None:
+    """Stop the daemon, if it runs, and start it."""
+    settings = config.load(socket_path=socket_path, socket_mode=socket_mode, socket_group=socket_group)
+    _stop(settings.socket_path)
+    _start(settings, log_path)
+
+
+def _start(settings: config.Settings, log_path: str) -> None:
+    path = settings.socket_path
+    found = probe(path)
+    if found.state in (State.RUNNING, State.LEGACY, State.SILENT, State.FORBIDDEN):
+        _say_running(found)
+        return
+    arguments = ["run", "--socket", path, "--socket-mode", f"{settings.socket_mode:o}"]
+    if settings.socket_group is not None:
+        arguments += ["--socket-group", settings.socket_group]
+    log_fd = open_log(log_path)
+    try:
+        child = spawn(arguments, log_fd, environ=os.environ, detached=True)
+    except StartupError as error:
+        last = tail(log_path, 1)
+        raise StartupError(f"the daemon did not start: {error}; {log_path} ends with: {' '.join(last)!r}") from error
+    finally:
+        os.close(log_fd)
+    if child.line != READY:
+        child.process.wait()
+        found = probe(path)
+        if found.state is State.RUNNING:  # another start was faster
+            _say_running(found)
+            return
+        raise StartupError(child.line)
+    found = probe(path)
+    if found.state is not State.RUNNING:
+        end(child.process)
+        raise StartupError(
+            f"the daemon (PID {child.process.pid}) started but does not answer on {path}; see {log_path}"
+        )
+    _report("Started the daemon", found)
+    click.echo(f"   Log: {log_path}")
+    child.process.returncode = 0  # it lives on: not ours to wait for
+
+
+def _say_running(found: Found) -> None:
+    """It runs already, which is what was wanted; or something else is in the way."""
+    if found.state is State.RUNNING and not (found.health and found.health.draining):
+        _report("Already running", found)
+        return
+    raise StartupError(_in_the_way(found))
+
+
+def _in_the_way(found: Found) -> str:
+    path = found.socket_path
+    if found.state is State.RUNNING:
+        return f"the daemon on {path} (PID {found.pid}) is shutting down; wait for it with: vastar-runtime stop"
+    return f"{obstacle(found)}; stop it first (scripts/clean_vcr.sh), or choose another path with --socket"
+
+
+def obstacle(found: Found) -> str:
+    """What is on the socket, when it is not a daemon that answers: the middle of a sentence."""
+    who = f"PID {found.pid}" if found.pid else "a process that cannot be seen from here"
+    match found.state:
+        case State.LEGACY:
+            return f"the existing runtime ({who}) answers on {found.socket_path}"
+        case State.FORBIDDEN:
+            return f"permission denied on {found.socket_path}: it belongs to another user or group"
+        case State.CLOSED:
+            return f"the daemon on {found.socket_path} ({who}) accepts no connections: it is starting or shutting down"
+        case _:
+            return f"{who} listens on {found.socket_path} but is no healthy daemon: {found.detail}"
+
+
+def _report(what: str, found: Found) -> None:
+    click.echo(what)
+    click.echo(f"   PID: {found.pid or 'not visible from here'}")
+    click.echo(f"   Socket: {found.socket_path}")
+
+
+def _stop(path: str) -> None:
+    found = probe(path)
+    if found.state is State.NOT_RUNNING:
+        click.echo(f"Not running: nobody listens on {path}")
+        return
+    if found.state is State.FORBIDDEN:
+        raise StartupError(obstacle(found))
+    if found.pid is None:
+        raise StartupError(f"the daemon on {path} runs where its process cannot be seen from here; stop it there")
+    # A second signal would cut off what a drain lets finish.
+    draining = found.state is State.CLOSED or (found.health is not None and found.health.draining)
+    try:
+        with Process(found.pid) as process:
+            if draining:
+                click.echo(f"Shutting down already (PID {found.pid}): waiting for it")
+            else:
+                process.send(signal.SIGTERM)
+                if not process.wait(1.0):
+                    click.echo("Requests in flight finish first (30 s at most)")
+            if not process.wait(STOP_TIMEOUT_S):
+                raise StartupError(
+                    f"the daemon on {path} (PID {found.pid}) did not end within {STOP_TIMEOUT_S:g} s; "
+                    "end it by force with scripts/clean_vcr.sh"
+                )
+    except ProcessLookupError:
+        pass  # it ended between the two looks
+    click.echo(f"Stopped (PID {found.pid})")

@@ -1,0 +1,47 @@
+"""Options that several commands share."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from vastar_runtime.config import DEFAULT_LOG_PATH, DEFAULT_SOCKET_PATH
+
+_Function = Callable[..., Any]
+
+
+def socket_option(function: _Function) -> _Function:
+    """``--socket``: argument ``socket_path`` (str, or None when not given: the variable or the default holds)."""
+    return click.option(
+        "--socket",
+        "socket_path",
+        metavar="PATH",
+        help=f"The daemon's Unix socket.  [env var: VASTAR_SOCKET_PATH; default: {DEFAULT_SOCKET_PATH}]",
+    )(function)
+
+
+def listen_options(function: _Function) -> _Function:
+    """``--socket``, ``--socket-mode``, ``--socket-group``: arguments as ``vastar_runtime.config.load`` takes them."""
+    function = click.option("--socket-group", metavar="GROUP", help="Group that owns the socket (name or number).")(
+        function
+    )
+    function = click.option(
+        "--socket-mode", metavar="MODE", help="Permissions of the socket, in octal.  [default: 0600]"
+    )(function)
+    return socket_option(function)
+
+
+def log_option(function: _Function) -> _Function:
+    """``--log-file``: argument ``log_path`` (str, absolute)."""
+    return click.option(
+        "--log-file",
+        "log_path",
+        metavar="PATH",
+        envvar="VASTAR_LOG_FILE",
+        show_envvar=True,
+        default=DEFAULT_LOG_PATH,
+        show_default=True,
+        callback=lambda _context, _parameter, path: os.path.abspath(path),
+        help="The daemon's log.",
+    )(function)

@@ -1,0 +1,136 @@
+"""Asks the socket who is there."""
+
+import enum
+import errno
+import socket
+import struct
+import time
+
+import msgspec
+
+from connector_sdk.wire import (
+    ExecuteResponse,
+    FrameDecoder,
+    HealthCheck,
+    HealthCheckResponse,
+    ProtocolError,
+    decode_message,
+    encode_message,
+)
+from vastar_runtime.errors import StartupError
+
+from .process import lock_holder
+
+# A daemon answers a HealthCheck in well under a millisecond; a loaded machine gets its time.
+ANSWER_TIMEOUT_S = 3.0
+
+_UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
+_RECEIVE_BYTES = 65536
+_LOST = "it closed the connection without an answer"
+
+
+class State(enum.Enum):
+    """What was found on a socket."""
+
+    NOT_RUNNING = "not_running"
+    CLOSED = "closed"  # a daemon holds the socket's lock and accepts no connections: it starts or drains
+    FORBIDDEN = "forbidden"
+    SILENT = "not_answering"
+    LEGACY = "legacy"  # the existing runtime, which answers a HealthCheck as an invalid message
+    RUNNING = "running"
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer of ``probe``.
+
+    Attributes:
+        pid: the process that listens; None when nobody does, or when it cannot be seen from here.
+        health: its answer, with RUNNING only.
+        detail: with SILENT: what happened instead of an answer.
+    """
+
+    state: State
+    socket_path: str
+    pid: int | None = None
+    health: HealthCheckResponse | None = None
+    detail: str = ""
+
+
+def probe(socket_path: str, timeout_s: float = ANSWER_TIMEOUT_S) -> Found:
+    """Connect, take the listener's pid from the kernel, and send a HealthCheck.
+
+    Args:
+        socket_path: absolute path of the Unix socket.
+        timeout_s: seconds for connecting and the answer.
+
+    Raises:
+        StartupError: the socket cannot be asked at all, for a reason that ``State`` does not name.
+    """
+    found = _probe(socket_path, timeout_s)
+    if found.detail == _LOST:
+        # It took the connection and closed its socket before it came to it: the second look sees it closed.
+        found = _probe(socket_path, timeout_s)
+    return found
+
+
+def _probe(socket_path: str, timeout_s: float) -> Found:
+    deadline = time.monotonic() + timeout_s
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(timeout_s)
+        try:
+            client.connect(socket_path)
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            holder = lock_holder(socket_path)
+            state = State.NOT_RUNNING if holder is None else State.CLOSED
+            return Found(state=state, socket_path=socket_path, pid=holder)
+        except PermissionError:
+            return Found(state=State.FORBIDDEN, socket_path=socket_path)
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                raise StartupError(f"cannot connect to {socket_path}: {error.strerror or error}") from error
+            return Found(
+                state=State.SILENT,
+                socket_path=socket_path,
+                pid=lock_holder(socket_path),
+                detail="its queue of new connections is full",
+            )
+        pid = _peer_pid(client)
+        try:
+            health = _ask(client, deadline)
+        except (OSError, ProtocolError) as error:
+            detail = str(error)
+            if isinstance(error, TimeoutError):
+                detail = f"no answer within {timeout_s:g} s"
+            elif isinstance(error, ConnectionError):
+                detail = _LOST
+            return Found(state=State.SILENT, socket_path=socket_path, pid=pid, detail=detail)
+    state = State.LEGACY if health is None else State.RUNNING
+    return Found(state=state, socket_path=socket_path, pid=pid, health=health)
+
+
+def _peer_pid(client: socket.socket) -> int | None:
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    pid, _, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(pid) or None  # 0: it lives in a pid namespace that cannot be seen from ours
+
+
+def _ask(client: socket.socket, deadline: float) -> HealthCheckResponse | None:
+    """The health that the daemon reports; None from the existing runtime."""
+    client.sendall(encode_message(HealthCheck()))
+    decoder = FrameDecoder()
+    while True:
+        while (frame := decoder.next_frame()) is not None:
+            match decode_message(*frame):
+                case HealthCheckResponse() as health:
+                    return health
+                case ExecuteResponse():
+                    return None
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        client.settimeout(left_s)
+        data = client.recv(_RECEIVE_BYTES)
+        if not data:
+            raise ConnectionResetError
+        decoder.receive_data(data)

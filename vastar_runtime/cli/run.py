@@ -1,0 +1,62 @@
+"""``vastar-runtime run``: the daemon in the foreground."""
+
+import contextlib
+import os
+import sys
+
+import click
+
+from vastar_runtime import config
+from vastar_runtime.errors import StartupError
+
+from .options import listen_options
+from .process import title
+
+READY = "ready"
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: vastar-runtime run --socket /run/app/vastar.sock --socket-mode 0660 --socket-group app",
+)
+@listen_options
+@click.option("--ready-fd", type=click.IntRange(min=0), hidden=True)
+def run(socket_path: str | None, socket_mode: str | None, socket_group: str | None, ready_fd: int | None) -> None:
+    """Run the daemon in the foreground (systemd, containers).
+
+    Logs to standard error. SIGTERM and Ctrl-C let requests in flight finish (30 s at most); a second one stops now.
+    """
+    pipe = _ReadyPipe(ready_fd)
+    try:
+        settings = config.load(socket_path=socket_path, socket_mode=socket_mode, socket_group=socket_group)
+        from setproctitle import setproctitle
+
+        from vastar_runtime import daemon
+
+        setproctitle(title(settings.socket_path))
+        daemon.run(settings, ready=lambda: pipe.tell(READY))
+    except StartupError as error:
+        pipe.tell(str(error))
+        raise
+    except KeyboardInterrupt:  # before the daemon listens to signals
+        sys.exit(130)
+
+
+class _ReadyPipe:
+    """Tells the process that started this one how the start went: READY, or why it failed. Once."""
+
+    def __init__(self, fd: int | None) -> None:
+        if fd is not None:
+            try:
+                os.set_inheritable(fd, False)
+            except OSError as error:
+                raise click.BadParameter(f"{fd} is no open file descriptor", param_hint="--ready-fd") from error
+        self._fd = fd
+
+    def tell(self, text: str) -> None:
+        fd, self._fd = self._fd, None
+        if fd is None:
+            return
+        # Whoever waited may be gone by now, which is no reason not to run.
+        with contextlib.suppress(BrokenPipeError), open(fd, "w", encoding="utf-8", errors="replace") as pipe:
+            pipe.write(f"{text}\n")

@@ -1,0 +1,88 @@
+"""``vastar-runtime status``."""
+
+import sys
+
+import click
+import msgspec
+
+from vastar_runtime import config
+
+from .control import obstacle
+from .options import socket_option
+from .probe import Found, State, probe
+
+EXIT_NOT_RUNNING = 3  # as an init script's status says it (LSB)
+EXIT_NOT_HEALTHY = 1
+
+
+class _Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``--json`` prints. ``running`` is null when the socket may not be asked."""
+
+    running: bool | None
+    state: str
+    pid: int | None
+    version: str | None
+    uptime_s: float | None
+    active_requests: int | None
+    draining: bool | None
+    socket: str
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: vastar-runtime status --json")
+@socket_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(socket_path: str | None, as_json: bool) -> None:
+    """Say whether the daemon runs. Exit code: 0 it runs, 3 it does not, 1 something is wrong with it."""
+    found = probe(config.load(socket_path=socket_path).socket_path)
+    if as_json:
+        click.echo(msgspec.json.encode(_summary(found)))
+    else:
+        _print(found)
+    match found.state:
+        case State.RUNNING:
+            sys.exit(0)
+        case State.NOT_RUNNING:
+            sys.exit(EXIT_NOT_RUNNING)
+        case _:
+            sys.exit(EXIT_NOT_HEALTHY)
+
+
+def _summary(found: Found) -> _Status:
+    health = found.health
+    running = {State.NOT_RUNNING: False, State.LEGACY: False, State.FORBIDDEN: None}
+    return _Status(
+        running=running.get(found.state, True),
+        state=found.state.value,
+        pid=found.pid,
+        version=health.version if health else None,
+        uptime_s=health.uptime_ms / 1000 if health else None,
+        active_requests=health.active_requests if health else None,
+        draining=health.draining if health else None,
+        socket=found.socket_path,
+    )
+
+
+def _print(found: Found) -> None:
+    if found.state is State.NOT_RUNNING:
+        click.echo(f"Not running: nobody listens on {found.socket_path}")
+    elif found.health is None:
+        sentence = obstacle(found)
+        click.echo(f"{sentence[:1].upper()}{sentence[1:]}")
+    else:
+        health = found.health
+        click.echo("Shutting down" if health.draining else "Running")
+        click.echo(f"   PID: {found.pid or 'not visible from here'}")
+        click.echo(f"   Socket: {found.socket_path}")
+        click.echo(f"   Version: {health.version or 'not told'}")
+        click.echo(f"   Uptime: {_duration(health.uptime_ms // 1000)}")
+        click.echo(f"   Active requests: {health.active_requests}")
+
+
+def _duration(seconds: int) -> str:
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (seconds, "s")]
+    while len(parts) > 1 and not parts[0][0]:
+        del parts[0]
+    return " ".join(f"{count} {unit}" for count, unit in parts)
