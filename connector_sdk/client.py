@@ -8,7 +8,7 @@ import os
 import threading
 from types import TracebackType
 
-from .config import RuntimeConfig
+from .config import RuntimeConfig, check_type
 from .connection import Connection
 from .errors import ConnectorException
 from .http_payload import decode_response, effective_timeout_ms, encode_request
@@ -75,6 +75,7 @@ class RuntimeClient:
                 ``is_retryable()`` tells whether another try may help.
             TypeError: an attribute of the request has the wrong type.
         """
+        check_type("request", request, HTTPRequest)
         request_id = next(self._request_ids)
         timeout_ms = effective_timeout_ms(request, self._config)
         frame = encode_request(request, self._config, request_id, timeout_ms)

@@ -46,9 +46,10 @@ class Connection:
                 ErrorClass.TIMEOUT,
             ) from error
         except OSError as error:
+            # A daemon that runs already may be without TCP; then only a restart gives it that.
+            tcp = "; if it runs without TCP: `VASTAR_USE_TCP=true vastar-runtime restart`" if config.use_tcp else ""
             raise ConnectorException(
-                f"no daemon answers at {self._endpoint} ({error.strerror or error}); "
-                "start it with `vastar-runtime start`",
+                f"no daemon answers at {self._endpoint} ({error.strerror or error}); start it with `vastar-runtime start`{tcp}",
                 ErrorClass.TRANSIENT,
             ) from error
 

@@ -1,8 +1,8 @@
 """Chat completions of the OpenAI API, and of servers that speak it, through the daemon.
 
-    with OpenAIConnector("https://api.openai.com/v1", api_key) as openai:
-        for text in openai.chat_completion_stream(ChatCompletionRequest("gpt-4o-mini", [Message("user", "Hello")])):
-            ...
+with OpenAIConnector("https://api.openai.com/v1", api_key) as openai:
+    for text in openai.chat_completion_stream(ChatCompletionRequest("gpt-4o-mini", [Message("user", "Hello")])):
+        ...
 """
 
 from __future__ import annotations
@@ -151,6 +151,9 @@ class OpenAIConnector:
                 yield from iter_chat_text([response.body])
 
     def _http_request(self, request: ChatCompletionRequest, *, is_stream: bool) -> HTTPRequest:
+        check_type("request", request, ChatCompletionRequest)
+        for message in request.messages:
+            check_type("a message", message, Message, dict)
         body = {
             "model": request.model,
             "messages": [m if isinstance(m, dict) else dataclasses.asdict(m) for m in request.messages],

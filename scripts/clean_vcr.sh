@@ -3,6 +3,7 @@
 # Reads VASTAR_SOCKET_PATH and VASTAR_LOG_FILE.
 set -euo pipefail
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.sh"
+no_arguments "$@"
 
 find_runtime
 exec "$RUNTIME" clean

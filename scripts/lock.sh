@@ -3,6 +3,7 @@
 # Arguments go to uv, for example: scripts/lock.sh --upgrade
 set -euo pipefail
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.sh"
+about "$@"
 
 setup_venv dev
 cd "$ROOT"

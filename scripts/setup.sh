@@ -4,6 +4,23 @@
 ROOT="$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)"
 VENV="$ROOT/.venv"
 
+# about "$@": with -h or --help, prints the calling script's header instead of running it.
+about() {
+    if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+        sed -n '2,/^set /s/^# \{0,1\}//p' "$0"
+        exit 0
+    fi
+}
+
+# no_arguments "$@": for scripts that take none, so that a mistyped option does not run them.
+no_arguments() {
+    about "$@"
+    if (($#)); then
+        echo "Error: $(basename "$0") takes no arguments; see --help" >&2
+        exit 2
+    fi
+}
+
 # find_python: prints a Python of version 3.11 or later that can make virtual environments.
 find_python() {
     local name without_venv=""

@@ -3,6 +3,7 @@
 # Reads VASTAR_SOCKET_PATH and VASTAR_LOG_FILE.
 set -euo pipefail
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.sh"
+no_arguments "$@"
 
 log="${VASTAR_LOG_FILE:-/tmp/vastar-runtime.log}"
 
@@ -11,15 +12,17 @@ fail() {
     if [[ -n ${1:-} ]]; then
         echo "$1"
     fi
-    if [[ -f $log && ! -L $log ]]; then
-        echo "$log:"
-        tail -n 50 "$log"
-    fi
     exit 1
 }
 
 find_runtime || fail
 said="$("$RUNTIME" clean 2>&1)" || fail "$said"
-said="$("$RUNTIME" start 2>&1)" || fail "$said"
+if ! said="$("$RUNTIME" start 2>&1)"; then
+    # The cleaning removed the log of earlier runs: what is there now is this start's.
+    if [[ -s $log && -r $log && ! -L $log ]]; then
+        said+=$'\n'"$log:"$'\n'"$(tail -n 50 "$log")"
+    fi
+    fail "$said"
+fi
 echo "✅ Runtime started (PID: $(sed -n 's/^ *PID: //p' <<<"$said"))"
 echo "   Socket: $(sed -n 's/^ *Socket: //p' <<<"$said")"

@@ -4,6 +4,7 @@
 # With arguments the coverage of the protocol and server rooms is not judged, since not everything ran.
 set -euo pipefail
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/setup.sh"
+about "$@"
 
 step() { printf '\n== %s\n' "$*"; }
 

@@ -1,10 +1,10 @@
 """What can go wrong on the wire, one tree:
 
-    ProtocolError
-    ├── RemoteProtocolError     the peer broke the rules
-    │   ├── MalformedMessage    a frame whose payload is no valid message; the next frame can still be read
-    │   └── BadFrameLength      the framing itself is lost; the connection cannot go on
-    └── LocalProtocolError      our own caller asked for something the protocol cannot say
+ProtocolError
+├── RemoteProtocolError     the peer broke the rules
+│   ├── MalformedMessage    a frame whose payload is no valid message; the next frame can still be read
+│   └── BadFrameLength      the framing itself is lost; the connection cannot go on
+└── LocalProtocolError      our own caller asked for something the protocol cannot say
 """
 
 

@@ -107,11 +107,17 @@ def test_the_test_command_is_what_continuous_integration_runs() -> None:
     assert command.removeprefix("./") in (ROOT / ".ci" / "run").read_text()
 
 
+def test_the_environment_that_is_activated_is_the_one_that_the_scripts_make() -> None:
+    environment = shell_block("activate").split()[1].removesuffix("/bin/activate")
+
+    assert f'VENV="$ROOT/{environment}"' in (ROOT / "scripts" / "setup.sh").read_text()
+
+
 def test_no_block_is_left_out() -> None:
     """A new shell block needs a test above."""
     assert {block.split()[0] + " " + block.split()[-1] for block in SHELL} == {
         block.split()[0] + " " + block.split()[-1]
         for block in map(
-            shell_block, ("demo.sh", "scripts/test.sh", "vastar-runtime start", "vastar-runtime simulator")
+            shell_block, ("demo.sh", "scripts/test.sh", "activate", "vastar-runtime start", "vastar-runtime simulator")
         )
     }

@@ -57,6 +57,10 @@ def _start(settings: config.Settings, log_path: str) -> None:
     found = probe(path)
     if found.state in (State.RUNNING, State.LEGACY, State.SILENT, State.FORBIDDEN):
         _say_running(found)
+        if settings != config.load({}, socket_path=path):
+            click.echo(
+                "   Options and VASTAR_* variables given now do not apply to it; to apply them: vastar-runtime restart"
+            )
         return
     arguments = ["run", "--socket", path, "--socket-mode", f"{settings.socket_mode:o}"]
     if settings.socket_group is not None:
@@ -83,6 +87,8 @@ def _start(settings: config.Settings, log_path: str) -> None:
             f"the daemon (PID {child.process.pid}) started but does not answer on {path}; see {log_path}"
         )
     _report("Started the daemon", found)
+    if settings.tcp_port:
+        click.echo(f"   TCP: 127.0.0.1:{settings.tcp_port}")
     click.echo(f"   Log: {log_path}")
     child.process.returncode = 0  # it lives on: not ours to wait for
 
@@ -99,6 +105,8 @@ def _in_the_way(found: Found) -> str:
     path = found.socket_path
     if found.state is State.RUNNING:
         return f"the daemon on {path} (PID {found.pid}) is shutting down; wait for it with: vastar-runtime stop"
+    if found.state is State.FORBIDDEN:
+        return f"{obstacle(found)}; choose another path with --socket, or run this as its owner"
     return f"{obstacle(found)}; stop it first (scripts/clean_vcr.sh), or choose another path with --socket"
 
 

@@ -15,7 +15,10 @@ from vastar_runtime.simulator.serve import serve
 MAX_CHUNK_DELAY_MS = 60_000
 
 
-@click.command()
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: vastar-runtime simulator --port 4545 --require-key sk-test",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address or name to listen on.")
 @click.option("--port", default=4545, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one.")
 @click.option("--require-key", metavar="KEY", help="Answer 401 unless the client sends this bearer key.")
