@@ -49,7 +49,8 @@ class Connection:
             # A daemon that runs already may be without TCP; then only a restart gives it that.
             tcp = "; if it runs without TCP: `VASTAR_USE_TCP=true vastar-runtime restart`" if config.use_tcp else ""
             raise ConnectorException(
-                f"no daemon answers at {self._endpoint} ({error.strerror or error}); start it with `vastar-runtime start`{tcp}",
+                f"no daemon answers at {self._endpoint} ({error.strerror or error}); "
+                f"start it with `vastar-runtime start`{tcp}",
                 ErrorClass.TRANSIENT,
             ) from error
 

@@ -62,12 +62,13 @@ def _socket_path(environ: Mapping[str, str], flag: str | None) -> str:
         return DEFAULT_SOCKET_PATH
     if not path or "\0" in path:
         raise ConfigError(f"{name}: {path!r} is no path of a socket")
+    path = os.path.abspath(path)
     if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
         raise ConfigError(
             f"{name}: the path has {len(os.fsencode(path))} bytes; "
             f"the system allows {MAX_SOCKET_PATH_BYTES} for a socket: choose a shorter one"
         )
-    return os.path.abspath(path)
+    return path
 
 
 def _mode(text: str) -> int:
@@ -87,7 +88,7 @@ def _tcp_port(environ: Mapping[str, str]) -> int | None:
     if use not in ("true", "1"):
         return None
     text = environ.get("VASTAR_TCP_PORT", "") or str(DEFAULT_TCP_PORT)
-    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
         raise ConfigError(f"VASTAR_TCP_PORT: {text!r} is no port; it takes a number from 0 to 65535")
     return int(text)
 

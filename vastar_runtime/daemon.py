@@ -16,7 +16,7 @@ from . import __version__
 from .config import Settings
 from .connectors import Services
 from .errors import RuntimeFault
-from .http.dial import Dialer
+from .http.dial import Dialer, check_trust_store
 from .http.pool import Pool
 from .http.proxy import Proxies
 from .server.listener import tcp_listener, unix_listener
@@ -38,6 +38,7 @@ def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
         StartupError: it cannot start; one line for a person.
     """
     logging.configure(sys.stderr)
+    check_trust_store(os.environ)
     _raise_descriptor_limit()
     try:
         trio.run(Daemon(settings, ready).run, strict_exception_groups=True)

@@ -44,7 +44,7 @@ async def test_a_client_that_vanishes_leaves_nothing_behind_and_nothing_in_the_l
 async def until(condition):
     """Waits for what a real socket brings about in its own time."""
     with trio.fail_after(10):
-        while not condition():  # noqa: ASYNC110 - it has no event to offer
+        while not condition():
             await trio.sleep(0.001)
 
 

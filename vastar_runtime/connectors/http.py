@@ -19,9 +19,8 @@ from vastar_runtime.http.url import parse_url
 from .base import Outcome, Services
 
 # An OpenAI stream ends with this event, whether or not the server then closes.
-_DONE = re.compile(rb"(?:\A|[\r\n])data: ?\[DONE\](?:\r\n|\r|\n){1,2}")
-_DONE_BYTES = len(b"\ndata: [DONE]\r\n\r\n")
-
+_DONE = re.compile(rb"(\A|\r\n|[\r\n])data: ?\[DONE\](?=[\r\n])")
+_DONE_BYTES = len(b"\r\ndata: [DONE]")
 
 MAX_TIMEOUT_MS = 10 * 365 * 24 * 3600 * 1000  # no one waits longer; a larger JSON number might not fit a float
 
@@ -94,26 +93,29 @@ class HttpCall:
 
 
 async def _collect(exchange: Exchange, is_event_stream: bool, hold: Callable[[int], None]) -> bytes:
+    declared = _declared_bytes(exchange.head)
+    if declared > MAX_FRAME_BYTES and exchange.has_body:
+        raise too_long(declared)  # no need to fetch it first
     body = bytearray()
     async for piece in exchange.pieces():
         if len(body) + len(piece) > MAX_FRAME_BYTES:
-            raise too_long(exchange.head, len(body) + len(piece))
+            raise too_long(len(body) + len(piece), at_least="at least ")
         hold(len(piece))
         search_from = max(0, len(body) - _DONE_BYTES)
         body += piece
         if is_event_stream and (done := _DONE.search(body, search_from)):
             exchange.end_early()
-            return bytes(body[: done.end()])
+            # The event's empty line may be on its way still; it is written in the stream's own line ends.
+            return bytes(body[: done.end()]) + 2 * (done[1] or b"\n")
     return bytes(body)
 
 
-def too_long(head: ResponseHead, body_bytes: int) -> RequestError:
-    """The error for a body that no legacy SDK could receive; ``body_bytes``: how much of it has been seen."""
-    declared = next((int(value) for name, value in head.headers if name == b"content-length"), 0)
-    size = f"{declared}" if declared > body_bytes else f"at least {body_bytes}"
+def too_long(body_bytes: int, at_least: str = "") -> RequestError:
+    """The error for a body that no legacy SDK could receive."""
     return RequestError(
         ErrorClass.PERMANENT,
-        f"response body of {size} bytes exceeds the frame limit of {MAX_FRAME_BYTES} bytes; use streaming",
+        f"response body of {at_least}{body_bytes} bytes exceeds the frame limit of {MAX_FRAME_BYTES} bytes; "
+        "use streaming",
     )
 
 
@@ -157,6 +159,11 @@ def encode_answer(head: ResponseHead, body: bytes, is_streaming: bool) -> bytes:
 _FRAME_OVERHEAD_BYTES = 256
 
 
+def _declared_bytes(head: ResponseHead) -> int:
+    """Content-Length, 0 when there is none."""
+    return next((int(value) for name, value in head.headers if name == b"content-length"), 0)
+
+
 def _is_event_stream(head: ResponseHead) -> bool:
     content_type = next((value for name, value in head.headers if name == b"content-type"), b"")
     return content_type.partition(b";")[0].strip().lower() == b"text/event-stream"
@@ -165,7 +172,7 @@ def _is_event_stream(head: ResponseHead) -> bool:
 def _value(raw: msgspec.Raw) -> Any:
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"Invalid HTTP params: {error}") from error
 
 
@@ -202,8 +209,8 @@ def _body(parameters: _Parameters) -> bytes:
 
 def _timeout_ms(value: object) -> float | None:
     """0 means none: SDKs in Go and Java send it for a field that was never set."""
-    if value is None or value == 0:
+    if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise InvalidRequest("Invalid HTTP params: timeout_ms must be a number of milliseconds above 0")
-    return float(min(value, MAX_TIMEOUT_MS))
+    return float(min(value, MAX_TIMEOUT_MS)) or None

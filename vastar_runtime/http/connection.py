@@ -38,6 +38,7 @@ class ConnectionLost(UpstreamError):
 
     def __init__(self, cause: str, *, before_response: bool) -> None:
         super().__init__(cause)
+        self.cause = cause
         self.before_response = before_response
 
 
@@ -127,11 +128,8 @@ class Connection:
             if isinstance(event, h11.Response):
                 self._head_received = True
                 return ResponseHead(event.status_code, tuple((bytes(n), bytes(v)) for n, v in event.headers))
-            if isinstance(event, h11.InformationalResponse):
-                if event.status_code == 101:
-                    raise UpstreamError(f"{self.name} switched protocols, which was not asked for")
-                continue
-            raise UpstreamError(f"{self.name} sent something other than a response")
+            if not isinstance(event, h11.InformationalResponse):
+                raise UpstreamError(f"{self.name} sent something other than a response")
 
     async def receive_body(self) -> bytes | None:
         """The next piece of the body as it arrives, or None at its end.
@@ -159,6 +157,8 @@ class Connection:
         """After a complete exchange: make ready for the next one; False when the connection must be closed."""
         if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
             return False
+        if self._ended or self._write_error is not None:
+            return False  # closed by the upstream, which h11 takes for the end of a body; or not all of it was taken
         if self._h11.trailing_data[0]:
             return False  # more than one answer to one request: nobody knows what the rest belongs to
         self._h11.start_next_cycle()
@@ -178,8 +178,10 @@ class Connection:
         return bool(poll.poll(0))
 
     async def close(self) -> None:
-        """Close at once, without a TLS goodbye; safe in a cancelled scope."""
-        await trio.aclose_forcefully(self.stream)
+        """Close at once, without a TLS goodbye; a cancelled scope sees its cancellation at its next checkpoint, so
+        that closing several connections closes them all."""
+        with trio.CancelScope(shield=True):  # nothing is waited for inside: aclose_forcefully cancels itself
+            await trio.aclose_forcefully(self.stream)
 
     # --- inside ---
 
@@ -190,6 +192,10 @@ class Connection:
             except h11.RemoteProtocolError as error:
                 if self._ended:
                     raise ConnectionLost(f"{self.name} cut the response body short", before_response=False) from error
+                if error.error_status_hint == 431:
+                    raise UpstreamError(
+                        f"{self.name} sent a header block of over {MAX_HEADER_BLOCK_BYTES} bytes"
+                    ) from error
                 raise UpstreamError(f"{self.name} does not speak HTTP/1.1: {error}") from error
             if event is not h11.NEED_DATA:
                 return event

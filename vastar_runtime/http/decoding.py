@@ -39,9 +39,11 @@ class BodyDecoder:
 
     Args:
         encodings: in the order in which they were applied, as the header lists them.
+        name: whose response it is, "host:port" as errors name it.
     """
 
-    def __init__(self, encodings: list[str]) -> None:
+    def __init__(self, encodings: list[str], name: str) -> None:
+        self._name = name
         self._layers = [(name, _DECODERS[name]()) for name in reversed(encodings)]
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -64,7 +66,7 @@ class BodyDecoder:
             except StopIteration:
                 return
             except ValueError as error:
-                raise UpstreamError(f"the response body is not valid {name}: {error}") from error
+                raise UpstreamError(f"the response body from {self._name} is not valid {name}: {error}") from error
             yield from self._through(index + 1, step)
 
     def finish(self) -> None:
@@ -73,7 +75,7 @@ class BodyDecoder:
             try:
                 layer.finish()
             except ValueError as error:
-                raise UpstreamError(f"the {name} response body was cut short: {error}") from error
+                raise UpstreamError(f"the {name} response body from {self._name} was cut short: {error}") from error
 
 
 def encodings_to_undo(content_encoding: str) -> list[str] | None:

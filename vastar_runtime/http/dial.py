@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import h11
 import trio
 
 from connector_sdk.wire import ErrorClass
-from vastar_runtime.errors import UpstreamError
+from vastar_runtime.errors import ConfigError, UpstreamError
 
 from .connection import READ_BYTES, Connection, connection_name
 from .proxy import Proxies, Proxy
 from .url import Origin
 
 CONNECT_TIMEOUT_S = 10.0
+
+
+def check_trust_store(environ: Mapping[str, str]) -> None:
+    """OpenSSL passes over a store that it cannot read, and then rejects every certificate.
+
+    Raises:
+        ConfigError: SSL_CERT_FILE or SSL_CERT_DIR is set and cannot be used.
+    """
+    for variable, is_usable, kind in (
+        ("SSL_CERT_FILE", os.path.isfile, "file"),
+        ("SSL_CERT_DIR", os.path.isdir, "directory"),
+    ):
+        path = environ.get(variable, "")
+        if path and not (is_usable(path) and os.access(path, os.R_OK)):
+            raise ConfigError(f"{variable}: {path!r} is no readable {kind}; correct it or unset it")
 
 
 def system_tls() -> ssl.SSLContext:
@@ -59,7 +75,7 @@ class Dialer:
 
     async def _open(self, origin: Origin, proxy: Proxy | None, name: str) -> Connection:
         first_hop = origin if proxy is None else proxy.origin
-        stream = await _connect(first_hop)
+        stream = await _connect(first_hop, "the proxy " if proxy else "")
         try:
             if proxy is None:
                 return Connection(await self._secured(stream, origin), name)
@@ -78,8 +94,13 @@ class Dialer:
         if origin.scheme != "https":
             return stream
         if self._tls is None:
-            self._tls = self._make_tls()
-        secured = trio.SSLStream(stream, self._tls, server_hostname=origin.host, https_compatible=True)
+            try:
+                self._tls = self._make_tls()
+            except OSError as error:  # ssl.SSLError is one
+                raise UpstreamError(f"TLS cannot be set up: {error}", ErrorClass.PERMANENT) from error
+        # A certificate's names have no dot at their end, and neither has SNI (RFC 6066, section 3).
+        name = origin.host.removesuffix(".")
+        secured = trio.SSLStream(stream, self._tls, server_hostname=name, https_compatible=True)
         try:
             await secured.do_handshake()
         except (trio.BrokenResourceError, ssl.SSLError, ssl.CertificateError) as error:
@@ -87,22 +108,21 @@ class Dialer:
         return secured
 
 
-async def _connect(origin: Origin) -> trio.abc.Stream:
+async def _connect(origin: Origin, what: str) -> trio.abc.Stream:
     try:
         return await trio.open_tcp_stream(origin.host, origin.port)
     except socket.gaierror as error:
-        raise UpstreamError(f"DNS lookup of {origin.host} failed: {error.strerror}") from error
-    except UnicodeError as error:
-        raise UpstreamError(f"DNS lookup of {origin.host} failed: it is no valid name ({error})") from error
+        raise UpstreamError(f"DNS lookup of {what}{origin.address} failed: {error.strerror}") from error
     except OSError as error:
-        raise UpstreamError(f"cannot connect to {origin.address}: {_connect_reason(error)}") from error
+        raise UpstreamError(f"cannot connect to {what}{origin.address}: {_connect_reason(error)}") from error
 
 
 def _connect_reason(error: OSError) -> str:
     """trio's error says that all attempts failed; the attempts' own errors are behind it."""
     cause = error.__cause__
     errors = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause or error,)
-    reasons = dict.fromkeys(e.strerror or str(e) for e in errors if isinstance(e, OSError))
+    # By number: trio puts the address into strerror, which would make every attempt's reason another one.
+    reasons = dict.fromkeys(os.strerror(e.errno) if e.errno else str(e) for e in errors if isinstance(e, OSError))
     return ", ".join(reasons) or str(error)
 
 
@@ -144,6 +164,8 @@ def _tls_error(origin: Origin, error: BaseException) -> UpstreamError:
         )
     if isinstance(cause, ssl.SSLError) and cause.reason:
         reason = cause.reason.lower().replace("_", " ")
+        if cause.reason == "WRONG_VERSION_NUMBER":
+            reason += "; does that port speak https?"
     else:
         reason = "the connection was closed"
     return UpstreamError(f"the TLS handshake with {origin.address} failed: {reason}")

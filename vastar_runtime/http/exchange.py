@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+import trio
+
 from connector_sdk.wire import ErrorClass
 from vastar_runtime.errors import UpstreamError
 
@@ -16,6 +18,7 @@ from .request import Headers, OutboundRequest
 
 # A redirect's own body is of no use; a short one is read so that the connection can be used again.
 MAX_DRAINED_BYTES = 65_536
+MAX_DRAIN_S = 1.0
 
 
 class Exchange:
@@ -29,6 +32,7 @@ class Exchange:
     Attributes:
         request: what is being sent now; after redirects, the last one.
         head: the response's; with headers as they are to be delivered.
+        has_body: whether that head is followed by one; else its Content-Length tells of something that was not sent.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Exchange:
     ) -> None:
         self.request = request
         self.head = ResponseHead(0, ())
+        self.has_body = True
         self._pool = pool
         self._dialer = dialer
         self._tenant_id = tenant_id
@@ -110,8 +115,12 @@ class Exchange:
             try:
                 return await self._converse(connection)
             except ConnectionLost as error:
-                if not error.before_response or (connection.has_written and not self.request.is_idempotent):
+                if not error.before_response:
                     raise
+                if connection.has_written and not self.request.is_idempotent:
+                    raise UpstreamError(
+                        f"{error.cause}; the {self.request.method} is not sent again, as it may have been acted upon"
+                    ) from error
                 self._connection = None
                 await connection.close()
         self._progress(f"connecting to {address}")
@@ -145,23 +154,25 @@ class Exchange:
         """Read a redirect's body to its end, if that is near."""
         drained = 0
         try:
-            while drained <= MAX_DRAINED_BYTES:
-                piece = await self._receive()
-                if piece is None:
-                    return
-                drained += len(piece)
+            with trio.move_on_after(MAX_DRAIN_S):
+                while drained <= MAX_DRAINED_BYTES:
+                    piece = await self._receive()
+                    if piece is None:
+                        return
+                    drained += len(piece)
         except UpstreamError:
             return  # the redirect itself was understood; the connection is not kept
 
     def _deliver(self, head: ResponseHead) -> None:
         self.head = head
-        has_body = self.request.method != "HEAD" and head.status_code not in (204, 304)
-        if not (has_body and self.request.decodes):
+        self.has_body = self.request.method != "HEAD" and head.status_code not in (204, 304)
+        if not (self.has_body and self.request.decodes):
             return
         field = b", ".join(value for name, value in head.headers if name == b"content-encoding")
         encodings = encodings_to_undo(field.decode("latin-1"))
         if encodings is not None:
-            self._decoder = BodyDecoder(encodings)
+            assert self._connection is not None
+            self._decoder = BodyDecoder(encodings, self._connection.name)
             self.head = ResponseHead(head.status_code, _without_encoding(head.headers))
 
 

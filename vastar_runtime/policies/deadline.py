@@ -9,6 +9,8 @@ import trio
 from connector_sdk.wire import ErrorClass
 from vastar_runtime.errors import RequestError
 
+SAME_LIMIT_S = 0.05
+
 
 class Deadline:
     """The time limit of one request: one cancel scope, whose deadline is the request's own or, when it has none,
@@ -36,11 +38,14 @@ class Deadline:
             if allowed_s <= 0:
                 raise RequestError(
                     ErrorClass.TIMEOUT,
-                    f"deadline_at_ms had passed {-allowed_s * 1000:.0f} ms before the request came; nothing was sent",
+                    f"deadline_at_ms had passed {abs(allowed_s) * 1000:.0f} ms before the request came; "
+                    "nothing was sent",
                 )
-        if timeout_ms is not None and timeout_ms / 1000 < allowed_s:
-            allowed_s, self._name = timeout_ms / 1000, "timeout_ms"
-        self._allowed_s = allowed_s
+        # SDKs send both for the same limit; on arrival the deadline is the sooner one by the way's few milliseconds.
+        self._limit_ms = allowed_s * 1000
+        if timeout_ms is not None and timeout_ms / 1000 < allowed_s + SAME_LIMIT_S:
+            self._limit_ms, self._name = timeout_ms, "timeout_ms"
+            allowed_s = min(allowed_s, timeout_ms / 1000)
         self._is_idle = math.isinf(allowed_s)
         self.scope = trio.CancelScope(deadline=self._began_at + (idle_timeout_s if self._is_idle else allowed_s))
 
@@ -55,5 +60,5 @@ class Deadline:
         if self._is_idle:
             limit = f"nothing moved for {self._idle_timeout_s:g} s (VASTAR_TIMEOUT)"
         else:
-            limit = f"{self._allowed_s * 1000:.0f} ms passed ({self._name})"
+            limit = f"{self._limit_ms:.0f} ms passed ({self._name})"
         return RequestError(ErrorClass.TIMEOUT, f"HTTP request timed out: {limit} while {self._waiting_for}")

@@ -17,6 +17,7 @@ from vastar_runtime.errors import StartupError
 
 BACKLOG = 1024
 PROBE_TIMEOUT_S = 2.0
+MAX_GROUP_ID = 2**32 - 2  # chown(2) takes 2^32 - 1 for "leave it"
 
 
 @contextlib.contextmanager
@@ -154,7 +155,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 def _group_id(group: str | None) -> int | None:
     if group is None:
         return None
-    if group.isascii() and group.isdigit():
+    if group.isascii() and group.isdigit() and len(group) <= 10 and int(group) <= MAX_GROUP_ID:
         return int(group)
     try:
         return grp.getgrnam(group).gr_gid

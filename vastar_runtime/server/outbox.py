@@ -26,6 +26,7 @@ class Outbox:
         self._memory = memory
         self._frames: deque[bytes] = deque()
         self._wake = trio.Event()
+        self._is_finishing = False
         self._drained = trio.Event()
         self._drained.set()
 
@@ -44,19 +45,27 @@ class Outbox:
             self._drained = trio.Event()
 
     async def run(self) -> None:
-        """Write frames until cancelled.
+        """Write frames until cancelled, or, after ``finish``, until all are written.
 
         Raises:
             trio.BrokenResourceError: the client is gone.
         """
         while True:
             await self._wake.wait()
+            if not self._frames:
+                return  # woken by finish, not by a frame
             batch, size = self._next_batch()
             await self._stream.send_all(batch)
             self._memory.release(size)
             if not self._frames:
-                self._wake = trio.Event()
                 self._drained.set()
+                if not self._is_finishing:
+                    self._wake = trio.Event()
+
+    def finish(self) -> None:
+        """Let ``run`` end once everything is written."""
+        self._is_finishing = True
+        self._wake.set()
 
     async def drained(self) -> None:
         """Wait until every frame has been handed to the kernel."""

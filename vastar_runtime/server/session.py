@@ -27,7 +27,7 @@ from connector_sdk.wire import (
 from vastar_runtime.connectors import Services
 
 from .memory import Holding, MemoryBudget
-from .outbox import ClientDoesNotRead, Outbox
+from .outbox import MAX_PENDING_FRAMES, ClientDoesNotRead, Outbox
 from .request import answer
 
 log = structlog.get_logger()
@@ -87,12 +87,10 @@ class Session:
         framing_is_lost = False
         try:
             async with trio.open_nursery(strict_exception_groups=True) as nursery:
-                nursery.start_soon(self._outbox.run)
+                nursery.start_soon(self._write, nursery.cancel_scope)
                 # The requests end before the connection does: none of them writes to what is being closed.
                 async with trio.open_nursery(strict_exception_groups=True) as requests:
                     self._requests = requests
-                    if self._is_draining:
-                        self._finish_if_idle()
                     framing_is_lost = await self._read()
                     requests.cancel_scope.cancel()
                 if framing_is_lost:
@@ -100,16 +98,16 @@ class Session:
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone, and with it all that was to be done
-        except* ClientDoesNotRead as group:
-            log.warning("connection dropped: the client does not read its answers", reason=str(group.exceptions[0]))
+        except* ClientDoesNotRead:
+            log.warning("connection dropped: the client does not read its answers", waiting_frames=MAX_PENDING_FRAMES)
         finally:
-            self._requests = None
             await trio.aclose_forcefully(self._stream)
 
     def drain(self) -> None:
         """Refuse new requests; end once those in flight are answered."""
         self._is_draining = True
-        self._finish_if_idle()
+        if not self._in_flight:
+            self._outbox.finish()
 
     # --- reading ---
 
@@ -186,10 +184,14 @@ class Session:
             holding.release()
             self._in_flight.discard(request.request_id)
         self._outbox.put(frame)
-        if self._is_draining:
-            self._finish_if_idle()
+        if self._is_draining and not self._in_flight:
+            self._outbox.finish()
 
     # --- answering ---
+
+    async def _write(self, connection: trio.CancelScope) -> None:
+        await self._outbox.run()
+        connection.cancel()  # all is answered, and nothing more is to come
 
     def _send(self, message: Message) -> None:
         self._outbox.put(encode_message(message))
@@ -208,13 +210,3 @@ class Session:
             uptime_ms=health.uptime_ms,
             draining=health.is_draining,
         )
-
-    def _finish_if_idle(self) -> None:
-        # A connection that is ending anyway takes no new task, and needs none.
-        if self._requests is not None and not self._requests.cancel_scope.cancel_called and not self._in_flight:
-            self._requests.start_soon(self._finish)
-
-    async def _finish(self) -> None:
-        await self._outbox.drained()
-        assert self._requests is not None
-        self._requests.cancel_scope.cancel()

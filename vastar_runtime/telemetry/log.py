@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import TextIO
 
@@ -11,6 +12,8 @@ import structlog
 MAX_VALUE_CHARACTERS = 256
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What an error quotes, it quotes as repr() does. An apostrophe inside a word opens no quotation.
+_QUOTATION = re.compile(r"""(?<!\w)b?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 
 
 def configure(stream: TextIO) -> None:
@@ -23,12 +26,31 @@ def configure(stream: TextIO) -> None:
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True),
         ],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=lambda *_: _LineWriter(stream),
         cache_logger_on_first_use=False,
     )
+
+
+class _LineWriter:
+    """Writes lines. A disk that is full, or a reader that has gone, costs lines of the log and no request."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    info = warning = error = msg
 
 
 def clean(text: str) -> str:
     """Text that a client chose, fit for a line of the log: cut, and without control characters, which could forge
     a line or drive a terminal."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text[:MAX_VALUE_CHARACTERS])
+
+
+def without_quotations(text: str) -> str:
+    """An error's message without what it quotes: a client's or an upstream's own words, which may be secret."""
+    return _QUOTATION.sub("…", text)
