@@ -1,0 +1,137 @@
+"""The daemon as users run it: a process of its own, on a socket of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TextIO
+
+from wire_client import WireClient, connected
+
+COMMAND = [sys.executable, "-m", "vastar_runtime", "run"]
+EXIT_PATIENCE_S = 20
+
+
+@dataclass(eq=False)
+class DaemonProcess:
+    process: subprocess.Popen[bytes]
+    socket_path: str
+    log_path: Path
+    _ready: TextIO
+
+    def ready(self) -> str:
+        """What it wrote to its ready pipe: "ready", or why it cannot start. Waits until it is the one or the other."""
+        # Ends when the daemon closes its side: after the line, or because it ended.
+        return self._ready.read().strip()
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(encoding="utf-8")
+
+    @property
+    def tcp_port(self) -> int:
+        found = re.search(r"event=started .*tcp_port=(\d+)", self.log)
+        assert found is not None, self.log
+        return int(found[1])
+
+    def connect(self) -> AbstractAsyncContextManager[WireClient]:
+        return connected(self.socket_path)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit status."""
+        return self.process.wait(EXIT_PATIENCE_S)
+
+    def stop(self) -> int:
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait_for_log(self, text: str) -> None:
+        """Return once the log says ``text``. The log has no event to wait for, so it is read until then."""
+        until = time.monotonic() + EXIT_PATIENCE_S
+        while text not in self.log:
+            assert time.monotonic() < until, f"{text!r} is not in the log:\n{self.log}"
+            time.sleep(0.005)
+
+
+@contextmanager
+def socket_directory() -> Iterator[Path]:
+    """A directory whose path is short enough for sockets."""
+    path = tempfile.mkdtemp(dir="/tmp", prefix="vcr-")
+    try:
+        yield Path(path)
+    finally:
+        shutil.rmtree(path)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's, without what would change the daemon's ways."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("VASTAR_") and not name.lower().endswith("_proxy")
+    }
+    return clean | variables
+
+
+@contextmanager
+def starting(
+    *options: str,
+    socket_path: str | Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    command: list[str] = COMMAND,
+    stderr: IO[bytes] | None = None,
+) -> Iterator[DaemonProcess]:
+    """Start a daemon without waiting for it. Killed at the end, if it still runs.
+
+    Args:
+        stderr: where it logs to instead of the file that ``log`` reads.
+    """
+    with socket_directory() as directory:
+        path = str(socket_path or directory / "daemon.sock")
+        log_path = directory / "log"
+        reader, writer = os.pipe()
+        with open(reader, encoding="utf-8") as ready, open(log_path, "wb") as log:
+            process = subprocess.Popen(
+                [*command, "--socket", path, "--ready-fd", str(writer), *options],
+                pass_fds=[writer],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr or log,
+                env=environment(**(variables or {})),
+            )
+            os.close(writer)
+            with process:
+                try:
+                    yield DaemonProcess(process, path, log_path, ready)
+                finally:
+                    process.kill()
+
+
+@contextmanager
+def daemon(*options: str, **how: Any) -> Iterator[DaemonProcess]:
+    """A daemon that accepts connections; arguments as for ``starting``."""
+    with starting(*options, **how) as started:
+        assert started.ready() == "ready", started.log
+        yield started
+
+
+def refused(*options: str, **how: Any) -> str:
+    """Start a daemon that must refuse to start: exit status 1, and the one line that this returns."""
+    with starting(*options, **how) as started:
+        reason = started.ready()
+        assert started.wait() == 1, started.log
+        assert started.log == f"Error: {reason}\n"
+        return reason
