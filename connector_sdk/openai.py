@@ -137,6 +137,8 @@ class OpenAIConnector:
     def chat_completion_stream(self, request: ChatCompletionRequest) -> Iterator[str]:
         """The texts of the completion, piece by piece; the request goes out with the first ``next()``.
 
+        The daemon collects a stream before it answers: the pieces are those of the API, but they all come at its end.
+
         Raises:
             APIError: the API answered with an error, or reported one inside the stream.
             StreamError: the stream broke off inside an event, or is no chat stream.

@@ -19,9 +19,12 @@ from .errors import RuntimeFault
 from .http.dial import Dialer, check_trust_store
 from .http.pool import Pool
 from .http.proxy import Proxies
+from .http.resolver import Resolver
 from .server.listener import tcp_listener, unix_listener
+from .server.memory import MAX_HELD_BYTES_IN_ALL, MemoryBudget
 from .server.session import Health, Session
 from .telemetry import log as logging
+from .telemetry.background_writer import BackgroundWriter
 
 DRAIN_S = 30.0
 
@@ -37,16 +40,17 @@ def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
     Raises:
         StartupError: it cannot start; one line for a person.
     """
-    logging.configure(sys.stderr)
     check_trust_store(os.environ)
-    _raise_descriptor_limit()
-    try:
-        trio.run(Daemon(settings, ready).run, strict_exception_groups=True)
-    except* RuntimeFault as group:
-        fault: BaseException = group
-        while isinstance(fault, BaseExceptionGroup):
-            fault = fault.exceptions[0]
-        raise fault from None
+    with BackgroundWriter(sys.stderr) as writer:
+        logging.configure(writer)
+        _raise_descriptor_limit()
+        try:
+            trio.run(Daemon(settings, ready).run, strict_exception_groups=True)
+        except* RuntimeFault as group:
+            fault: BaseException = group
+            while isinstance(fault, BaseExceptionGroup):
+                fault = fault.exceptions[0]
+            raise fault from None
 
 
 class Daemon:
@@ -57,6 +61,7 @@ class Daemon:
         self._ready = ready
         self._pool = Pool()
         self._services = Services(self._pool, Dialer(Proxies(os.environ)))
+        self._memory = MemoryBudget(MAX_HELD_BYTES_IN_ALL)
         self._sessions: set[Session] = set()
         self._is_draining = False
         self._began_at = time.monotonic()
@@ -69,6 +74,7 @@ class Daemon:
             StartupError: a listener cannot be opened.
         """
         settings = self._settings
+        trio.socket.set_custom_hostname_resolver(Resolver())
         with (
             trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
             unix_listener(settings.socket_path, settings.socket_mode, settings.socket_group) as unix,
@@ -104,8 +110,16 @@ class Daemon:
             await trio.serve_listeners(self._serve, listeners, handler_nursery=sessions, task_status=task_status)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        session = Session(stream, self._services, idle_timeout_s=self._settings.timeout_s, health=self._health)
+        session = Session(
+            stream,
+            self._services,
+            idle_timeout_s=self._settings.timeout_s,
+            health=self._health,
+            memory=MemoryBudget(parent=self._memory),
+        )
         self._sessions.add(session)
+        if self._is_draining:  # it was accepted in the very moment of the signal
+            session.drain()
         try:
             await session.run()
         except Exception:

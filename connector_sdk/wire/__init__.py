@@ -1,6 +1,14 @@
 """The wire protocol without I/O: frames, messages and their errors. Shared by the SDK and the daemon."""
 
-from .errors import BadFrameLength, LocalProtocolError, MalformedMessage, ProtocolError, RemoteProtocolError
+from .errors import (
+    BadFrameLength,
+    LocalProtocolError,
+    MalformedMessage,
+    ProtocolError,
+    RemoteProtocolError,
+    UnknownMessageType,
+)
+from .flatbuffer import MAX_KEY_VALUE_BYTES, MAX_KEY_VALUES
 from .framing import MAX_FRAME_BYTES, Frame, FrameDecoder, encode_frame
 from .messages import (
     BodyChunk,
@@ -27,6 +35,8 @@ from .messages import (
 
 __all__ = [
     "MAX_FRAME_BYTES",
+    "MAX_KEY_VALUES",
+    "MAX_KEY_VALUE_BYTES",
     "BadFrameLength",
     "BodyChunk",
     "Cancel",
@@ -52,6 +62,7 @@ __all__ = [
     "ResponseEnd",
     "ResponseHead",
     "ResponseMode",
+    "UnknownMessageType",
     "decode_message",
     "encode_frame",
     "encode_message",

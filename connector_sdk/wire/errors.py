@@ -3,6 +3,7 @@
 ProtocolError
 ├── RemoteProtocolError     the peer broke the rules
 │   ├── MalformedMessage    a frame whose payload is no valid message; the next frame can still be read
+│   │   └── UnknownMessageType
 │   └── BadFrameLength      the framing itself is lost; the connection cannot go on
 └── LocalProtocolError      our own caller asked for something the protocol cannot say
 """
@@ -18,6 +19,10 @@ class RemoteProtocolError(ProtocolError):
 
 class MalformedMessage(RemoteProtocolError):
     """The payload of a frame is not what its type says."""
+
+
+class UnknownMessageType(MalformedMessage):
+    """The type byte of a frame is none that this version knows."""
 
 
 class BadFrameLength(RemoteProtocolError):

@@ -79,6 +79,11 @@ class FrameDecoder:
         return Frame(message_type, payload)
 
     @property
+    def pending_bytes(self) -> int:
+        """How much of a frame that is not complete yet is held."""
+        return len(self._buffer) - self._consumed
+
+    @property
     def is_mid_frame(self) -> bool:
         """True when the peer has begun a frame and not ended it."""
-        return len(self._buffer) > self._consumed
+        return self.pending_bytes > 0

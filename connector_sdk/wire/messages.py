@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from .errors import MalformedMessage
+from .errors import UnknownMessageType
 from .flatbuffer import I32, U16, U32, U64, KeyValues, TableCodec
 from .framing import encode_frame
 
@@ -223,12 +223,12 @@ def decode_message(message_type: int, payload: bytes) -> Message:
     """The message that a frame carries.
 
     Raises:
-        MalformedMessage: an unknown type, or a payload that is not what the type says.
+        MalformedMessage: an unknown type (UnknownMessageType), or a payload that is not what the type says.
     """
     try:
         message_class = _CLASSES[MessageType(message_type)]
     except ValueError as error:
-        raise MalformedMessage(f"unknown message type {message_type}") from error
+        raise UnknownMessageType(f"unknown message type {message_type}") from error
     codec = _CODECS.get(message_class)
     if codec is None:
         return HealthCheck()  # whatever it carries: the existing SDKs send it empty, and nothing in it is read

@@ -17,6 +17,8 @@ from connector_sdk.wire import (
     ExecuteResponse,
     HealthCheckResponse,
     Hello,
+    PayloadFormat,
+    ResponseMode,
     encode_frame,
     encode_message,
 )
@@ -134,8 +136,8 @@ async def test_the_longest_names_and_the_last_ids_come_back(client):
     async with upstream(always(b"ok")) as up:
         request = ExecuteRequest(
             request_id=2**64 - 1,
-            tenant_id="t" * 10_000,
-            workspace_id="w" * 10_000,
+            tenant_id="t" * 256,
+            workspace_id="w" * 256,
             trace_id="",
             connector_name="http",
             operation="o" * 10_000,
@@ -146,3 +148,21 @@ async def test_the_longest_names_and_the_last_ids_come_back(client):
         await client.send(request)
         answer = await client.answer()
     assert (answer.request_id, answer.body) == (2**64 - 1, "ok")
+
+
+@pytest.mark.parametrize("name", ["tenant_id", "workspace_id", "trace_id"])
+async def test_a_name_that_is_too_long_is_refused_since_tables_keep_it(client, name):
+    await client.send(execute_request(7, b"{}", **{name: "n" * 257}))
+    answer = await client.answer()
+    assert (answer.request_id, answer.error_class) == (7, ErrorClass.INVALID_REQUEST)
+    assert answer.message == f"{name} has 257 characters; at most 256 are allowed"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("response_mode", ResponseMode.STREAM), ("payload_format", PayloadFormat.HTTP_REQUEST)]
+)
+async def test_what_this_version_does_not_speak_yet_is_refused_and_not_misread(client, field, value):
+    await client.send(execute_request(8, b"{}", **{field: value}))
+    answer = await client.answer()
+    assert (answer.request_id, answer.error_class) == (8, ErrorClass.INVALID_REQUEST)
+    assert field in answer.message

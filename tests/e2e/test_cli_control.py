@@ -217,7 +217,7 @@ def test_stop_lets_the_request_in_flight_finish(runtime: Place, upstream: HeldUp
     read_until(second.stdout, f"Shutting down already (PID {daemon.pid})")
     refused = runtime.run("start")
     assert refused.returncode == 1
-    assert f"another daemon (PID {daemon.pid}) is alive" in refused.stderr
+    assert f"another daemon (PID {daemon.pid}) on {runtime.socket} is starting or shutting down" in refused.stderr
     assert first.poll() is None
     assert second.poll() is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import socket
 import ssl
 import subprocess
 import sys
@@ -228,3 +229,24 @@ async def test_tls_that_cannot_be_set_up_fails_the_request_and_says_why(nursery:
         await Dialer(DIRECT, unusable).dial(parse_url(f"https://127.0.0.1:{upstream.port}/").origin)
     assert caught.value.error_class is ErrorClass.PERMANENT
     assert "TLS cannot be set up: [Errno 13] Permission denied: '/keys.log'" in caught.value.message
+
+
+async def test_an_answer_too_many_in_a_tls_record_of_its_own_does_not_answer_the_next_request(
+    nursery: trio.Nursery,
+) -> None:
+    """No socket shows it: it lies decrypted nowhere yet, and would be the first thing that the next request reads."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        transport = peer.stream.transport_stream  # type: ignore[attr-defined]
+        transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # both records in one segment
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nme")
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nINJECTED")
+        transport.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        await peer.gone()
+
+    upstream = await start_upstream(nursery, script, hello, tls=server_tls())
+    client = start_client(nursery, {}, client_tls())
+    assert (await client.fetch(upstream.url())).body == b"me"
+    assert (await client.fetch(upstream.url())).body == b"hello"
+    assert upstream.connections == 2

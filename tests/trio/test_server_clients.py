@@ -1,5 +1,6 @@
 """Clients that vanish, that do not read, that ask for too much; and connections that are drained."""
 
+import contextlib
 import socket
 from functools import partial
 
@@ -11,6 +12,7 @@ from wire_client import WireClient, execute_request
 
 from connector_sdk.wire import ErrorClass, HealthCheck
 from vastar_runtime.connectors import Services
+from vastar_runtime.errors import RequestError
 from vastar_runtime.http.pool import Pool
 from vastar_runtime.server import memory
 from vastar_runtime.server import session as session_module
@@ -111,7 +113,7 @@ async def test_a_client_that_vanishes_while_a_connection_is_opened(nursery):
     assert pool.statistics().active == 0
 
 
-async def test_a_client_that_resets_its_connection_ends_its_session_without_a_word(gate, log):
+async def test_a_client_that_resets_its_connection_ends_its_session_and_its_request_has_a_line(gate, log):
     """On real sockets: a TCP reset with answers unread."""
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
     async with listener:
@@ -126,7 +128,41 @@ async def test_a_client_that_resets_its_connection_ends_its_session_without_a_wo
                 await trio.lowlevel.checkpoint()
             await client.close()
     assert gate.cancelled == ["x"]
-    assert log.getvalue() == ""
+    (line,) = log.getvalue().splitlines()
+    assert "event=request" in line
+    assert "error_class=cancelled" in line
+
+
+# --- a client that has ended its sending ---
+
+
+@contextlib.asynccontextmanager
+async def half_closed(gate):
+    """A session on a real Unix socket whose client has asked for something and then ended its sending."""
+    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+    served = Session(theirs, Services(Pool(), None), idle_timeout_s=60, health=lambda: HEALTH)
+    client = WireClient(ours)
+    await client.send(execute_request(1, b"x", connector_name="gate"))
+    await ours.send_eof()
+    async with ours, trio.open_nursery() as nursery:
+        nursery.start_soon(served.run)
+        while not gate.running:
+            await trio.lowlevel.checkpoint()
+        yield client
+
+
+async def test_it_gets_what_it_asked_for_and_then_the_end(gate):
+    """As with `nc -N`, or a socket.end(frame) of Node."""
+    async with half_closed(gate) as client:
+        gate.open("x")
+        assert (await client.answer()).payload == "x"
+        assert await client.receive() is None
+
+
+async def test_when_it_goes_altogether_its_request_is_cancelled(gate):
+    async with half_closed(gate) as client:
+        await client.close()
+    assert gate.cancelled == ["x"]
 
 
 # --- a client that sends and does not read ---
@@ -191,6 +227,40 @@ async def test_requests_beyond_the_memory_of_a_connection_are_refused_until_othe
         assert budget[0].held_bytes == 0
         gate.open("4" * 6000)
         assert (await client.execute(b"4" * 6000, connector_name="gate")).error_class is ErrorClass.SUCCESS
+
+
+async def test_all_connections_together_hold_no_more_than_the_runtime_may(gate):
+    everything = memory.MemoryBudget(limit_bytes=10_000)
+    one, other = (memory.MemoryBudget(parent=everything) for _ in range(2))
+    one.hold(6000)
+    with pytest.raises(RequestError, match="all connections") as caught:
+        other.hold(6000)
+    assert caught.value.error_class is ErrorClass.RATE_LIMITED
+    one.close()  # its connection has ended, whatever it held
+    other.hold(6000)
+    other.add(3000)
+    assert everything.held_bytes == 9000
+    other.release(9000)
+    assert everything.held_bytes == 0
+
+
+async def test_a_frame_that_is_not_complete_counts(gate):
+    everything = memory.MemoryBudget()
+    client_end, daemon_end = trio.testing.memory_stream_pair()
+    served = Session(
+        daemon_end,
+        Services(Pool(), None),
+        idle_timeout_s=60,
+        health=lambda: HEALTH,
+        memory=memory.MemoryBudget(parent=everything),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(served.run)
+        await client_end.send_all(b"\0\x01\0\0\0" + bytes(1000))
+        await settled()
+        assert everything.held_bytes == 1005
+        await client_end.aclose()
+    assert everything.held_bytes == 0
 
 
 async def test_a_body_that_is_collected_counts(nursery, budget):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import tempfile
 
 import pytest
@@ -96,6 +97,15 @@ async def test_a_request_that_ends_within_the_drain_is_answered(clock, nursery, 
         await running.ended.wait()
     assert "too long" not in log.getvalue()
     assert "event=draining signal=SIGINT active_requests=1" in log.getvalue()
+
+
+async def test_a_connection_that_is_accepted_in_the_moment_of_the_signal_is_drained_too(clock, settings):
+    daemon = Daemon(settings)
+    daemon._is_draining = True
+    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+    async with ours:
+        with trio.fail_after(DRAIN_S):
+            await daemon._serve(theirs)
 
 
 async def test_a_second_signal_ends_the_drain(clock, nursery, settings, gate, log):

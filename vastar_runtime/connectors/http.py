@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from connector_sdk.wire import MAX_FRAME_BYTES, ErrorClass, ExecuteRequest
+from connector_sdk.wire import MAX_FRAME_BYTES, MAX_KEY_VALUE_BYTES, MAX_KEY_VALUES, ErrorClass, ExecuteRequest
 from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.http.connection import ResponseHead
 from vastar_runtime.http.exchange import Exchange
@@ -62,7 +62,7 @@ class HttpConnector:
             raise InvalidRequest(f"Invalid HTTP params: method must be a string, not {_kind(method)}")
         parsed = parse_url(url)
         outcome.origin, outcome.path = str(parsed.origin), parsed.path
-        headers = _headers(_value(parameters.headers))
+        headers = _headers(parameters.headers)
         outbound = build_request(method or "GET", parsed, headers.items(), _body(parameters))
         outcome.method = outbound.method
         return HttpCall(outbound, _timeout_ms(_value(parameters.timeout_ms)), outcome)
@@ -181,11 +181,16 @@ def _kind(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def _headers(value: object) -> dict[str, str]:
+def _headers(raw: msgspec.Raw) -> dict[str, str]:
+    if len(bytes(raw)) > 2 * MAX_KEY_VALUE_BYTES:  # judged before it becomes objects, of which there would be many
+        raise InvalidRequest(f"Invalid HTTP params: headers of {len(bytes(raw))} bytes are more than any server takes")
+    value = _value(raw)
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise InvalidRequest(f"Invalid HTTP params: headers must be an object of strings, not {_kind(value)}")
+    if len(value) > MAX_KEY_VALUES:
+        raise InvalidRequest(f"Invalid HTTP params: {len(value)} headers exceed the limit of {MAX_KEY_VALUES}")
     for name, text in value.items():
         if not isinstance(text, str):
             raise InvalidRequest(f"Invalid HTTP params: header {name[:64]!r} must be a string, not {_kind(text)}")
@@ -203,8 +208,15 @@ def _body(parameters: _Parameters) -> bytes:
             raise InvalidRequest(f"Invalid HTTP params: body_base64 is no base64 string ({error})") from error
     if parameters.body is msgspec.UNSET:
         return b""
-    value = _value(parameters.body)
-    return value.encode() if isinstance(value, str) else bytes(parameters.body)
+    text = bytes(parameters.body)
+    if text.startswith(b'"'):
+        return str(_value(parameters.body)).encode()
+    # Its syntax was checked on the way here; a tree of objects of ten million brackets would only cost time.
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"Invalid HTTP params: the body is not UTF-8 ({error})") from error
+    return text
 
 
 def _timeout_ms(value: object) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import ssl
 from collections.abc import Callable
 from typing import cast
 
@@ -17,7 +18,13 @@ from .url import Origin
 
 READ_BYTES = 65_536
 # h11's own limit is 16 KiB; some upstreams' policy and cookie headers are longer. A block of 1 MiB is an attack.
-MAX_HEADER_BLOCK_BYTES = 128 * 1024
+MAX_HEADER_BLOCK_BYTES = 64 * 1024
+# Interim responses before the final one: a 103 or two are usual.
+MAX_INTERIM_RESPONSES = 32
+# An upstream may send a byte a chunk. What has arrived is joined into pieces, and after so many events others get
+# their turn.
+MAX_PIECE_BYTES = 65_536
+MAX_EVENTS_PER_TURN = 128
 # A body is handed to the kernel in slices, so that a slow upload is seen to move.
 WRITE_BYTES = 65_536
 # Up to here, head and body leave in one write; on an idle connection the kernel takes that whole or not at all.
@@ -71,13 +78,15 @@ class Connection:
         self._has_received = False  # any byte of the response
         self._head_received = False
         self._ended = False  # the upstream has closed its side
+        self._ahead: object | None = None  # an event, or an UpstreamError, that was met while joining
+        self._unsent_body: bytes | bytearray | memoryview = b""
         self._write_error: BaseException | None = None
+        self._progress: Progress = _unheard
 
     # --- one exchange ---
 
     async def send_request(self, request: OutboundRequest, progress: Progress) -> None:
-        """Write head and body. An upstream may answer and close before it has read everything (a 413, say): a
-        write that fails is remembered, and reported only if no answer can be read either.
+        """Write the head, and the body if it is small; a larger one is written while ``receive_head`` listens.
 
         Raises:
             ConnectionLost: nothing was written at all.
@@ -85,7 +94,9 @@ class Connection:
         self.exchanges += 1
         self.has_written = False
         self._has_received = self._head_received = False
+        self._ahead = None
         self._write_error = None
+        self._progress = progress
         try:
             head = self._h11.send(
                 h11.Request(
@@ -104,17 +115,13 @@ class Connection:
         try:
             if len(head) + len(body) <= SINGLE_WRITE_BYTES:
                 await self.stream.send_all(head + body)
-                self.has_written = True
             else:
-                self.has_written = True
                 await self.stream.send_all(head)
-                for start in range(0, len(body), WRITE_BYTES):
-                    await self.stream.send_all(memoryview(body)[start : start + WRITE_BYTES])
-                    progress(f"sending the request body to {self.name}")
+                self._unsent_body = body
+            self.has_written = True
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._write_error = error
-            if not self.has_written:
-                raise self._lost("was closed", error) from error
+            raise self._lost("was closed", error) from error
 
     async def receive_head(self) -> ResponseHead:
         """The final response's head; interim ones (1xx, RFC 9110, section 15.2) are passed over.
@@ -123,13 +130,23 @@ class Connection:
             ConnectionLost: the connection ended first.
             UpstreamError: what came is not HTTP/1.1.
         """
-        while True:
-            event = await self._next_event()
-            if isinstance(event, h11.Response):
-                self._head_received = True
-                return ResponseHead(event.status_code, tuple((bytes(n), bytes(v)) for n, v in event.headers))
-            if not isinstance(event, h11.InformationalResponse):
-                raise UpstreamError(f"{self.name} sent something other than a response")
+        if not self._unsent_body:
+            return await self._receive_head()
+        # An upstream may answer before it has read everything: a 413, say, and then close. Whoever writes to the end
+        # first reads a reset instead of that answer.
+        head, failure = None, None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_body)
+            try:
+                head = await self._receive_head()
+            except UpstreamError as error:
+                failure = error
+            if head is None or head.status_code >= 400:
+                nursery.cancel_scope.cancel()  # nobody wants the rest of the body
+        if head is None:
+            assert failure is not None
+            raise failure
+        return head
 
     async def receive_body(self) -> bytes | None:
         """The next piece of the body as it arrives, or None at its end.
@@ -139,27 +156,41 @@ class Connection:
             UpstreamError: its framing is not HTTP/1.1.
         """
         event = await self._next_event()
-        if isinstance(event, h11.Data):
-            return bytes(event.data)
         if isinstance(event, h11.EndOfMessage):
             return None
-        raise UpstreamError(f"{self.name} sent something other than the response's body")
+        if not isinstance(event, h11.Data):
+            raise UpstreamError(f"{self.name} sent something other than the response's body")
+        pieces = [event.data]
+        size = len(event.data)
+        while size < MAX_PIECE_BYTES and len(pieces) < MAX_EVENTS_PER_TURN:
+            try:
+                event = self._parse()
+            except UpstreamError as error:
+                self._ahead = error
+                break
+            if not isinstance(event, h11.Data):
+                self._ahead = None if event is h11.NEED_DATA else event
+                break
+            pieces.append(event.data)
+            size += len(event.data)
+        else:
+            await trio.lowlevel.checkpoint()
+        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
     def buffered_end(self) -> bool:
         """True when the end of the body has arrived already, so that nothing need be waited for."""
         try:
-            event = self._h11.next_event()
-        except h11.RemoteProtocolError:
+            return isinstance(self._parse(), h11.EndOfMessage)
+        except UpstreamError:
             return False
-        return isinstance(event, h11.EndOfMessage)
 
     def reuse(self) -> bool:
         """After a complete exchange: make ready for the next one; False when the connection must be closed."""
         if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
             return False
-        if self._ended or self._write_error is not None:
+        if self._ended or self._unsent_body or self._write_error is not None:
             return False  # closed by the upstream, which h11 takes for the end of a body; or not all of it was taken
-        if self._h11.trailing_data[0]:
+        if self._h11.trailing_data[0] or self._has_undecrypted():
             return False  # more than one answer to one request: nobody knows what the rest belongs to
         self._h11.start_next_cycle()
         return True
@@ -185,18 +216,66 @@ class Connection:
 
     # --- inside ---
 
+    async def _send_body(self) -> None:
+        """Write what is left of the body. A failure is remembered, and reported only if no answer can be read."""
+        body = memoryview(self._unsent_body)
+        self._progress(f"sending the request body to {self.name}")
+        try:
+            for start in range(0, len(body), WRITE_BYTES):
+                await self.stream.send_all(body[start : start + WRITE_BYTES])
+                self._progress(f"sending the request body to {self.name}")
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._write_error = error
+        else:
+            self._unsent_body = b""
+            self._progress(f"waiting for the response head from {self.name}")
+
+    async def _receive_head(self) -> ResponseHead:
+        for _ in range(MAX_INTERIM_RESPONSES + 1):
+            event = await self._next_event()
+            if isinstance(event, h11.Response):
+                self._head_received = True
+                return ResponseHead(event.status_code, tuple((bytes(n), bytes(v)) for n, v in event.headers))
+            if not isinstance(event, h11.InformationalResponse):
+                raise UpstreamError(f"{self.name} sent something other than a response")
+        raise UpstreamError(f"{self.name} sent more than {MAX_INTERIM_RESPONSES} interim responses")
+
+    def _has_undecrypted(self) -> bool:
+        """Bytes that came with the end of a response and lie in TLS's own buffer, where no socket shows them."""
+        stream = self.stream
+        while isinstance(stream, trio.SSLStream):
+            try:
+                # trio offers no read that does not wait. One that finds nothing also takes in session tickets.
+                stream._ssl_object.read(1)
+            except ssl.SSLWantReadError:
+                stream = stream.transport_stream
+            except ssl.SSLError:
+                return True  # the goodbye, or garbage
+            else:
+                return True
+        return False
+
+    def _parse(self) -> object:
+        """The next event in what has arrived."""
+        ahead, self._ahead = self._ahead, None
+        if isinstance(ahead, UpstreamError):
+            raise ahead
+        if ahead is not None:
+            return ahead
+        try:
+            return self._h11.next_event()
+        except h11.RemoteProtocolError as error:
+            if self._ended:
+                raise ConnectionLost(f"{self.name} cut the response body short", before_response=False) from error
+            if error.error_status_hint == 431:
+                raise UpstreamError(
+                    f"{self.name} sent a header block of over {MAX_HEADER_BLOCK_BYTES} bytes"
+                ) from error
+            raise UpstreamError(f"{self.name} does not speak HTTP/1.1: {error}") from error
+
     async def _next_event(self) -> object:
         while True:
-            try:
-                event = self._h11.next_event()
-            except h11.RemoteProtocolError as error:
-                if self._ended:
-                    raise ConnectionLost(f"{self.name} cut the response body short", before_response=False) from error
-                if error.error_status_hint == 431:
-                    raise UpstreamError(
-                        f"{self.name} sent a header block of over {MAX_HEADER_BLOCK_BYTES} bytes"
-                    ) from error
-                raise UpstreamError(f"{self.name} does not speak HTTP/1.1: {error}") from error
+            event = self._parse()
             if event is not h11.NEED_DATA:
                 return event
             try:
@@ -222,6 +301,10 @@ class Connection:
         return ConnectionLost(
             f"the connection to {self.name} {how} {when}{reason}", before_response=not self._has_received
         )
+
+
+def _unheard(waiting_for: str) -> None:
+    """Progress before the first request."""
 
 
 def _system_reason(error: BaseException | None) -> str:

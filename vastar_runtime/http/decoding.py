@@ -47,7 +47,7 @@ class BodyDecoder:
         self._layers = [(name, _DECODERS[name]()) for name in reversed(encodings)]
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Decode the next piece; yields steps of bounded size.
+        """Decode the next piece; yields steps of bounded size, some of them empty.
 
         Raises:
             UpstreamError: the data is not what Content-Encoding says.
@@ -67,6 +67,8 @@ class BodyDecoder:
                 return
             except ValueError as error:
                 raise UpstreamError(f"the response body from {self._name} is not valid {name}: {error}") from error
+            if index + 1 < len(self._layers):
+                yield b""  # nothing need ever come of this step: a place where the reader can let others run
             yield from self._through(index + 1, step)
 
     def finish(self) -> None:

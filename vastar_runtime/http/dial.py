@@ -152,8 +152,13 @@ async def _open_tunnel(
     except h11.RemoteProtocolError as error:
         raise UpstreamError(f"the proxy {proxy.address} does not speak HTTP/1.1: {error}") from error
     if not 200 <= event.status_code < 300:
-        reason = event.reason.decode("latin-1")
-        raise UpstreamError(f"the proxy {proxy.address} refused CONNECT to {target}: {event.status_code} {reason}")
+        # Its "no" stands (407, 403); its trouble may pass.
+        is_final = 400 <= event.status_code < 500 and event.status_code not in (408, 429)
+        raise UpstreamError(
+            f"the proxy {proxy.address} refused CONNECT to {target}: "
+            f"{event.status_code} {event.reason.decode('latin-1')}",
+            ErrorClass.PERMANENT if is_final else ErrorClass.TRANSIENT,
+        )
 
 
 def _tls_error(origin: Origin, error: BaseException) -> UpstreamError:

@@ -15,10 +15,13 @@ from .dial import Dialer
 from .pool import Pool, PoolKey
 from .redirects import MAX_REDIRECTS, next_request
 from .request import Headers, OutboundRequest
+from .resolver import looking_up_for
 
 # A redirect's own body is of no use; a short one is read so that the connection can be used again.
 MAX_DRAINED_BYTES = 65_536
 MAX_DRAIN_S = 1.0
+# A small piece may expand into many steps; after so many of them others get their turn.
+STEPS_PER_TURN = 16
 
 
 class Exchange:
@@ -124,6 +127,7 @@ class Exchange:
                 self._connection = None
                 await connection.close()
         self._progress(f"connecting to {address}")
+        looking_up_for.set(self._tenant_id)
         return await self._converse(await self._dialer.dial(key.origin))
 
     async def _idle_connection(self, key: PoolKey) -> Connection | None:
@@ -181,11 +185,16 @@ class _Pieces(AsyncIterator[bytes]):
         self._receive = receive
         self._decoder = decoder
         self._steps: Iterator[bytes] = iter(())
+        self._taken = 0
 
     async def __anext__(self) -> bytes:
         while True:
             for step in self._steps:
-                return step
+                self._taken += 1
+                if self._taken % STEPS_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()
+                if step:
+                    return step
             piece = await self._receive()
             if piece is None:
                 if self._decoder is not None:

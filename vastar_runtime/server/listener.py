@@ -72,16 +72,19 @@ def _lock(path: str) -> Iterator[None]:
         try:
             fd = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise _cannot(path, error) from error
+            raise _cannot(lock_path if os.path.lexists(lock_path) else path, error) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.read(fd, 32).decode("ascii", "replace").strip()
             os.close(fd)
             if error.errno != errno.EWOULDBLOCK:
-                raise _cannot(path, error) from error
+                raise _cannot(lock_path, error) from error
+            who = f"another daemon (PID {holder or 'unknown'})"
+            if _accepts_connections(path):
+                raise StartupError(f"{who} is alive on {path}; stop it first: vastar-runtime stop") from error
             raise StartupError(
-                f"another daemon (PID {holder or 'unknown'}) is alive on {path}; stop it first: vastar-runtime stop"
+                f"{who} on {path} is starting or shutting down; wait for it: vastar-runtime stop"
             ) from error
         # The holder before us may have removed the file between our open and our lock; then it protects nothing.
         if _identity(lock_path) == (os.fstat(fd).st_dev, os.fstat(fd).st_ino):
@@ -106,24 +109,28 @@ def _clear_stale(path: str) -> None:
         raise _cannot(path, error) from error
     if not stat.S_ISSOCK(status.st_mode):
         raise StartupError(f"{path} exists and is no socket; remove it, or choose another VASTAR_SOCKET_PATH")
-    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
-        probe.settimeout(PROBE_TIMEOUT_S)
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            pass
-        except (TimeoutError, BlockingIOError) as error:
-            raise StartupError(f"another daemon holds {path} and does not answer; stop it first") from error
-        except OSError as error:
-            raise _cannot(path, error) from error
-        else:
-            raise StartupError(f"another daemon is alive on {path}; stop it first: vastar-runtime stop")
+    if _accepts_connections(path):
+        raise StartupError(f"another daemon is alive on {path}; stop it first: vastar-runtime stop")
     try:
         os.unlink(path)
     except FileNotFoundError:
         pass
     except OSError as error:
         raise _cannot(path, error) from error
+
+
+def _accepts_connections(path: str) -> bool:
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
+        probe.settimeout(PROBE_TIMEOUT_S)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except (TimeoutError, BlockingIOError) as error:
+            raise StartupError(f"another daemon holds {path} and does not answer; stop it first") from error
+        except OSError as error:
+            raise _cannot(path, error) from error
+    return True
 
 
 def _bind(listening: socket.socket, path: str, mode: int, gid: int | None) -> None:
@@ -164,6 +171,11 @@ def _group_id(group: str | None) -> int | None:
 
 
 def _cannot(path: str, error: OSError) -> StartupError:
-    return StartupError(
-        f"cannot listen on {path}: {error.strerror}; check the directory, or choose another VASTAR_SOCKET_PATH"
+    owner = ""
+    if isinstance(error, PermissionError):
+        with contextlib.suppress(OSError):
+            owner = f" (it belongs to uid {os.lstat(path).st_uid})"
+    advice = (
+        "choose another VASTAR_SOCKET_PATH" if owner else "check the directory, or choose another VASTAR_SOCKET_PATH"
     )
+    return StartupError(f"cannot listen on {path}: {error.strerror}{owner}; {advice}")

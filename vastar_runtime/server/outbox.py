@@ -9,7 +9,8 @@ import trio
 from .memory import MemoryBudget
 
 # Refusals are answered at once, so that a client which sends without reading would pile them up.
-MAX_PENDING_FRAMES = 8192
+# One read may hold thousands of five-byte frames, all answered before the writer gets its turn.
+MAX_PENDING_FRAMES = 65_536
 # One write takes this much, so that a client's answers of any size leave in few system calls.
 WRITE_BYTES = 256 * 1024
 

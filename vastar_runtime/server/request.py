@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import structlog
+import trio
 
 from connector_sdk.wire import ErrorClass, ExecuteRequest, ExecuteResponse, LocalProtocolError, encode_message
 from vastar_runtime.connectors import CONNECTORS, Services
@@ -37,6 +38,10 @@ async def answer(
         payload = await _execute(request, services, idle_timeout_s, holding.hold, outcome)
     except RequestError as failure:
         error = failure
+    except trio.Cancelled:
+        cancelled = RequestError(ErrorClass.CANCELLED, "the client left, or the runtime was stopped")
+        _log_line(request, outcome, cancelled, (time.perf_counter_ns() - began_ns) // 1000)
+        raise
     except Exception:
         error = _internal_error(request, outcome)
     duration_us = (time.perf_counter_ns() - began_ns) // 1000

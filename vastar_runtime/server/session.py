@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import socket
 from collections.abc import Callable
 
 import msgspec
@@ -21,10 +23,14 @@ from connector_sdk.wire import (
     MalformedMessage,
     Message,
     MessageType,
+    PayloadFormat,
+    ResponseMode,
+    UnknownMessageType,
     decode_message,
     encode_message,
 )
 from vastar_runtime.connectors import Services
+from vastar_runtime.telemetry.log import clean
 
 from .memory import Holding, MemoryBudget
 from .outbox import MAX_PENDING_FRAMES, ClientDoesNotRead, Outbox
@@ -37,6 +43,10 @@ READ_BYTES = 65_536
 # After a frame that ends the connection: how long a client that is still sending may go on, so that it gets to
 # read why instead of a broken pipe.
 LINGER_S = 5.0
+# The kernel wakes nobody when a client that had ended its sending goes altogether.
+HALF_CLOSED_CHECK_S = 0.1
+# Names stay in tables after their request has ended (idle connections, by tenant), and on every line of the log.
+MAX_NAME_CHARACTERS = 256
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -53,6 +63,7 @@ class Session:
 
     Args:
         health: asked at each HealthCheck.
+        memory: what this connection may hold.
         idle_timeout_s: see Settings.timeout_s.
     """
 
@@ -63,12 +74,13 @@ class Session:
         *,
         idle_timeout_s: float,
         health: Callable[[], Health],
+        memory: MemoryBudget | None = None,
     ) -> None:
         self._stream = stream
         self._services = services
         self._idle_timeout_s = idle_timeout_s
         self._health = health
-        self._memory = MemoryBudget()
+        self._memory = memory or MemoryBudget()
         self._outbox = Outbox(stream, self._memory)
         self._in_flight: set[int] = set()
         self._is_draining = False
@@ -101,6 +113,7 @@ class Session:
         except* ClientDoesNotRead:
             log.warning("connection dropped: the client does not read its answers", waiting_frames=MAX_PENDING_FRAMES)
         finally:
+            self._memory.close()
             await trio.aclose_forcefully(self._stream)
 
     def drain(self) -> None:
@@ -114,6 +127,7 @@ class Session:
     async def _read(self) -> bool:
         """Read until the client ends; True when its framing was lost, so that nothing more can be read."""
         decoder = FrameDecoder()
+        unfinished_bytes = 0
         while data := await self._stream.receive_some(READ_BYTES):
             decoder.receive_data(bytes(data))
             try:
@@ -122,6 +136,13 @@ class Session:
             except BadFrameLength as error:
                 self._refuse(0, ErrorClass.INVALID_REQUEST, f"{error}; the connection is closed")
                 return True
+            self._memory.add(decoder.pending_bytes - unfinished_bytes)
+            unfinished_bytes = decoder.pending_bytes
+        if _still_reads(self._stream):
+            # It has only ended its sending: what it asked for, it waits for.
+            self.drain()
+            while _still_reads(self._stream):  # noqa: ASYNC110 - there is no event; see the constant
+                await trio.sleep(HALF_CLOSED_CHECK_S)
         return False
 
     async def _linger(self) -> None:
@@ -135,8 +156,13 @@ class Session:
     def _dispatch(self, frame: Frame) -> None:
         try:
             message = decode_message(frame.message_type, frame.payload)
-        except MalformedMessage as error:
+        except UnknownMessageType as error:
             self._refuse(0, ErrorClass.INVALID_REQUEST, f"Invalid FlatBuffers message: {error}")
+            return
+        except MalformedMessage as error:
+            # The answer's words are the contract's; the log says where the message broke.
+            log.warning("invalid message", message_type=frame.message_type, reason=clean(str(error)))
+            self._refuse(0, ErrorClass.INVALID_REQUEST, "Invalid FlatBuffers message")
             return
         if isinstance(message, ExecuteRequest):
             self._admit(message, len(frame.payload))
@@ -165,6 +191,8 @@ class Session:
                 ErrorClass.INVALID_REQUEST,
                 f"request_id {request.request_id} is in flight on this connection already",
             )
+        elif reason := _unusable(request):
+            self._refuse(request.request_id, ErrorClass.INVALID_REQUEST, reason)
         elif len(self._in_flight) >= MAX_REQUESTS_IN_FLIGHT:
             self._refuse(
                 request.request_id,
@@ -210,3 +238,25 @@ class Session:
             uptime_ms=health.uptime_ms,
             draining=health.is_draining,
         )
+
+
+def _unusable(request: ExecuteRequest) -> str:
+    """Why a request that is well formed cannot be run; empty when it can."""
+    for field in ("tenant_id", "workspace_id", "trace_id"):
+        size = len(getattr(request, field) or "")
+        if size > MAX_NAME_CHARACTERS:
+            return f"{field} has {size} characters; at most {MAX_NAME_CHARACTERS} are allowed"
+    if request.response_mode is not ResponseMode.BUFFERED:
+        return "response_mode Stream needs a Hello, which this version does not take yet"
+    if request.payload_format is not PayloadFormat.JSON:
+        return "payload_format HttpRequest is not supported by this version"
+    return ""
+
+
+def _still_reads(stream: trio.abc.Stream) -> bool:
+    """After a client's end of sending: whether it is still there. Only a Unix socket can tell (poll(2), POLLHUP)."""
+    if not isinstance(stream, trio.SocketStream) or stream.socket.family != socket.AF_UNIX:
+        return False
+    poll = select.poll()
+    poll.register(stream.socket.fileno(), 0)  # POLLHUP is reported without being asked for
+    return not poll.poll(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import TextIO
+from typing import Protocol
 
 import structlog
 
@@ -16,7 +16,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _QUOTATION = re.compile(r"""(?<!\w)b?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 
 
-def configure(stream: TextIO) -> None:
+class TextStream(Protocol):
+    """What a log needs of a stream."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
+def configure(stream: TextStream) -> None:
     """Write the log to this stream from now on."""
     structlog.configure(
         processors=[
@@ -34,7 +42,7 @@ def configure(stream: TextIO) -> None:
 class _LineWriter:
     """Writes lines. A disk that is full, or a reader that has gone, costs lines of the log and no request."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextStream) -> None:
         self._stream = stream
 
     def msg(self, line: str) -> None:
