@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import structlog
 import trio
@@ -41,7 +42,7 @@ def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
         StartupError: it cannot start; one line for a person.
     """
     check_trust_store(os.environ)
-    with BackgroundWriter(sys.stderr) as writer:
+    with BackgroundWriter(partial(os.write, sys.stderr.fileno())) as writer:
         logging.configure(writer)
         _raise_descriptor_limit()
         try:

@@ -40,6 +40,7 @@ class DaemonProcess:
 
     @property
     def tcp_port(self) -> int:
+        self.wait_for_log("event=started")
         found = re.search(r"event=started .*tcp_port=(\d+)", self.log)
         assert found is not None, self.log
         return int(found[1])

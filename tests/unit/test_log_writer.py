@@ -1,8 +1,8 @@
 """The log's writer: it never makes a request wait, and loses nothing unless its reader stalls."""
 
-import io
 import os
 import threading
+from functools import partial
 
 import pytest
 
@@ -10,41 +10,41 @@ from vastar_runtime.telemetry import background_writer
 from vastar_runtime.telemetry.background_writer import BackgroundWriter
 
 
-class StalledStream(io.StringIO):
+class StalledSink:
     """A pipe whose reader stalls until it is let go."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.entered = threading.Event()
         self.go_on = threading.Event()
+        self.written = b""
 
-    def write(self, text: str) -> int:
+    def __call__(self, data: bytes) -> None:
         self.entered.set()
         assert self.go_on.wait(30)
-        return super().write(text)
+        self.written += data
 
 
 def test_what_was_written_is_there_at_the_end_in_order() -> None:
-    stream = io.StringIO()
-    with BackgroundWriter(stream) as writer:
+    written: list[bytes] = []
+    with BackgroundWriter(written.append) as writer:
         for number in range(1000):
             writer.write(f"{number}\n")
-    assert stream.getvalue().split() == [str(number) for number in range(1000)]
+    assert b"".join(written).split() == [b"%d" % number for number in range(1000)]
 
 
 def test_a_reader_that_stalls_costs_lines_and_their_number_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background_writer, "MAX_WAITING_LINES", 3)
-    stream = StalledStream()
-    with BackgroundWriter(stream) as writer:
+    sink = StalledSink()
+    with BackgroundWriter(sink) as writer:
         writer.write("taken\n")
-        assert stream.entered.wait(30)
+        assert sink.entered.wait(30)
         for number in range(10):
             writer.write(f"{number}\n")  # returns at once, whatever the reader does
-        stream.go_on.set()
+        sink.go_on.set()
         while writer._lines.qsize():
             pass
         writer.write("after\n")
-    assert stream.getvalue().splitlines() == [
+    assert sink.written.decode().splitlines() == [
         *("taken", "0", "1", "2"),
         'level=warning event="log lines dropped" count=7',
         "after",
@@ -53,27 +53,18 @@ def test_a_reader_that_stalls_costs_lines_and_their_number_is_said(monkeypatch: 
 
 def test_a_reader_that_stalls_for_good_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background_writer, "FLUSH_TIMEOUT_S", 0.05)
-    stream = StalledStream()
-    with BackgroundWriter(stream) as writer:
+    sink = StalledSink()
+    with BackgroundWriter(sink) as writer:
         writer.write("never read\n")
-        assert stream.entered.wait(30)
-    assert stream.getvalue() == ""
-    stream.go_on.set()
+        assert sink.entered.wait(30)
+    assert sink.written == b""
+    sink.go_on.set()
 
 
 def test_a_reader_that_has_gone_costs_lines_only() -> None:
     read_fd, write_fd = os.pipe()
     os.close(read_fd)
-    with BackgroundWriter(_Unbuffered(write_fd)) as writer:
+    with BackgroundWriter(partial(os.write, write_fd)) as writer:
         writer.write("nobody reads this\n")
         writer.write("nor this\n")
     os.close(write_fd)
-
-
-class _Unbuffered(io.StringIO):
-    def __init__(self, fd: int) -> None:
-        super().__init__()
-        self._fd = fd
-
-    def write(self, text: str) -> int:
-        return os.write(self._fd, text.encode())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from typing import Self, TextIO
+from collections.abc import Callable
+from typing import Self
 
 # About 2 MiB of lines. What comes on top is counted, and the count is logged as soon as there is room.
 MAX_WAITING_LINES = 10_000
@@ -16,11 +17,13 @@ FLUSH_TIMEOUT_S = 1.0
 class BackgroundWriter:
     """The part of a text stream that a log needs; a context manager that writes what is left at its end.
 
-    A disk that is full, or a reader that has gone, costs lines of the log.
+    Args:
+        sink: takes bytes, and may wait. An OSError of it (a full disk, a reader that has gone) costs lines of the log.
+            Not a buffered stream: one keeps what it could not write, and fails on it again when the process ends.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, sink: Callable[[bytes], object]) -> None:
+        self._sink = sink
         self._lines: queue.Queue[str | None] = queue.Queue(MAX_WAITING_LINES)
         self._dropped = 0
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -36,7 +39,7 @@ class BackgroundWriter:
             self._dropped += 1
 
     def flush(self) -> None:
-        """Nothing: the thread flushes whenever it has caught up."""
+        """Nothing: the thread holds no line back."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -50,8 +53,4 @@ class BackgroundWriter:
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
             with contextlib.suppress(OSError):
-                self._stream.write(line)
-                if self._lines.empty():
-                    self._stream.flush()
-        with contextlib.suppress(OSError):
-            self._stream.flush()
+                self._sink(line.encode(errors="replace"))
