@@ -25,7 +25,7 @@ from .server.listener import tcp_listener, unix_listener
 from .server.memory import MAX_HELD_BYTES_IN_ALL, MemoryBudget
 from .server.session import Health, Session
 from .telemetry import log as logging
-from .telemetry.background_writer import BackgroundWriter
+from .telemetry.background_writer import BackgroundWriter, write_all
 
 DRAIN_S = 30.0
 
@@ -42,7 +42,7 @@ def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
         StartupError: it cannot start; one line for a person.
     """
     check_trust_store(os.environ)
-    with BackgroundWriter(partial(os.write, sys.stderr.fileno())) as writer:
+    with BackgroundWriter(partial(write_all, sys.stderr.fileno())) as writer:
         logging.configure(writer)
         _raise_descriptor_limit()
         try:

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from vastar_runtime.telemetry import background_writer
-from vastar_runtime.telemetry.background_writer import BackgroundWriter
+from vastar_runtime.telemetry.background_writer import BackgroundWriter, write_all
 
 
 class StalledSink:
@@ -41,14 +41,29 @@ def test_a_reader_that_stalls_costs_lines_and_their_number_is_said(monkeypatch: 
         for number in range(10):
             writer.write(f"{number}\n")  # returns at once, whatever the reader does
         sink.go_on.set()
-        while writer._lines.qsize():
-            pass
-        writer.write("after\n")
     assert sink.written.decode().splitlines() == [
         *("taken", "0", "1", "2"),
         'level=warning event="log lines dropped" count=7',
-        "after",
     ]
+
+
+def test_lines_that_come_together_leave_together() -> None:
+    """A thread that woke up for each line would take the interpreter from the requests that write them."""
+    written: list[bytes] = []
+    with BackgroundWriter(written.append) as writer:
+        for number in range(100):
+            writer.write(f"{number}\n")
+    assert len(written) <= 2
+
+
+def test_a_descriptor_that_takes_a_little_at_a_time_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real_write(fd, bytes(data)[:7]))
+    read_fd, write_fd = os.pipe()
+    write_all(write_fd, b"0123456789" * 10)
+    os.close(write_fd)
+    with open(read_fd, "rb") as pipe:
+        assert pipe.read() == b"0123456789" * 10
 
 
 def test_a_reader_that_stalls_for_good_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +79,7 @@ def test_a_reader_that_stalls_for_good_does_not_hold_up_the_end(monkeypatch: pyt
 def test_a_reader_that_has_gone_costs_lines_only() -> None:
     read_fd, write_fd = os.pipe()
     os.close(read_fd)
-    with BackgroundWriter(partial(os.write, write_fd)) as writer:
+    with BackgroundWriter(partial(write_all, write_fd)) as writer:
         writer.write("nobody reads this\n")
         writer.write("nor this\n")
     os.close(write_fd)
