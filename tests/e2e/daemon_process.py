@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
@@ -22,11 +22,38 @@ COMMAND = [sys.executable, "-m", "vastar_runtime", "run"]
 EXIT_PATIENCE_S = 20
 
 
+class _Log:
+    """What a process writes to its standard error, taken in by a thread as it comes."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self.text = ""
+        self._pipe = pipe
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._take_in, daemon=True)
+        self._thread.start()
+
+    def _take_in(self) -> None:
+        for line in self._pipe:
+            with self._changed:
+                self.text += line.decode()
+                self._changed.notify_all()
+
+    def complete(self) -> None:
+        """Wait for the last line of a process that has ended."""
+        self._thread.join(EXIT_PATIENCE_S)
+
+    def wait_for(self, text: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: text in self.text, EXIT_PATIENCE_S), (
+                f"{text!r} is not in the log:\n{self.text}"
+            )
+
+
 @dataclass(eq=False)
 class DaemonProcess:
     process: subprocess.Popen[bytes]
     socket_path: str
-    log_path: Path
+    _log: _Log | None
     _ready: TextIO
 
     def ready(self) -> str:
@@ -36,7 +63,12 @@ class DaemonProcess:
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text(encoding="utf-8")
+        """What it has logged so far, all of it once it has ended. A line may come a moment after what it tells of."""
+        if self._log is None:
+            return ""
+        if self.process.poll() is not None:
+            self._log.complete()
+        return self._log.text
 
     @property
     def tcp_port(self) -> int:
@@ -60,11 +92,9 @@ class DaemonProcess:
         return self.wait()
 
     def wait_for_log(self, text: str) -> None:
-        """Return once the log says ``text``. The log has no event to wait for, so it is read until then."""
-        until = time.monotonic() + EXIT_PATIENCE_S
-        while text not in self.log:
-            assert time.monotonic() < until, f"{text!r} is not in the log:\n{self.log}"
-            time.sleep(0.005)
+        """Return once the log says ``text``."""
+        assert self._log is not None
+        self._log.wait_for(text)
 
 
 @contextmanager
@@ -98,25 +128,24 @@ def starting(
     """Start a daemon without waiting for it. Killed at the end, if it still runs.
 
     Args:
-        stderr: where it logs to instead of the file that ``log`` reads.
+        stderr: where it logs to instead; ``log`` is empty then.
     """
     with socket_directory() as directory:
         path = str(socket_path or directory / "daemon.sock")
-        log_path = directory / "log"
         reader, writer = os.pipe()
-        with open(reader, encoding="utf-8") as ready, open(log_path, "wb") as log:
+        with open(reader, encoding="utf-8") as ready:
             process = subprocess.Popen(
                 [*command, "--socket", path, "--ready-fd", str(writer), *options],
                 pass_fds=[writer],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=stderr or log,
+                stderr=stderr or subprocess.PIPE,
                 env=environment(**(variables or {})),
             )
             os.close(writer)
             with process:
                 try:
-                    yield DaemonProcess(process, path, log_path, ready)
+                    yield DaemonProcess(process, path, _Log(process.stderr) if process.stderr else None, ready)
                 finally:
                     process.kill()
 

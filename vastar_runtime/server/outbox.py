@@ -10,7 +10,7 @@ from .memory import MemoryBudget
 
 # Refusals are answered at once, so that a client which sends without reading would pile them up.
 # One read may hold thousands of five-byte frames, all answered before the writer gets its turn.
-MAX_PENDING_FRAMES = 65_536
+MAX_PENDING_FRAMES = 16_384
 # One write takes this much, so that a client's answers of any size leave in few system calls.
 WRITE_BYTES = 256 * 1024
 
