@@ -1,0 +1,235 @@
+"""The daemon's end of a connection: protocol state without I/O (protocol.md parts 1 and 2).
+
+Use: feed what arrives to ``receive_data``; take events from ``next_event`` until it returns None; send what ``send``
+returns. What a client does wrong is an event with its answer, never an exception, except where the framing is lost.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .errors import LocalProtocolError, MalformedMessage, UnknownMessageType
+from .exchange import ExchangeState, advance, begin
+from .flow import DEFAULT_WINDOW_BYTES, CreditError, SendWindow
+from .framing import FrameDecoder
+from .messages import (
+    BodyChunk,
+    Cancel,
+    CreditUpdate,
+    ErrorClass,
+    ExecuteRequest,
+    ExecuteResponse,
+    GoAway,
+    HealthCheck,
+    HealthCheckResponse,
+    Hello,
+    Message,
+    MessageType,
+    ResponseEnd,
+    ResponseHead,
+    ResponseMode,
+    decode_message,
+    encode_message,
+)
+
+MAX_REQUESTS_IN_FLIGHT = 1024
+# A client may ask for any window up to 4 GiB; no stream is faster for more than this.
+MAX_WINDOW_BYTES = 4 * 1024 * 1024
+# Names stay in tables after their request has ended (idle connections, by tenant), and on every line of the log.
+MAX_NAME_CHARACTERS = 256
+
+
+class Admitted(NamedTuple):
+    """A request that is now in flight; ``size``: bytes of its message."""
+
+    request: ExecuteRequest
+    size: int
+
+
+class Refused(NamedTuple):
+    """Something that gets an answer and nothing else; ``reason``: what the answer's words keep to themselves."""
+
+    answer: ExecuteResponse | ResponseEnd
+    reason: str = ""
+
+
+class BadCredit(NamedTuple):
+    """A grant that ends its stream with InvalidRequest."""
+
+    request_id: int
+    reason: str
+
+
+DaemonEvent = Admitted | Refused | BadCredit | Hello | HealthCheck | Cancel | CreditUpdate
+
+
+class DaemonConnection:
+    """See the module.
+
+    Attributes:
+        has_hello: the client knows part 2.
+        is_draining: new requests are refused; set by the caller.
+    """
+
+    def __init__(self) -> None:
+        self.has_hello = False
+        self.is_draining = False
+        self._window_bytes = DEFAULT_WINDOW_BYTES
+        self._is_first = True
+        self._decoder = FrameDecoder()
+        self._exchanges: dict[int, ExchangeState] = {}
+        self._windows: dict[int, SendWindow] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """Requests without their terminal message."""
+        return len(self._exchanges)
+
+    @property
+    def pending_bytes(self) -> int:
+        """What is held of a frame that is not complete yet."""
+        return self._decoder.pending_bytes
+
+    @property
+    def window_bytes(self) -> int:
+        """What each stream may have on its way."""
+        return self._window_bytes
+
+    # --- receiving ---
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes that arrived."""
+        self._decoder.receive_data(data)
+
+    def next_event(self) -> DaemonEvent | None:
+        """What the client wants next, or None when more bytes are needed.
+
+        Raises:
+            BadFrameLength: nobody knows where the next frame begins.
+        """
+        while (frame := self._decoder.next_frame()) is not None:
+            is_first, self._is_first = self._is_first, False
+            try:
+                message = decode_message(frame.message_type, frame.payload)
+            except UnknownMessageType as error:
+                return _refused(f"Invalid FlatBuffers message: {error}")
+            except MalformedMessage as error:
+                # The answer's words are the contract's.
+                return _refused("Invalid FlatBuffers message", reason=str(error))
+            event = self._event_of(message, len(frame.payload), is_first)
+            if event is not None:
+                return event
+        return None
+
+    def _event_of(self, message: Message, size: int, is_first: bool) -> DaemonEvent | None:
+        match message:
+            case ExecuteRequest():
+                return self._admit(message, size)
+            case HealthCheck():
+                return message
+            case CreditUpdate():
+                return self._credit(message)
+            case Hello() if is_first:
+                self.has_hello = True
+                self._window_bytes = min(message.stream_window_bytes or DEFAULT_WINDOW_BYTES, MAX_WINDOW_BYTES)
+                return message
+            case Hello():
+                return _refused("Hello must be the first message of a connection, and the only one")
+            case Cancel() if self.has_hello:
+                return message if message.request_id in self._exchanges else None
+            case _:
+                name = _NAMES[type(message)]
+                return _refused(f"Invalid FlatBuffers message: {name} is not for a client to send here")
+
+    def _admit(self, request: ExecuteRequest, size: int) -> Admitted | Refused:
+        if request.response_mode is ResponseMode.STREAM and not self.has_hello:
+            error_class, reason = ErrorClass.INVALID_REQUEST, "response_mode Stream needs a Hello first"
+        elif request.request_id in self._exchanges:
+            error_class = ErrorClass.INVALID_REQUEST
+            reason = f"request_id {request.request_id} is in flight on this connection already"
+        elif reason := _long_name(request):
+            error_class = ErrorClass.INVALID_REQUEST
+        elif self.is_draining:
+            error_class = ErrorClass.TRANSIENT
+            reason = "the runtime is draining and takes no new requests; connect again"
+        elif len(self._exchanges) >= MAX_REQUESTS_IN_FLIGHT:
+            error_class = ErrorClass.RATE_LIMITED
+            reason = f"{MAX_REQUESTS_IN_FLIGHT} requests are in flight on this connection; wait for answers"
+        else:
+            self._exchanges[request.request_id] = begin(request.response_mode)
+            if request.response_mode is ResponseMode.STREAM:
+                self._windows[request.request_id] = SendWindow(self._window_bytes)
+            return Admitted(request, size)
+        is_stream = request.response_mode is ResponseMode.STREAM and self.has_hello
+        kind = ResponseEnd if is_stream else ExecuteResponse
+        return Refused(kind(request_id=request.request_id, error_class=error_class, error_message=reason))
+
+    def _credit(self, update: CreditUpdate) -> CreditUpdate | BadCredit | None:
+        """None for what is ignored: a stream that has ended, and what the existing SDKs may send."""
+        window = self._windows.get(update.request_id)
+        if window is None:
+            return None
+        try:
+            window.grant(update.credit_delta)
+        except CreditError as error:
+            return BadCredit(update.request_id, str(error))
+        return update
+
+    # --- sending ---
+
+    def window(self, request_id: int) -> SendWindow:
+        """The credit of a stream in flight."""
+        return self._windows[request_id]
+
+    def send(self, message: Message) -> bytes:
+        """The bytes of a message.
+
+        Raises:
+            LocalProtocolError: it has no place now: a second terminal message, a chunk before the head, part 2
+                to a client that sent no Hello.
+        """
+        if isinstance(message, ResponseHead | BodyChunk | ResponseEnd | ExecuteResponse):
+            data = encode_message(message)
+            self._advance(message)
+            return data
+        if not self.has_hello and not isinstance(message, HealthCheckResponse):
+            raise LocalProtocolError(f"{type(message).__name__} to a client that sent no Hello")
+        if not isinstance(message, HealthCheckResponse | Hello | CreditUpdate | GoAway):
+            raise LocalProtocolError(f"{type(message).__name__} is not for a daemon to send")
+        return encode_message(message)
+
+    def _advance(self, message: ResponseHead | BodyChunk | ResponseEnd | ExecuteResponse) -> None:
+        state = self._exchanges.get(message.request_id)
+        following = None if state is None else advance(state, message)
+        if following is None:
+            where = "is not in flight" if state is None else f"is in state {state.value}"
+            raise LocalProtocolError(f"{type(message).__name__}: request {message.request_id} {where}")
+        if following is ExchangeState.DONE:
+            del self._exchanges[message.request_id]
+            self._windows.pop(message.request_id, None)
+        else:
+            self._exchanges[message.request_id] = following
+
+
+_NAMES: dict[type[Message], str] = {
+    ExecuteResponse: MessageType.EXECUTE_RESPONSE.name,
+    HealthCheckResponse: MessageType.HEALTH_RESPONSE.name,
+    ResponseHead: MessageType.RESPONSE_HEAD.name,
+    BodyChunk: MessageType.BODY_CHUNK.name,
+    ResponseEnd: MessageType.RESPONSE_END.name,
+    Cancel: MessageType.CANCEL.name,
+    GoAway: MessageType.GO_AWAY.name,
+}
+
+
+def _refused(message: str, reason: str = "") -> Refused:
+    answer = ExecuteResponse(request_id=0, error_class=ErrorClass.INVALID_REQUEST, error_message=message)
+    return Refused(answer, reason)
+
+
+def _long_name(request: ExecuteRequest) -> str:
+    for field in ("tenant_id", "workspace_id", "trace_id"):
+        size = len(getattr(request, field) or "")
+        if size > MAX_NAME_CHARACTERS:
+            return f"{field} has {size} characters; at most {MAX_NAME_CHARACTERS} are allowed"
+    return ""
