@@ -81,7 +81,7 @@ async def test_a_request_and_its_answer(client: Client, nursery: trio.Nursery) -
     assert (request.method, request.target, request.body) == ("POST", "/path?key=s3cr3t", b'{"a": 1}')
     assert request.header("x-test") == "ü".encode().decode("latin-1")
     origin = f"http://127.0.0.1:{upstream.port}"
-    assert outcome == Outcome(method="POST", origin=origin, path="/path", status_code=200, body_bytes=5)
+    assert outcome == Outcome(method="POST", origin=origin, path="/path", status_code=200, body_bytes=5, attempts=1)
 
 
 @pytest.mark.parametrize("status", [400, 404, 429, 500, 503, 999])

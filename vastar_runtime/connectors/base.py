@@ -27,6 +27,17 @@ class Outcome(msgspec.Struct):
     path: str = ""
     status_code: int = 0
     body_bytes: int = 0
+    attempts: int = 0
+
+
+class Sink(Protocol):
+    """Where a streamed answer goes."""
+
+    async def head(self, status_code: int, headers: tuple[tuple[str, str], ...]) -> None:
+        """The header block; once, first."""
+
+    async def piece(self, data: bytes) -> None:
+        """A piece of the body; waits while the client has no room for it."""
 
 
 class Call(Protocol):
@@ -47,6 +58,13 @@ class Call(Protocol):
 
         Raises:
             RequestError: how it failed.
+        """
+
+    async def stream(self, services: Services, tenant_id: str, progress: Callable[[str], None], sink: Sink) -> None:
+        """Run it; the answer goes to ``sink`` piece by piece as it arrives.
+
+        Raises:
+            RequestError: how it failed; what was delivered before stands.
         """
 
 

@@ -9,14 +9,24 @@ from typing import Any
 
 import msgspec
 
-from connector_sdk.wire import MAX_FRAME_BYTES, MAX_KEY_VALUE_BYTES, MAX_KEY_VALUES, ErrorClass, ExecuteRequest
+from connector_sdk.wire import (
+    MAX_FRAME_BYTES,
+    MAX_KEY_VALUE_BYTES,
+    MAX_KEY_VALUES,
+    ErrorClass,
+    ExecuteRequest,
+    HttpResponse,
+    MalformedMessage,
+    PayloadFormat,
+)
+from connector_sdk.wire.messages import HTTP_REQUEST_CODEC, HTTP_RESPONSE_CODEC
 from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.http.connection import ResponseHead
 from vastar_runtime.http.exchange import Exchange
 from vastar_runtime.http.request import OutboundRequest, build_request
-from vastar_runtime.http.url import parse_url
+from vastar_runtime.http.url import Url, parse_url
 
-from .base import Outcome, Services
+from .base import Outcome, Services, Sink
 
 # An OpenAI stream ends with this event, whether or not the server then closes.
 _DONE = re.compile(rb"(\A|\r\n|[\r\n])data: ?\[DONE\](?=[\r\n])")
@@ -50,6 +60,8 @@ class HttpConnector:
         Raises:
             InvalidRequest: with the existing runtime's words where it has any.
         """
+        if request.payload_format is PayloadFormat.HTTP_REQUEST:
+            return _prepare_table(request.payload or b"", outcome)
         try:
             parameters = _decode_parameters(request.payload or b"")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -60,36 +72,81 @@ class HttpConnector:
         method = _value(parameters.method)
         if not isinstance(method, str | None):
             raise InvalidRequest(f"Invalid HTTP params: method must be a string, not {_kind(method)}")
-        parsed = parse_url(url)
-        outcome.origin, outcome.path = str(parsed.origin), parsed.path
+        parsed = _parse_url(url, outcome)
         headers = _headers(parameters.headers)
         outbound = build_request(method or "GET", parsed, headers.items(), _body(parameters))
-        outcome.method = outbound.method
-        return HttpCall(outbound, _timeout_ms(_value(parameters.timeout_ms)), outcome)
+        return HttpCall(outbound, _timeout_ms(_value(parameters.timeout_ms)), outcome, encode_answer)
+
+
+def _prepare_table(payload: bytes, outcome: Outcome) -> HttpCall:
+    """A request in a FlatBuffers table: any bytes as body, repeated headers in order (protocol.md part 2, rule 2)."""
+    try:
+        request = HTTP_REQUEST_CODEC.decode(payload)
+    except MalformedMessage as error:
+        raise InvalidRequest(f"Invalid HTTP params: {error}") from error
+    url = _parse_url(request.url, outcome)
+    outbound = build_request(request.method or "GET", url, request.headers or (), request.body or b"")
+    return HttpCall(outbound, request.timeout_ms or None, outcome, encode_table)
+
+
+def _parse_url(text: str, outcome: Outcome) -> Url:
+    url = parse_url(text)
+    outcome.origin, outcome.path = str(url.origin), url.path
+    return url
 
 
 class HttpCall:
-    """One HTTP request, checked."""
+    """One HTTP request, checked.
 
-    def __init__(self, outbound: OutboundRequest, timeout_ms: float | None, outcome: Outcome) -> None:
+    Args:
+        encode: makes the payload of a buffered answer.
+    """
+
+    def __init__(
+        self,
+        outbound: OutboundRequest,
+        timeout_ms: float | None,
+        outcome: Outcome,
+        encode: Callable[[ResponseHead, bytes, bool], bytes],
+    ) -> None:
+        outcome.method = outbound.method
         self.timeout_ms = timeout_ms
         self._outbound = outbound
         self._outcome = outcome
+        self._encode = encode
 
     async def execute(
         self, services: Services, tenant_id: str, progress: Callable[[str], None], hold: Callable[[int], None]
     ) -> bytes:
-        """The buffered answer's JSON text."""
+        """The buffered answer's payload."""
         exchange = Exchange(services.pool, services.dialer, tenant_id, self._outbound, progress)
         try:
-            await exchange.open()
-            self._outcome.status_code = exchange.head.status_code
+            await self._open(exchange)
             is_streaming = _is_event_stream(exchange.head)
             body = await _collect(exchange, is_streaming, hold)
         finally:
             await exchange.close()
         self._outcome.body_bytes = len(body)
-        return encode_answer(exchange.head, body, is_streaming)
+        return self._encode(exchange.head, body, is_streaming)
+
+    async def stream(self, services: Services, tenant_id: str, progress: Callable[[str], None], sink: Sink) -> None:
+        """Head and pieces as they arrive."""
+        exchange = Exchange(services.pool, services.dialer, tenant_id, self._outbound, progress)
+        try:
+            await self._open(exchange)
+            await sink.head(exchange.head.status_code, _pairs(exchange.head))
+            async for piece in exchange.pieces():
+                self._outcome.body_bytes += len(piece)
+                await sink.piece(piece)
+        finally:
+            await exchange.close()
+
+    async def _open(self, exchange: Exchange) -> None:
+        try:
+            await exchange.open()
+        finally:
+            self._outcome.attempts = exchange.attempts
+        self._outcome.status_code = exchange.head.status_code
 
 
 async def _collect(exchange: Exchange, is_event_stream: bool, hold: Callable[[int], None]) -> bytes:
@@ -127,7 +184,7 @@ def encode_answer(head: ResponseHead, body: bytes, is_streaming: bool) -> bytes:
     """
     headers: dict[str, str] = {}
     has_repeated = False
-    pairs = [(name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in head.headers]
+    pairs = _pairs(head)
     for name, value in pairs:
         if name in headers:
             has_repeated = True
@@ -153,6 +210,24 @@ def encode_answer(head: ResponseHead, body: bytes, is_streaming: bool) -> bytes:
             f"the frame limit of {MAX_FRAME_BYTES} bytes; use streaming",
         )
     return payload
+
+
+def encode_table(head: ResponseHead, body: bytes, is_streaming: bool) -> bytes:
+    """The HttpResponse table of protocol.md part 2, rule 2.
+
+    Raises:
+        RequestError: Permanent, when it would not fit a frame.
+    """
+    payload = HTTP_RESPONSE_CODEC.encode(
+        HttpResponse(status_code=head.status_code, headers=_pairs(head), body=body, is_streaming=is_streaming)
+    )
+    if len(payload) > MAX_FRAME_BYTES - _FRAME_OVERHEAD_BYTES:
+        raise too_long(len(body))
+    return payload
+
+
+def _pairs(head: ResponseHead) -> tuple[tuple[str, str], ...]:
+    return tuple((name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in head.headers)
 
 
 # What an ExecuteResponse adds to its payload: type byte, root, vtable, table, lengths (under 100 bytes).

@@ -19,6 +19,8 @@ from .url import Origin
 READ_BYTES = 65_536
 # h11's own limit is 16 KiB; some upstreams' policy and cookie headers are longer. A block of 1 MiB is an attack.
 MAX_HEADER_BLOCK_BYTES = 64 * 1024
+# As many as the wire's own tables take.
+MAX_HEADERS = 4096
 # Interim responses before the final one: a 103 or two are usual.
 MAX_INTERIM_RESPONSES = 32
 # An upstream may send a byte a chunk. What has arrived is joined into pieces, and after so many events others get
@@ -235,6 +237,8 @@ class Connection:
             event = await self._next_event()
             if isinstance(event, h11.Response):
                 self._head_received = True
+                if len(event.headers) > MAX_HEADERS:
+                    raise UpstreamError(f"{self.name} sent {len(event.headers)} header fields, more than {MAX_HEADERS}")
                 return ResponseHead(event.status_code, tuple((bytes(n), bytes(v)) for n, v in event.headers))
             if not isinstance(event, h11.InformationalResponse):
                 raise UpstreamError(f"{self.name} sent something other than a response")

@@ -35,6 +35,7 @@ class Exchange:
     Attributes:
         request: what is being sent now; after redirects, the last one.
         head: the response's; with headers as they are to be delivered.
+        attempts: how often the request, or a redirected one, was sent.
         has_body: whether that head is followed by one; else its Content-Length tells of something that was not sent.
     """
 
@@ -44,6 +45,7 @@ class Exchange:
         self.request = request
         self.head = ResponseHead(0, ())
         self.has_body = True
+        self.attempts = 0
         self._pool = pool
         self._dialer = dialer
         self._tenant_id = tenant_id
@@ -139,6 +141,7 @@ class Exchange:
 
     async def _converse(self, connection: Connection) -> ResponseHead:
         self._connection = connection
+        self.attempts += 1
         self._progress(f"sending the request to {connection.name}")
         await connection.send_request(self.request, self._progress)
         self._progress(f"waiting for the response head from {connection.name}")

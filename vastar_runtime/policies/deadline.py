@@ -55,6 +55,12 @@ class Deadline:
         if self._is_idle:
             self.scope.deadline = trio.current_time() + self._idle_timeout_s
 
+    def suspend(self, waiting_for: str) -> None:
+        """What is waited for is the client's own doing: without a deadline of its own it may take its time."""
+        self._waiting_for = waiting_for
+        if self._is_idle:
+            self.scope.deadline = math.inf
+
     def passed(self) -> RequestError:
         """The error to answer with once the scope has caught its cancellation."""
         if self._is_idle:

@@ -1,4 +1,8 @@
-"""The one writer of a connection: a frame is written whole or not at all, whoever is cancelled meanwhile."""
+"""The one writer of a connection: a frame is written whole or not at all, whoever is cancelled meanwhile.
+
+Each stream has a queue of its own, and they take turns frame by frame: a stream that fills its window does not keep
+the others waiting.
+"""
 
 from __future__ import annotations
 
@@ -25,21 +29,28 @@ class Outbox:
     def __init__(self, stream: trio.abc.SendStream, memory: MemoryBudget) -> None:
         self._stream = stream
         self._memory = memory
-        self._frames: deque[bytes] = deque()
+        self._queues: dict[int, deque[bytes]] = {}
+        self._turns: deque[int] = deque()
+        self._pending = 0
         self._wake = trio.Event()
         self._is_finishing = False
         self._drained = trio.Event()
         self._drained.set()
 
-    def put(self, frame: bytes) -> None:
-        """Queue a frame.
+    def put(self, frame: bytes, request_id: int = 0) -> None:
+        """Queue a frame behind those of the same request.
 
         Raises:
             ClientDoesNotRead: the connection must be dropped.
         """
-        if len(self._frames) >= MAX_PENDING_FRAMES:
+        if self._pending >= MAX_PENDING_FRAMES:
             raise ClientDoesNotRead(f"{MAX_PENDING_FRAMES} frames wait to be read")
-        self._frames.append(frame)
+        queue = self._queues.get(request_id)
+        if queue is None:
+            queue = self._queues[request_id] = deque()
+            self._turns.append(request_id)
+        queue.append(frame)
+        self._pending += 1
         self._memory.add(len(frame))
         self._wake.set()
         if self._drained.is_set():
@@ -53,12 +64,13 @@ class Outbox:
         """
         while True:
             await self._wake.wait()
-            if not self._frames:
+            if not self._pending:
                 return  # woken by finish, not by a frame
-            batch, size = self._next_batch()
-            await self._stream.send_all(batch)
-            self._memory.release(size)
-            if not self._frames:
+            batch = self._next_batch()
+            data = batch[0] if len(batch) == 1 else b"".join(batch)
+            await self._stream.send_all(data)
+            self._memory.release(len(data))
+            if not self._pending:
                 self._drained.set()
                 if not self._is_finishing:
                     self._wake = trio.Event()
@@ -72,10 +84,18 @@ class Outbox:
         """Wait until every frame has been handed to the kernel."""
         await self._drained.wait()
 
-    def _next_batch(self) -> tuple[bytes, int]:
-        batch = [self._frames.popleft()]
-        size = len(batch[0])
-        while self._frames and size + len(self._frames[0]) <= WRITE_BYTES:
-            batch.append(self._frames.popleft())
-            size += len(batch[-1])
-        return (batch[0] if len(batch) == 1 else b"".join(batch)), size
+    def _next_batch(self) -> list[bytes]:
+        batch: list[bytes] = []
+        size = 0
+        while self._turns and size < WRITE_BYTES:
+            request_id = self._turns.popleft()
+            queue = self._queues[request_id]
+            frame = queue.popleft()
+            if queue:
+                self._turns.append(request_id)
+            else:
+                del self._queues[request_id]
+            batch.append(frame)
+            size += len(frame)
+        self._pending -= len(batch)
+        return batch

@@ -11,42 +11,47 @@ import structlog
 import trio
 
 from connector_sdk.wire import (
+    MAX_FRAME_BYTES,
     BadFrameLength,
+    Cancel,
     CreditUpdate,
     ErrorClass,
     ExecuteRequest,
     ExecuteResponse,
-    Frame,
-    FrameDecoder,
+    GoAway,
     HealthCheck,
     HealthCheckResponse,
-    MalformedMessage,
+    Hello,
     Message,
-    MessageType,
-    PayloadFormat,
     ResponseMode,
-    UnknownMessageType,
-    decode_message,
     encode_message,
 )
+from connector_sdk.wire.daemon_connection import (
+    MAX_REQUESTS_IN_FLIGHT,
+    Admitted,
+    BadCredit,
+    DaemonConnection,
+    DaemonEvent,
+    Refused,
+)
+from vastar_runtime import __version__
 from vastar_runtime.connectors import Services
+from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.telemetry.log import clean
 
 from .memory import Holding, MemoryBudget
 from .outbox import MAX_PENDING_FRAMES, ClientDoesNotRead, Outbox
-from .request import answer
+from .running import RunningRequest
 
 log = structlog.get_logger()
 
-MAX_REQUESTS_IN_FLIGHT = 1024
 READ_BYTES = 65_536
 # After a frame that ends the connection: how long a client that is still sending may go on, so that it gets to
 # read why instead of a broken pipe.
 LINGER_S = 5.0
 # The kernel wakes nobody when a client that had ended its sending goes altogether.
 HALF_CLOSED_CHECK_S = 0.1
-# Names stay in tables after their request has ended (idle connections, by tenant), and on every line of the log.
-MAX_NAME_CHARACTERS = 256
+PROTOCOL_VERSION = 1
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -59,12 +64,12 @@ class Health(msgspec.Struct, frozen=True):
 
 
 class Session:
-    """The state of one connection.
+    """One connection: reads events of its protocol state, runs requests, hands messages to its writer.
 
     Args:
         health: asked at each HealthCheck.
-        memory: what this connection may hold.
         idle_timeout_s: see Settings.timeout_s.
+        memory: what this connection may hold.
     """
 
     def __init__(
@@ -82,14 +87,14 @@ class Session:
         self._health = health
         self._memory = memory or MemoryBudget()
         self._outbox = Outbox(stream, self._memory)
-        self._in_flight: set[int] = set()
-        self._is_draining = False
+        self._wire = DaemonConnection()
+        self._running: dict[int, RunningRequest] = {}
         self._requests: trio.Nursery | None = None
 
     @property
     def active_requests(self) -> int:
         """Requests in flight."""
-        return len(self._in_flight)
+        return len(self._running)
 
     async def run(self) -> None:
         """Serve the connection until the client goes, or the session is drained. Closes the stream.
@@ -118,26 +123,33 @@ class Session:
 
     def drain(self) -> None:
         """Refuse new requests; end once those in flight are answered."""
-        self._is_draining = True
-        if not self._in_flight:
+        if self._wire.has_hello and not self._wire.is_draining:
+            self._outbox.put(self._wire.send(GoAway(reason="the runtime is draining")))
+        self._wire.is_draining = True
+        if not self._running:
             self._outbox.finish()
 
     # --- reading ---
 
     async def _read(self) -> bool:
         """Read until the client ends; True when its framing was lost, so that nothing more can be read."""
-        decoder = FrameDecoder()
         unfinished_bytes = 0
         while data := await self._stream.receive_some(READ_BYTES):
-            decoder.receive_data(bytes(data))
+            self._wire.receive_data(bytes(data))
             try:
-                while (frame := decoder.next_frame()) is not None:
-                    self._dispatch(frame)
+                while (event := self._wire.next_event()) is not None:
+                    self._handle(event)
             except BadFrameLength as error:
-                self._refuse(0, ErrorClass.INVALID_REQUEST, f"{error}; the connection is closed")
+                self._refuse(
+                    ExecuteResponse(
+                        request_id=0,
+                        error_class=ErrorClass.INVALID_REQUEST,
+                        error_message=f"{error}; the connection is closed",
+                    )
+                )
                 return True
-            self._memory.add(decoder.pending_bytes - unfinished_bytes)
-            unfinished_bytes = decoder.pending_bytes
+            self._memory.add(self._wire.pending_bytes - unfinished_bytes)
+            unfinished_bytes = self._wire.pending_bytes
         if _still_reads(self._stream):
             # It has only ended its sending: what it asked for, it waits for.
             self.drain()
@@ -153,66 +165,48 @@ class Session:
             while await self._stream.receive_some(READ_BYTES):
                 pass
 
-    def _dispatch(self, frame: Frame) -> None:
-        try:
-            message = decode_message(frame.message_type, frame.payload)
-        except UnknownMessageType as error:
-            self._refuse(0, ErrorClass.INVALID_REQUEST, f"Invalid FlatBuffers message: {error}")
-            return
-        except MalformedMessage as error:
-            # The answer's words are the contract's; the log says where the message broke.
-            log.warning("invalid message", message_type=frame.message_type, reason=clean(str(error)))
-            self._refuse(0, ErrorClass.INVALID_REQUEST, "Invalid FlatBuffers message")
-            return
-        if isinstance(message, ExecuteRequest):
-            self._admit(message, len(frame.payload))
-        elif isinstance(message, HealthCheck):
-            self._send(self._health_response())
-        elif isinstance(message, CreditUpdate):
-            pass  # the existing SDKs know the message; a buffered answer needs no credit
-        else:
-            name = MessageType(frame.message_type).name
-            self._refuse(
-                0, ErrorClass.INVALID_REQUEST, f"Invalid FlatBuffers message: {name} is not for a client to send here"
-            )
+    def _handle(self, event: DaemonEvent) -> None:
+        match event:
+            case Admitted(request, size):
+                self._start(request, size)
+            case CreditUpdate(request_id=request_id):
+                self._running[request_id].credit_granted()
+            case Cancel(request_id=request_id):
+                self._running[request_id].stop(RequestError(ErrorClass.CANCELLED, "cancelled by the client"))
+            case BadCredit(request_id, reason):
+                self._running[request_id].stop(InvalidRequest(reason))
+            case Refused(answer, reason):
+                if reason:
+                    log.warning("invalid message", reason=clean(reason))
+                self._refuse(answer)
+            case HealthCheck():
+                self._outbox.put(self._wire.send(self._health_response()))
+            case Hello():
+                self._greet()
 
     # --- requests ---
 
-    def _admit(self, request: ExecuteRequest, size: int) -> None:
-        if self._is_draining:
-            self._refuse(
-                request.request_id,
-                ErrorClass.TRANSIENT,
-                "the runtime is draining and takes no new requests; connect again",
-            )
-        elif request.request_id in self._in_flight:
-            self._refuse(
-                request.request_id,
-                ErrorClass.INVALID_REQUEST,
-                f"request_id {request.request_id} is in flight on this connection already",
-            )
-        elif reason := _unusable(request):
-            self._refuse(request.request_id, ErrorClass.INVALID_REQUEST, reason)
-        elif len(self._in_flight) >= MAX_REQUESTS_IN_FLIGHT:
-            self._refuse(
-                request.request_id,
-                ErrorClass.RATE_LIMITED,
-                f"{MAX_REQUESTS_IN_FLIGHT} requests are in flight on this connection; wait for answers",
-            )
-        else:
-            assert self._requests is not None
-            self._in_flight.add(request.request_id)
-            self._requests.start_soon(self._run_request, request, size)
+    def _start(self, request: ExecuteRequest, size: int) -> None:
+        assert self._requests is not None
+        request_id = request.request_id
+        is_stream = request.response_mode is ResponseMode.STREAM
+        running = self._running[request_id] = RunningRequest(
+            request,
+            size,
+            self._services,
+            self._idle_timeout_s,
+            Holding(self._memory),
+            lambda message: self._outbox.put(self._wire.send(message), request_id),
+            self._wire.window(request_id) if is_stream else None,
+        )
+        self._requests.start_soon(self._run_request, request_id, running)
 
-    async def _run_request(self, request: ExecuteRequest, size: int) -> None:
-        holding = Holding(self._memory)
+    async def _run_request(self, request_id: int, running: RunningRequest) -> None:
         try:
-            frame = await answer(request, size, self._services, self._idle_timeout_s, holding)
+            await running.run()
         finally:
-            holding.release()
-            self._in_flight.discard(request.request_id)
-        self._outbox.put(frame)
-        if self._is_draining and not self._in_flight:
+            del self._running[request_id]
+        if self._wire.is_draining and not self._running:
             self._outbox.finish()
 
     # --- answering ---
@@ -221,11 +215,18 @@ class Session:
         await self._outbox.run()
         connection.cancel()  # all is answered, and nothing more is to come
 
-    def _send(self, message: Message) -> None:
-        self._outbox.put(encode_message(message))
+    def _refuse(self, answer: Message) -> None:
+        self._outbox.put(encode_message(answer))
 
-    def _refuse(self, request_id: int, error_class: ErrorClass, message: str) -> None:
-        self._send(ExecuteResponse(request_id=request_id, error_class=error_class, error_message=message))
+    def _greet(self) -> None:
+        hello = Hello(
+            protocol_version=PROTOCOL_VERSION,
+            agent=f"vastar-runtime/{__version__}",
+            max_frame_bytes=MAX_FRAME_BYTES,
+            stream_window_bytes=self._wire.window_bytes,
+        )
+        self._outbox.put(self._wire.send(hello))
+        self._outbox.put(self._wire.send(CreditUpdate(total_credits=MAX_REQUESTS_IN_FLIGHT)))
 
     def _health_response(self) -> HealthCheckResponse:
         health = self._health()
@@ -233,24 +234,11 @@ class Session:
             healthy=not health.is_draining,
             message="draining" if health.is_draining else "ok",
             active_requests=health.active_requests,
-            available_credits=MAX_REQUESTS_IN_FLIGHT - len(self._in_flight),
+            available_credits=MAX_REQUESTS_IN_FLIGHT - self._wire.in_flight,
             version=health.version,
             uptime_ms=health.uptime_ms,
             draining=health.is_draining,
         )
-
-
-def _unusable(request: ExecuteRequest) -> str:
-    """Why a request that is well formed cannot be run; empty when it can."""
-    for field in ("tenant_id", "workspace_id", "trace_id"):
-        size = len(getattr(request, field) or "")
-        if size > MAX_NAME_CHARACTERS:
-            return f"{field} has {size} characters; at most {MAX_NAME_CHARACTERS} are allowed"
-    if request.response_mode is not ResponseMode.BUFFERED:
-        return "response_mode Stream needs a Hello, which this version does not take yet"
-    if request.payload_format is not PayloadFormat.JSON:
-        return "payload_format HttpRequest is not supported by this version"
-    return ""
 
 
 def _still_reads(stream: trio.abc.Stream) -> bool:

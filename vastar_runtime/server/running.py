@@ -1,0 +1,208 @@
+"""One request in flight, from its message to its terminal frame: exactly one, whatever happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from connector_sdk.wire import (
+    BodyChunk,
+    ErrorClass,
+    ExecuteRequest,
+    ExecuteResponse,
+    LocalProtocolError,
+    Message,
+    ResponseEnd,
+    ResponseHead,
+    ResponseMode,
+)
+from connector_sdk.wire.flow import SendWindow
+from vastar_runtime.connectors import CONNECTORS, Services
+from vastar_runtime.connectors.base import Outcome
+from vastar_runtime.errors import InvalidRequest, RequestError
+from vastar_runtime.policies.deadline import Deadline
+from vastar_runtime.telemetry.log import clean, without_quotations
+
+from .memory import Holding
+
+log = structlog.get_logger()
+
+# A piece of body in one frame; a larger one would keep the other streams of the connection waiting.
+MAX_CHUNK_BYTES = 65_536
+
+
+class RunningRequest:
+    """One request's task, its credit and its end.
+
+    Args:
+        size: bytes of the request's message.
+        holding: what the request may hold of the connection's memory.
+        send: takes each message of the answer.
+        window: the credit of a streamed answer; None for a buffered one.
+    """
+
+    def __init__(
+        self,
+        request: ExecuteRequest,
+        size: int,
+        services: Services,
+        idle_timeout_s: float,
+        holding: Holding,
+        send: Callable[[Message], None],
+        window: SendWindow | None,
+    ) -> None:
+        self._request = request
+        self._size = size
+        self._services = services
+        self._idle_timeout_s = idle_timeout_s
+        self._holding = holding
+        self._send = send
+        self._window = window
+        self._granted = trio.Event()
+        self._deadline: Deadline | None = None
+        self._stopped_by: RequestError | None = None
+        self._outcome = Outcome()
+
+    def stop(self, error: RequestError) -> None:
+        """End the request with this error, wherever it is; its upstream connection is closed."""
+        if self._stopped_by is None:
+            self._stopped_by = error
+            if self._deadline is not None:
+                self._deadline.scope.cancel()
+
+    def credit_granted(self) -> None:
+        """The window has credit again."""
+        self._granted.set()
+
+    async def run(self) -> None:
+        """Run it and send its answer."""
+        began_ns = time.perf_counter_ns()
+        payload = None
+        error: RequestError | None = None
+        try:
+            self._holding.hold(self._size)
+            payload = await self._execute()
+            error = self._stopped_by
+        except RequestError as failure:
+            error = self._stopped_by or failure
+        except trio.Cancelled:
+            cancelled = RequestError(ErrorClass.CANCELLED, "the client left, or the runtime was stopped")
+            self._log_line(cancelled, (time.perf_counter_ns() - began_ns) // 1000)
+            raise
+        except Exception:
+            error = self._internal_error()
+        finally:
+            self._holding.release()
+        duration_us = (time.perf_counter_ns() - began_ns) // 1000
+        try:
+            self._send(self._terminal(payload, error, duration_us))
+        except LocalProtocolError:
+            error = self._internal_error()
+            self._send(self._terminal(None, error, duration_us))
+        self._log_line(error, duration_us)
+
+    # --- the streamed answer: what a connector's call sees ---
+
+    async def head(self, status_code: int, headers: tuple[tuple[str, str], ...]) -> None:
+        """Send the header block."""
+        self._send(
+            ResponseHead(
+                request_id=self._request.request_id,
+                status_code=status_code,
+                headers=headers,
+                attempts=self._outcome.attempts,
+            )
+        )
+
+    async def piece(self, data: bytes) -> None:
+        """Send a piece of the body as it is, or as far as the credit goes, and wait for more."""
+        assert self._window is not None
+        rest = memoryview(data)
+        while rest:
+            taken = self._window.take(min(len(rest), MAX_CHUNK_BYTES))
+            if taken:
+                chunk = data if taken == len(data) else bytes(rest[:taken])
+                self._send(BodyChunk(request_id=self._request.request_id, data=chunk))
+                rest = rest[taken:]
+            else:
+                await self._wait_for_credit()
+
+    async def _wait_for_credit(self) -> None:
+        assert self._deadline is not None
+        self._granted = trio.Event()
+        self._deadline.suspend("waiting for the client to read")
+        await self._granted.wait()
+        self._deadline.progress("reading the response body")
+
+    # --- inside ---
+
+    async def _execute(self) -> bytes | None:
+        request = self._request
+        connector = CONNECTORS.get(request.connector_name)
+        if connector is None:
+            known = ", ".join(sorted(CONNECTORS))
+            raise InvalidRequest(f"Unknown connector: {request.connector_name[:64]} (known: {known})")
+        if self._stopped_by is not None:  # before it began
+            raise self._stopped_by
+        call = connector.prepare(request, self._outcome)
+        deadline = self._deadline = Deadline(
+            deadline_at_ms=request.deadline_at_ms,
+            timeout_ms=call.timeout_ms,
+            idle_timeout_s=self._idle_timeout_s,
+            unix_now_s=time.time(),
+        )
+        with deadline.scope:
+            if request.response_mode is ResponseMode.STREAM:
+                await call.stream(self._services, request.tenant_id, deadline.progress, self)
+                return None
+            return await call.execute(self._services, request.tenant_id, deadline.progress, self._holding.hold)
+        raise deadline.passed()
+
+    def _terminal(self, payload: bytes | None, error: RequestError | None, duration_us: int) -> Message:
+        error_class = error.error_class if error else ErrorClass.SUCCESS
+        error_message = error.message if error else None
+        payload = None if error else payload
+        if self._request.response_mode is ResponseMode.STREAM:
+            return ResponseEnd(
+                request_id=self._request.request_id,
+                error_class=error_class,
+                error_message=error_message,
+                duration_us=duration_us,
+                attempts=self._outcome.attempts,
+            )
+        return ExecuteResponse(
+            request_id=self._request.request_id,
+            error_class=error_class,
+            error_message=error_message,
+            payload=payload,
+            duration_us=duration_us,
+            attempts=self._outcome.attempts,
+        )
+
+    def _internal_error(self) -> RequestError:
+        """A mistake of ours, being handled: it must not take the connection's other requests with it."""
+        log.exception("internal error", tenant=clean(self._request.tenant_id), origin=self._outcome.origin)
+        return RequestError(ErrorClass.PERMANENT, "internal error of the runtime; its log has the details")
+
+    def _log_line(self, error: RequestError | None, duration_us: int) -> None:
+        """One line a request: no query values, no header values, no bodies."""
+        outcome = self._outcome
+        fields = {
+            "method": outcome.method,
+            "origin": outcome.origin,
+            "path": clean(outcome.path),
+            "status": outcome.status_code,
+            "bytes": outcome.body_bytes,
+            "duration_ms": round(duration_us / 1000, 1),
+            "tenant": clean(self._request.tenant_id),
+            "trace": clean(self._request.trace_id or ""),
+        }
+        if error is not None:
+            fields |= {
+                "error_class": error.error_class.name.lower(),
+                "error": clean(without_quotations(error.message)),
+            }
+        log.info("request", **{key: value for key, value in fields.items() if value not in ("", 0)})
