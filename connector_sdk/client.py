@@ -6,14 +6,18 @@ import dataclasses
 import itertools
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
-from .config import RuntimeConfig, check_type
+from .config import RuntimeConfig
 from .connection import Connection
 from .errors import ConnectorException
-from .http_payload import decode_response, effective_timeout_ms, encode_request
+from .headers import Headers
+from .http_payload import PreparedRequest, decode_response, prepare, raise_for_end
 from .models import HTTPRequest, HTTPResponse
-from .wire import ErrorClass
+from .streaming import BufferedBody, LiveBody, StreamedResponse
+from .wire import BodyChunk, ErrorClass, ResponseHead, ResponseMode
 
 # Connections kept for the next call. More threads than this still run at once; the surplus is closed after use.
 MAX_IDLE_CONNECTIONS = 32
@@ -75,18 +79,57 @@ class RuntimeClient:
                 ``is_retryable()`` tells whether another try may help.
             TypeError: an attribute of the request has the wrong type.
         """
-        check_type("request", request, HTTPRequest)
-        request_id = next(self._request_ids)
-        timeout_ms = effective_timeout_ms(request, self._config)
-        frame = encode_request(request, self._config, request_id, timeout_ms)
-        connection = self._acquire(timeout_ms)
+        prepared = prepare(request, self._config)
+        return self._execute(prepared, self._acquire(prepared.timeout_ms))
+
+    @contextmanager
+    def stream_http(self, request: HTTPRequest) -> Iterator[StreamedResponse]:
+        """Run one HTTP request and read its response as it comes; leaving the block early cancels the request.
+
+        The existing runtime knows no streams: its response comes in one piece.
+
+        Raises:
+            ConnectorException: as ``execute_http``, on entering; once the response has begun, from its iterators.
+            TypeError: an attribute of the request has the wrong type.
+        """
+        response = self._open_stream(prepare(request, self._config))
         try:
-            answer = connection.exchange(frame, request_id, timeout_ms)
+            yield response
+        finally:
+            response.close()
+
+    def _execute(self, prepared: PreparedRequest, connection: Connection) -> HTTPResponse:
+        message = prepared.message(next(self._request_ids), ResponseMode.BUFFERED, is_legacy=connection.is_legacy)
+        try:
+            answer = connection.exchange(message, prepared.timeout_ms)
         except BaseException:
             connection.close()  # KeyboardInterrupt too: the answer may still be on its way
             raise
         self._release(connection)
-        return decode_response(answer)
+        return decode_response(answer, is_legacy=connection.is_legacy)
+
+    def _open_stream(self, prepared: PreparedRequest) -> StreamedResponse:
+        connection = self._acquire(prepared.timeout_ms)
+        if connection.is_legacy:
+            response = self._execute(prepared, connection)
+            whole = BufferedBody(response.body, response.request_id)
+            return StreamedResponse(response.request_id, response.status_code, Headers(response.headers.items()), whole)
+        message = prepared.message(next(self._request_ids), ResponseMode.STREAM, is_legacy=False)
+        try:
+            connection.begin(message, prepared.timeout_ms)
+            head = connection.receive()
+        except BaseException:
+            connection.close()
+            raise
+        if not isinstance(head, ResponseHead):
+            self._release(connection)
+            assert not isinstance(head, BodyChunk)  # the rules have none before the head
+            raise_for_end(head)
+            raise ConnectorException(
+                "the daemon ended the stream without a response", ErrorClass.PERMANENT, head.request_id
+            )
+        body = LiveBody(connection, head.request_id, self._release)
+        return StreamedResponse(head.request_id, head.status_code, Headers(head.headers or ()), body)
 
     def close(self) -> None:
         """Close the client; calls that are running end first, later ones raise. Closing twice is nothing."""
@@ -115,7 +158,7 @@ class RuntimeClient:
     def _release(self, connection: Connection) -> None:
         idle = self._idle_of_this_process()
         with idle.lock:
-            is_kept = not self._is_closed and len(idle.stack) < MAX_IDLE_CONNECTIONS
+            is_kept = not (self._is_closed or connection.is_going_away) and len(idle.stack) < MAX_IDLE_CONNECTIONS
             if is_kept:
                 idle.stack.append(connection)
         if not is_kept:

@@ -1,17 +1,34 @@
-"""One blocking connection to the daemon: open it, run one exchange at a time, see whether it is still good."""
+"""One blocking connection to the daemon: open it, run one exchange at a time, see whether it is still good.
+
+The rules are those of ``wire.client_connection``; here are the socket, the time limits, and what failures mean to
+a caller.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
-import stat
-import struct
 import time
 
 from .config import RuntimeConfig
+from .dial import open_socket
 from .errors import ConnectorException
-from .wire import ErrorClass, ExecuteResponse, Frame, FrameDecoder, RemoteProtocolError, decode_message
+from .wire import (
+    BodyChunk,
+    Cancel,
+    CreditUpdate,
+    ErrorClass,
+    ExecuteRequest,
+    ExecuteResponse,
+    GoAway,
+    LocalProtocolError,
+    ProtocolError,
+    RemoteProtocolError,
+    ResponseEnd,
+    ResponseHead,
+)
+from .wire.client_connection import ClientConnection, ClientEvent, Peer
 
 # The daemon ends a request at its deadline by itself; its answer then has to get here from a loaded machine.
 ANSWER_GRACE_MS = 5_000
@@ -19,95 +36,140 @@ ANSWER_GRACE_MS = 5_000
 # A daemon on this machine accepts at once; one that takes longer is stuck.
 CONNECT_TIMEOUT_MS = 10_000
 
-_RECEIVE_BYTES = 256 * 1024
+# The daemon ends a cancelled exchange at once; waiting longer than this costs more than a new connection.
+CANCEL_TIMEOUT_MS = 250
+
+AGENT = "vastar-connector-sdk python"
+RECEIVE_BYTES = 256 * 1024
+# What can go wrong with a connection; _failure() says what it means.
+_FAILURES = (OSError, EOFError, ProtocolError)
+
+Answer = ResponseHead | BodyChunk | ResponseEnd | ExecuteResponse
 
 
 class Connection:
-    """A connection to the daemon, used by one call at a time.
+    """A connection to the daemon, used by one exchange at a time. Opening it tells who answers.
+
+    After any exception but that of ``begin`` for a request that cannot be sent, it is of no more use: close it.
 
     Raises:
-        ConnectorException: TRANSIENT when no daemon is there, TIMEOUT when it accepts nobody, PERMANENT when it
-            may not be reached.
+        ConnectorException: TRANSIENT when no daemon is there, TIMEOUT when it accepts nobody or says nothing,
+            PERMANENT when it may not be reached, or what answers is no daemon.
     """
 
     def __init__(self, config: RuntimeConfig, timeout_ms: int) -> None:
         self._endpoint = config.endpoint
         self._pid = os.getpid()
-        self._decoder = FrameDecoder()
-        timeout_s = min(timeout_ms, CONNECT_TIMEOUT_MS) / 1000
+        self._wire = ClientConnection(AGENT)
+        self._request_id = 0
+        self._timeout_ms = 0
+        self._deadline = 0.0
+        self._socket = open_socket(config, min(timeout_ms, CONNECT_TIMEOUT_MS) / 1000)
         try:
-            self._socket = _connect_tcp(config, timeout_s) if config.use_tcp else _connect_unix(config, timeout_s)
-        except PermissionError as error:
-            raise ConnectorException(_denied(config), ErrorClass.PERMANENT) from error
-        except (TimeoutError, BlockingIOError) as error:
-            raise ConnectorException(
-                f"the daemon at {self._endpoint} accepted no connection within {timeout_s:g} s; "
-                "see whether it is stuck: `vastar-runtime status`",
-                ErrorClass.TIMEOUT,
-            ) from error
-        except OSError as error:
-            # A daemon that runs already may be without TCP; then only a restart gives it that.
-            tcp = "; if it runs without TCP: `VASTAR_USE_TCP=true vastar-runtime restart`" if config.use_tcp else ""
-            raise ConnectorException(
-                f"no daemon answers at {self._endpoint} ({error.strerror or error}); "
-                f"start it with `vastar-runtime start`{tcp}",
-                ErrorClass.TRANSIENT,
-            ) from error
+            self._meet(min(timeout_ms + ANSWER_GRACE_MS, CONNECT_TIMEOUT_MS))
+        except BaseException:
+            self._socket.close()
+            raise
 
-    def exchange(self, frame: bytes, request_id: int, timeout_ms: int) -> ExecuteResponse:
-        """Send a request's frame and wait for its answer.
+    @property
+    def is_legacy(self) -> bool:
+        """True when the existing runtime answers: buffered JSON requests only."""
+        return self._wire.peer is Peer.LEGACY
 
-        After any exception the connection is of no more use: close it.
+    @property
+    def is_going_away(self) -> bool:
+        """True when the daemon drains: after this exchange the connection is of no more use."""
+        return self._wire.is_going_away
+
+    def begin(self, request: ExecuteRequest, timeout_ms: int) -> None:
+        """Send a request. Its exchange ends ``timeout_ms`` from now, and the grace period, at the latest.
 
         Raises:
-            ConnectorException: TRANSIENT when the connection is lost, TIMEOUT when no answer comes in
-                ``timeout_ms`` and the grace period, PERMANENT when the answer breaks the protocol.
+            ConnectorException: INVALID_REQUEST when it cannot be sent (its frame is over the limit); TRANSIENT when
+                the connection is lost, TIMEOUT when the daemon does not read.
         """
-        deadline = time.monotonic() + (timeout_ms + ANSWER_GRACE_MS) / 1000
+        self._request_id = request.request_id
+        self._timeout_ms = timeout_ms
+        self._deadline = time.monotonic() + (timeout_ms + ANSWER_GRACE_MS) / 1000
         try:
-            self._socket.settimeout(deadline - time.monotonic())
-            self._socket.sendall(frame)
-            answer = decode_message(*self._receive_frame(deadline))
-        except TimeoutError as error:
-            raise ConnectorException(
-                f"the daemon at {self._endpoint} did not answer within {timeout_ms + ANSWER_GRACE_MS} ms "
-                f"(the request's timeout of {timeout_ms} ms and {ANSWER_GRACE_MS} ms of grace)",
-                ErrorClass.TIMEOUT,
-                request_id,
-            ) from error
-        except (OSError, EOFError) as error:
-            reason = error.strerror if isinstance(error, OSError) else None
-            raise ConnectorException(
-                f"lost the connection to the daemon at {self._endpoint}: {reason or error}",
-                ErrorClass.TRANSIENT,
-                request_id,
-            ) from error
-        except RemoteProtocolError as error:
-            raise self._protocol_broken(str(error), request_id) from error
-        if not isinstance(answer, ExecuteResponse):
-            raise self._protocol_broken(f"{type(answer).__name__} in place of ExecuteResponse", request_id)
-        if answer.request_id == 0 and answer.error_class is not ErrorClass.SUCCESS:
-            # protocol.md part 1: how the daemon answers a frame that it could not read.
-            message = f"the daemon could not read the request: {answer.error_message or 'no reason given'}"
-            raise ConnectorException(message, answer.error_class, request_id)
-        if answer.request_id != request_id:
-            raise self._protocol_broken(
-                f"an answer to request {answer.request_id} where request {request_id} was asked", request_id
-            )
+            self._send(self._wire.send(request))
+        except _FAILURES as error:
+            raise self._failure(error) from error
+
+    def receive(self) -> Answer:
+        """Wait for the next message of the exchange.
+
+        Raises:
+            ConnectorException: TRANSIENT when the connection is lost, TIMEOUT when the exchange's time is over,
+                PERMANENT when the answer breaks the protocol; INVALID_REQUEST when the daemon could not read
+                the request.
+        """
+        try:
+            message = self._next_answer()
+        except _FAILURES as error:
+            raise self._failure(error) from error
+        if message.request_id == 0 and isinstance(message, ExecuteResponse):
+            raise unreadable(message, self._request_id)
+        return message
+
+    def exchange(self, request: ExecuteRequest, timeout_ms: int) -> ExecuteResponse:
+        """Send a buffered request and wait for its answer.
+
+        Raises:
+            ConnectorException: as ``begin`` and ``receive``.
+        """
+        self.begin(request, timeout_ms)
+        answer = self.receive()
+        assert isinstance(answer, ExecuteResponse)  # the only message that the rules have for it
         return answer
 
+    def consumed(self, size: int) -> None:
+        """The application has consumed so much of the stream's body: the daemon may send on.
+
+        Raises:
+            ConnectorException: TIMEOUT when the daemon does not read.
+        """
+        credit = self._wire.consumed(self._request_id, size)
+        if credit:
+            try:
+                self._send(credit)
+            except TimeoutError as error:
+                raise self._failure(error) from error
+            except OSError:
+                pass  # the daemon has gone; what it sent before is still to be read, and receive() tells the rest
+
+    def end_within(self, timeout_ms: int) -> None:
+        """Let the exchange's time be over in ``timeout_ms``, unless it is over before."""
+        self._deadline = min(self._deadline, time.monotonic() + timeout_ms / 1000)
+
+    def cancel(self) -> bool:
+        """Stop the exchange in flight; True when the connection can be used again."""
+        if self._pid != os.getpid():
+            return False  # a forked child: the exchange is its parent's
+        self._deadline = time.monotonic() + CANCEL_TIMEOUT_MS / 1000
+        try:
+            self._send(self._wire.send(Cancel(request_id=self._request_id)))
+            while self._wire.in_flight:
+                self._next_answer()
+        except _FAILURES:
+            return False  # what the answer would have been, nobody waits for
+        return True
+
     def is_reusable(self) -> bool:
-        """False when the daemon has closed the connection, or has sent what nobody asked for."""
-        if self._decoder.is_mid_frame:
-            return False
+        """False when the daemon has closed the connection, goes away, or has sent what nobody asked for."""
         try:
             self._socket.setblocking(False)
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
+            with contextlib.suppress(BlockingIOError):
+                data = self._socket.recv(RECEIVE_BYTES)
+                if not data:
+                    return False
+                self._wire.receive_data(data)
+            while (event := self._wire.next_event()) is not None:
+                if not isinstance(event, CreditUpdate):
+                    return False
+        except _FAILURES:
             return False
-        return False
+        return True
 
     def close(self) -> None:
         """Close the connection; the daemon then cancels what is in flight on it."""
@@ -118,55 +180,80 @@ class Connection:
                 self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
-    def _receive_frame(self, deadline: float) -> Frame:
-        while (frame := self._decoder.next_frame()) is None:
-            remaining_s = deadline - time.monotonic()
-            if remaining_s <= 0:
-                raise TimeoutError
-            self._socket.settimeout(remaining_s)
-            data = self._socket.recv(_RECEIVE_BYTES)
+    def _meet(self, timeout_ms: int) -> None:
+        self._deadline = time.monotonic() + timeout_ms / 1000
+        try:
+            self._send(self._wire.start())
+            self._next_event()
+        except TimeoutError as error:
+            raise no_greeting(self._endpoint, timeout_ms) from error
+        except _FAILURES as error:
+            raise self._failure(error) from error
+
+    def _send(self, data: bytes) -> None:
+        self._socket.settimeout(max(self._deadline - time.monotonic(), 0.001))
+        self._socket.sendall(data)
+
+    def _next_answer(self) -> Answer:
+        while True:
+            event = self._next_event()
+            if isinstance(event, Answer):
+                return event
+            if not isinstance(event, CreditUpdate | GoAway):
+                raise RemoteProtocolError(f"{type(event).__name__}, which nobody asked for")
+
+    def _next_event(self) -> ClientEvent:
+        while (event := self._wire.next_event()) is None:
+            # What has come in time is read even by a caller that comes late for it.
+            self._socket.settimeout(max(self._deadline - time.monotonic(), 0))
+            try:
+                data = self._socket.recv(RECEIVE_BYTES)
+            except BlockingIOError as error:
+                raise TimeoutError from error
             if not data:
-                when = "in the middle of its answer" if self._decoder.is_mid_frame else "before it answered"
-                raise EOFError(f"it was closed {when}")
-            self._decoder.receive_data(data)
-        return frame
+                raise EOFError("it was closed before the answer was complete")
+            self._wire.receive_data(data)
+        return event
 
-    def _protocol_broken(self, what: str, request_id: int) -> ConnectorException:
-        return ConnectorException(
-            f"what answers at {self._endpoint} broke the protocol: {what}; see whether it is the daemon",
-            ErrorClass.PERMANENT,
-            request_id,
-        )
+    def _failure(self, error: Exception) -> ConnectorException:
+        return failure(error, self._endpoint, self._request_id, self._timeout_ms)
 
 
-def _connect_unix(config: RuntimeConfig, timeout_s: float) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # Not settimeout(): it makes the socket non-blocking, and a non-blocking connect to a Unix socket whose
-        # queue is full fails at once with EAGAIN, where a blocking one waits its turn.
-        seconds, fraction = divmod(timeout_s, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(seconds), int(fraction * 1e6)))
-        sock.connect(config.socket_path)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+def failure(error: Exception, endpoint: str, request_id: int, timeout_ms: int) -> ConnectorException:
+    """What an error on an open connection means to the caller of a request with this timeout."""
+    error_class = ErrorClass.TRANSIENT
+    match error:
+        case TimeoutError():
+            error_class = ErrorClass.TIMEOUT
+            message = (
+                f"the daemon at {endpoint} did not answer within {timeout_ms + ANSWER_GRACE_MS} ms "
+                f"(the request's timeout of {timeout_ms} ms and {ANSWER_GRACE_MS} ms of grace)"
+            )
+        case LocalProtocolError():
+            error_class = ErrorClass.INVALID_REQUEST
+            message = f"the request cannot be sent: {error}"
+        case ProtocolError():
+            error_class = ErrorClass.PERMANENT
+            message = f"what answers at {endpoint} broke the protocol: {error}; see whether it is the daemon"
+        case _:
+            reason = error.strerror if isinstance(error, OSError) else None
+            message = f"lost the connection to the daemon at {endpoint}: {reason or error}"
+    return ConnectorException(message, error_class, request_id)
 
 
-def _connect_tcp(config: RuntimeConfig, timeout_s: float) -> socket.socket:
-    sock = socket.create_connection((config.tcp_host, config.tcp_port), timeout_s)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
+def no_greeting(endpoint: str, timeout_ms: int) -> ConnectorException:
+    """Nothing answered the Hello in time."""
+    return ConnectorException(
+        f"the daemon at {endpoint} accepted a connection and did not answer on it within {timeout_ms / 1000:g} s; "
+        "see whether it is stuck: `vastar-runtime status`",
+        ErrorClass.TIMEOUT,
+    )
 
 
-def _denied(config: RuntimeConfig) -> str:
-    if config.use_tcp:
-        return f"the system does not permit a connection to {config.endpoint}"
-    try:
-        status = os.stat(config.socket_path)
-    except OSError as error:
-        return f"no permission to reach {config.endpoint}: {error.strerror}; see the modes of its directories"
-    return (
-        f"no permission to use {config.endpoint}: its mode is {stat.S_IMODE(status.st_mode):04o} and its owner "
-        f"has uid {status.st_uid}; start the daemon with another --socket-mode or --socket-group, or run as its owner"
+def unreadable(answer: ExecuteResponse, request_id: int) -> ConnectorException:
+    """The daemon could not read a frame, and said so with request_id 0 (protocol.md part 1)."""
+    return ConnectorException(
+        f"the daemon could not read the request: {answer.error_message or 'no reason given'}",
+        ErrorClass.INVALID_REQUEST if answer.error_class is ErrorClass.SUCCESS else answer.error_class,
+        request_id,
     )

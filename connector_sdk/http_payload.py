@@ -1,17 +1,33 @@
-"""An HTTPRequest to the frame that asks for it, and the answer back to an HTTPResponse (protocol.md part 1). No I/O."""
+"""An HTTPRequest to the message that asks for it, and the answer back to an HTTPResponse. No I/O.
+
+Towards our daemon both are FlatBuffers tables (protocol.md part 2, rule 2), towards the existing runtime JSON (part 1).
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from .config import RuntimeConfig, check_timeout_ms, check_type
 from .errors import ConnectorException
+from .headers import Headers
 from .models import HTTPRequest, HTTPResponse
-from .wire import ErrorClass, ExecuteRequest, ExecuteResponse, LocalProtocolError, encode_message
+from .wire import (
+    ErrorClass,
+    ExecuteRequest,
+    ExecuteResponse,
+    HttpRequest,
+    HttpResponse,
+    PayloadFormat,
+    RemoteProtocolError,
+    ResponseEnd,
+    ResponseMode,
+)
+from .wire.messages import HTTP_REQUEST_CODEC, HTTP_RESPONSE_CODEC
 
 
 class _ResponsePayload(msgspec.Struct, frozen=True):
@@ -26,68 +42,80 @@ class _ResponsePayload(msgspec.Struct, frozen=True):
 _RESPONSE_PAYLOAD = msgspec.json.Decoder(_ResponsePayload)
 
 
-def effective_timeout_ms(request: HTTPRequest, config: RuntimeConfig) -> int:
-    """The request's timeout, or the client's.
+@dataclass(frozen=True)
+class PreparedRequest:
+    """A request whose every part can be sent: whom it goes to decides in which form.
 
-    Raises:
-        ConnectorException: INVALID_REQUEST, not above 0 or beyond any use.
-        TypeError: no int.
+    Attributes:
+        timeout_ms: the request's, or the client's.
     """
-    return config.timeout_ms if request.timeout_ms is None else check_timeout_ms("timeout_ms", request.timeout_ms)
+
+    tenant_id: str
+    workspace_id: str | None
+    trace_id: str | None
+    http: HttpRequest = field(repr=False)  # headers and bodies carry keys
+    timeout_ms: int
+
+    def message(self, request_id: int, mode: ResponseMode, *, is_legacy: bool) -> ExecuteRequest:
+        """The request's message, its deadline ``timeout_ms`` from now."""
+        return ExecuteRequest(
+            request_id=request_id,
+            tenant_id=self.tenant_id,
+            workspace_id=self.workspace_id,
+            trace_id=self.trace_id,
+            connector_name="http",
+            operation="request",
+            deadline_at_ms=time.time_ns() // 1_000_000 + self.timeout_ms,
+            payload=_json_payload(self.http) if is_legacy else HTTP_REQUEST_CODEC.encode(self.http),
+            response_mode=mode,
+            payload_format=PayloadFormat.JSON if is_legacy else PayloadFormat.HTTP_REQUEST,
+        )
 
 
-def encode_request(request: HTTPRequest, config: RuntimeConfig, request_id: int, timeout_ms: int) -> bytes:
-    """The frame of an ExecuteRequest whose deadline is ``timeout_ms`` from now.
+def prepare(request: HTTPRequest, config: RuntimeConfig) -> PreparedRequest:
+    """Check a request, and fill in what it leaves to the client.
 
     Raises:
-        ConnectorException: INVALID_REQUEST, a frame over the limit (its size and the limit are named), text that
-            is not Unicode.
+        ConnectorException: INVALID_REQUEST, text that is not Unicode, a timeout not above 0 or beyond any use.
         TypeError: an attribute of the wrong type, by name.
     """
+    check_type("request", request, HTTPRequest)
     tenant_id = config.tenant_id if request.tenant_id is None else request.tenant_id
     workspace_id = config.workspace_id if request.workspace_id is None else request.workspace_id
-    check_type("tenant_id", tenant_id, str)
-    check_type("workspace_id", workspace_id, str)
     check_type("trace_id", request.trace_id, str, type(None))
-    try:
-        return encode_message(
-            ExecuteRequest(
-                request_id=request_id,
-                tenant_id=tenant_id,
-                workspace_id=workspace_id or None,
-                trace_id=request.trace_id,
-                connector_name="http",
-                operation="request",
-                deadline_at_ms=time.time_ns() // 1_000_000 + timeout_ms,
-                payload=msgspec.json.encode(_request_payload(request, timeout_ms)),
-            )
-        )
-    except (LocalProtocolError, UnicodeEncodeError) as error:
-        raise ConnectorException(
-            f"the request cannot be sent: {error}", ErrorClass.INVALID_REQUEST, request_id
-        ) from error
+    timeout_ms = config.timeout_ms if request.timeout_ms is None else check_timeout_ms("timeout_ms", request.timeout_ms)
+    return PreparedRequest(
+        tenant_id=_text("tenant_id", tenant_id),
+        workspace_id=_text("workspace_id", workspace_id) or None,
+        trace_id=None if request.trace_id is None else _text("trace_id", request.trace_id),
+        http=HttpRequest(
+            method=_text("method", request.method),
+            url=_text("url", request.url),
+            headers=_header_items(request.headers),
+            body=_body(request.body),
+            timeout_ms=timeout_ms,
+        ),
+        timeout_ms=timeout_ms,
+    )
 
 
-def decode_response(answer: ExecuteResponse) -> HTTPResponse:
+def decode_response(answer: ExecuteResponse, *, is_legacy: bool) -> HTTPResponse:
     """The response in a successful answer.
 
     Raises:
         ConnectorException: the answer's class and message when it is no success; PERMANENT when it cannot be read.
     """
-    if answer.error_class is not ErrorClass.SUCCESS:
-        message = answer.error_message or "the daemon gave no reason"
-        raise ConnectorException(message, answer.error_class, answer.request_id)
+    raise_for_end(answer)
     try:
-        payload = _RESPONSE_PAYLOAD.decode(answer.payload or b"")
-        body = payload.body.encode() if payload.body_base64 is None else payload.body_base64
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        status_code, headers, body = (_read_json if is_legacy else _read_table)(answer.payload or b"")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, RemoteProtocolError) as error:
         raise ConnectorException(
             f"the daemon's answer cannot be read: {error}", ErrorClass.PERMANENT, answer.request_id
         ) from error
     return HTTPResponse(
         request_id=answer.request_id,
-        status_code=payload.status_code,
-        headers=payload.headers,
+        status_code=status_code,
+        headers=headers,
         body=body,
         duration_us=answer.duration_us,
         error_class=answer.error_class,
@@ -95,24 +123,63 @@ def decode_response(answer: ExecuteResponse) -> HTTPResponse:
     )
 
 
-def _request_payload(request: HTTPRequest, timeout_ms: int) -> dict[str, Any]:
-    check_type("method", request.method, str)
-    check_type("url", request.url, str)
-    payload: dict[str, Any] = {"method": request.method, "url": request.url, "timeout_ms": timeout_ms}
+def raise_for_end(end: ExecuteResponse | ResponseEnd) -> None:
+    """Raise what a terminal message says went wrong.
+
+    Raises:
+        ConnectorException: its class and message, when it is no success.
+    """
+    if end.error_class is not ErrorClass.SUCCESS:
+        raise ConnectorException(end.error_message or "the daemon gave no reason", end.error_class, end.request_id)
+
+
+def _text(name: str, value: str) -> str:
+    check_type(name, value, str)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ConnectorException(f"the request cannot be sent: {name}: {error}", ErrorClass.INVALID_REQUEST) from error
+    return value
+
+
+def _header_items(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...] | None:
+    if headers is None:
+        return None
+    check_type("headers", headers, Mapping)
+    items = headers.multi_items() if isinstance(headers, Headers) else headers.items()
+    return tuple((_text(f"header name {name!r}", name), _text(f"the value of header {name!r}", v)) for name, v in items)
+
+
+def _body(body: bytes | str | None) -> bytes | None:
+    check_type("body", body, bytes, bytearray, memoryview, str, type(None))
+    if body is None or isinstance(body, bytes):
+        return body
+    return _text("body", body).encode() if isinstance(body, str) else bytes(body)
+
+
+def _json_payload(request: HttpRequest) -> bytes:
+    payload: dict[str, Any] = {"method": request.method, "url": request.url, "timeout_ms": request.timeout_ms}
     if request.headers is not None:
-        check_type("headers", request.headers, Mapping)
-        for name, value in request.headers.items():
-            check_type(f"header name {name!r}", name, str)
-            check_type(f"the value of header {name!r}", value, str)
-        payload["headers"] = dict(request.headers)
-    body = request.body
-    if body is not None:
-        check_type("body", body, bytes, bytearray, memoryview, str)
-        if isinstance(body, str):
-            payload["body"] = body
-        else:
-            try:
-                payload["body"] = bytes(body).decode()
-            except UnicodeDecodeError:
-                payload["body_base64"] = bytes(body)
-    return payload
+        headers = Headers(request.headers)
+        names = {name.lower(): name for name, _ in request.headers}
+        payload["headers"] = {name: headers[name] for name in names.values()}
+    if request.body is not None:
+        try:
+            payload["body"] = request.body.decode()
+        except UnicodeDecodeError:
+            payload["body_base64"] = request.body
+    return msgspec.json.encode(payload)
+
+
+def _read_json(data: bytes) -> tuple[int, dict[str, str], bytes]:
+    payload = _RESPONSE_PAYLOAD.decode(data)
+    body = payload.body.encode() if payload.body_base64 is None else payload.body_base64
+    return payload.status_code, payload.headers, body
+
+
+def _read_table(data: bytes) -> tuple[int, dict[str, str], bytes]:
+    response: HttpResponse = HTTP_RESPONSE_CODEC.decode(data)
+    headers = Headers(response.headers or ())
+    # As HTTPResponse has them: one text for each name, which for Set-Cookie a comma could not divide.
+    joined = {name: "\n".join(headers.get_list(name)) if name == "set-cookie" else headers[name] for name in headers}
+    return response.status_code, joined, response.body or b""

@@ -10,17 +10,29 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from .chat import ChatChunk, ChatDelta, ToolCallDelta, Usage, chat_chunk, chat_usage
 from .client import RuntimeClient
 from .config import RuntimeConfig, check_timeout_ms, check_type
 from .errors import APIError, ConnectorException
-from .models import POST, HTTPRequest, HTTPResponse, HTTPResponseHelper
-from .sse import iter_chat_text
+from .models import POST, HTTPRequest
+from .sse import iter_chat_objects
+from .streaming import StreamedResponse
 from .wire.messages import ErrorClass
+
+__all__ = [
+    "ChatChunk",
+    "ChatCompletionRequest",
+    "ChatDelta",
+    "Message",
+    "OpenAIConnector",
+    "ToolCallDelta",
+    "Usage",
+]
 
 DEFAULT_BASE_URL = "http://localhost:4545"
 
@@ -32,6 +44,11 @@ TEST_MODEL = "gpt-4o-mini"
 _TEST_MAX_TOKENS = 16
 
 _SHOWN_BODY_CHARACTERS = 200
+# An answer that is no stream is held whole.
+_MAX_ANSWER_BYTES = 10 * 1024 * 1024
+# How long after [DONE] the end of the response may take before the request is cancelled.
+_END_GRACE_MS = 50
+_MAX_REST_BYTES = 64 * 1024
 
 
 @dataclass
@@ -75,6 +92,9 @@ class OpenAIConnector:
         config: how to reach the daemon; None: everything by default and from the environment.
         timeout_ms: for one completion, from its request to its last byte.
 
+    Attributes:
+        last_usage: the tokens of the completion or stream that ended last; None when the API told none.
+
     Raises:
         ConnectorException: INVALID_REQUEST, an argument that cannot be used.
         TypeError: an argument of the wrong type.
@@ -99,6 +119,7 @@ class OpenAIConnector:
         self._api_key = api_key or None
         self._timeout_ms = check_timeout_ms("timeout_ms", timeout_ms)
         self._client = RuntimeClient(config)
+        self.last_usage: Usage | None = None
 
     def __enter__(self) -> OpenAIConnector:
         self._client.connect()
@@ -129,28 +150,44 @@ class OpenAIConnector:
             APIError: the API answered with an error.
             ConnectorException: the API could not be reached, or its answer is no chat completion.
         """
+        self.last_usage = None
         with self._key_hidden():
             response = self._client.execute_http(self._http_request(request, is_stream=False))
-            _raise_for_status(response)
-            return _completion_text(response)
+            answer = _completion(response.status_code, response.body, response.request_id)
+            self.last_usage = chat_usage(answer)
+            return chat_chunk(answer).delta.content or ""
 
-    def chat_completion_stream(self, request: ChatCompletionRequest) -> Iterator[str]:
-        """The texts of the completion, piece by piece; the request goes out with the first ``next()``.
+    def chat_completion_stream(self, request: ChatCompletionRequest) -> Generator[str, None, None]:
+        """The texts of the completion as they come; the request goes out with the first ``next()``.
 
-        The daemon collects a stream before it answers: the pieces are those of the API, but they all come at its end.
+        Closing the iterator, or leaving a loop over it, cancels the completion at the API.
 
         Raises:
             APIError: the API answered with an error, or reported one inside the stream.
             StreamError: the stream broke off inside an event, or is no chat stream.
-            ConnectorException: the API could not be reached.
+            ConnectorException: the API could not be reached, or the connection to it broke off.
         """
-        with self._key_hidden():
-            response = self._client.execute_http(self._http_request(request, is_stream=True))
-            _raise_for_status(response)
-            if "application/json" in (HTTPResponseHelper.get_header(response, "content-type") or ""):
-                yield _completion_text(response)  # a server that knows no streams
+        with contextlib.closing(self.stream_chunks(request)) as chunks:
+            for chunk in chunks:
+                if chunk.delta.content:
+                    yield chunk.delta.content
+
+    def stream_chunks(self, request: ChatCompletionRequest) -> Generator[ChatChunk, None, None]:
+        """The chunks of the completion as they come, tool calls, finish reason and usage among them.
+
+        A server that knows no streams gives one chunk. Otherwise as ``chat_completion_stream``.
+        """
+        self.last_usage = None
+        with self._key_hidden(), self._client.stream_http(self._http_request(request, is_stream=True)) as response:
+            if not 200 <= response.status_code < 300 or "application/json" in response.headers.get("content-type", ""):
+                answers = iter([_completion(response.status_code, _read_some(response), response.request_id)])
             else:
-                yield from iter_chat_text([response.body])
+                answers = iter_chat_objects(response.iter_bytes())
+            for answer in answers:
+                chunk = chat_chunk(answer)
+                self.last_usage = chunk.usage or self.last_usage
+                yield chunk
+            _end(response)
 
     def _http_request(self, request: ChatCompletionRequest, *, is_stream: bool) -> HTTPRequest:
         check_type("request", request, ChatCompletionRequest)
@@ -160,6 +197,7 @@ class OpenAIConnector:
             "model": request.model,
             "messages": [m if isinstance(m, dict) else dataclasses.asdict(m) for m in request.messages],
             "stream": is_stream,
+            "stream_options": {"include_usage": True} if is_stream else None,
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
         }
@@ -193,12 +231,6 @@ def _without(key: str, text: str) -> str:
     return text
 
 
-def _raise_for_status(response: HTTPResponse) -> None:
-    if not HTTPResponseHelper.is_2xx(response):
-        error = _error_object(HTTPResponseHelper.get_body_as_string(response), response.status_code)
-        raise APIError.from_error_object(error, response.status_code, response.request_id)
-
-
 def _error_object(text: str, status: int) -> object:
     """The API's error in the body of an answer, or one made of the body when that is not in the API's form."""
     try:
@@ -214,20 +246,46 @@ def _error_object(text: str, status: int) -> object:
     return f"the API answered with status {status}" + (f": {shown}" if shown else " and no body")
 
 
-def _completion_text(response: HTTPResponse) -> str:
+def _completion(status: int, body: bytes, request_id: int) -> dict[str, Any]:
+    """The completion that an answer holds; its first choice has a message."""
+    text = body.decode(errors="replace")
+    if not 200 <= status < 300:
+        raise APIError.from_error_object(_error_object(text, status), status, request_id)
     try:
-        answer = HTTPResponseHelper.get_body_as_json(response)
+        answer = json.loads(body)
         if isinstance(answer, dict) and answer.get("error") is not None:
-            raise APIError.from_error_object(answer["error"], response.status_code, response.request_id)
-        content = answer["choices"][0]["message"].get("content")
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        shown = _shown(HTTPResponseHelper.get_body_as_string(response))
+            raise APIError.from_error_object(answer["error"], status, request_id)
+        if not isinstance(answer["choices"][0]["message"], dict):
+            raise TypeError("message is no object")
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ConnectorException(
-            f"the answer is no chat completion: {shown!r}; see whether the URL is that of the API",
+            f"the answer is no chat completion: {_shown(text)!r}; see whether the URL is that of the API",
             ErrorClass.PERMANENT,
-            response.request_id,
+            request_id,
         ) from error
-    return content if isinstance(content, str) else ""
+    completion: dict[str, Any] = answer
+    return completion
+
+
+def _read_some(response: StreamedResponse) -> bytes:
+    """The body, or as much of it as an answer of the API can have."""
+    body = bytearray()
+    for piece in response.iter_bytes():
+        body += piece
+        if len(body) > _MAX_ANSWER_BYTES:
+            break
+    return bytes(body[:_MAX_ANSWER_BYTES])
+
+
+def _end(response: StreamedResponse) -> None:
+    """After the last chunk the upstream's end is near: waiting for it saves its connection, which a cancel costs."""
+    response.end_within(_END_GRACE_MS)
+    rest_bytes = 0
+    with contextlib.suppress(ConnectorException):  # the completion is there, however its stream ends
+        for piece in response.iter_bytes():
+            rest_bytes += len(piece)
+            if rest_bytes > _MAX_REST_BYTES:
+                return
 
 
 def _shown(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import APIError, StreamError
 from .wire.messages import ErrorClass
@@ -122,14 +123,14 @@ class SSEDecoder:
         return event
 
 
-def chat_content(data: str) -> str | None:
-    """The text that one chunk of a chat stream adds.
+def chat_object(data: str) -> dict[str, Any] | None:
+    """The JSON object of one chunk of a chat stream.
 
     Args:
         data: the data of one event.
 
     Returns:
-        ``choices[0].delta.content``; None for ``[DONE]`` and for a chunk without text (role, tool calls, usage).
+        None for ``[DONE]``, and for data that is empty.
 
     Raises:
         APIError: the chunk is ``{"error": ...}``; its status is 200.
@@ -145,15 +146,27 @@ def chat_content(data: str) -> str | None:
         raise StreamError(f"a chunk of the stream is no JSON object: {_shortened(data)}", ErrorClass.PERMANENT)
     if chunk.get("error") is not None:
         raise APIError.from_error_object(chunk["error"], 200)
-    choices = chunk.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    delta = choice.get("delta") if isinstance(choice, dict) else None
-    content = delta.get("content") if isinstance(delta, dict) else None
-    return content if isinstance(content, str) and content else None
+    return chunk
 
 
-def iter_chat_text(pieces: Iterable[bytes]) -> Iterator[str]:
-    """The texts of a chat stream as its bytes come, up to ``[DONE]`` or the end of the stream.
+def chat_content(data: str) -> str | None:
+    """The text that one chunk of a chat stream adds.
+
+    Args:
+        data: the data of one event.
+
+    Returns:
+        ``choices[0].delta.content``; None for ``[DONE]`` and for a chunk without text (role, tool calls, usage).
+
+    Raises:
+        APIError, StreamError: as ``chat_object``.
+    """
+    chunk = chat_object(data)
+    return None if chunk is None else _content(chunk)
+
+
+def iter_chat_objects(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The chunks of a chat stream as its bytes come, up to ``[DONE]`` or the end of the stream.
 
     Raises:
         APIError: the API reports an error inside the stream.
@@ -166,15 +179,27 @@ def iter_chat_text(pieces: Iterable[bytes]) -> Iterator[str]:
             is_begun = True
             if event.data.strip() == _END_OF_CHAT:
                 return
-            text = chat_content(event.data)
-            if text is not None:
-                yield text
+            chunk = chat_object(event.data)
+            if chunk is not None:
+                yield chunk
     if decoder.is_mid_event:
         rest = decoder.flush()
         if rest is None or rest.data.strip() != _END_OF_CHAT:  # some servers leave out the empty line after it
             raise StreamError("the stream broke off inside an event", ErrorClass.TRANSIENT)
     elif not is_begun:
         raise StreamError("the answer holds no event; see whether the URL is that of the API", ErrorClass.PERMANENT)
+
+
+def iter_chat_text(pieces: Iterable[bytes]) -> Iterator[str]:
+    """The texts of a chat stream as its bytes come, up to ``[DONE]`` or the end of the stream.
+
+    Raises:
+        APIError, StreamError: as ``iter_chat_objects``.
+    """
+    for chunk in iter_chat_objects(pieces):
+        text = _content(chunk)
+        if text is not None:
+            yield text
 
 
 class SSEParser:
@@ -219,6 +244,14 @@ class SSEParser:
         if sse_chunk.lstrip().startswith("{"):
             return chat_content(sse_chunk)
         return SSEParser.parse_stream(sse_chunk) or None
+
+
+def _content(chunk: dict[str, Any]) -> str | None:
+    choices = chunk.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    delta = choice.get("delta") if isinstance(choice, dict) else None
+    content = delta.get("content") if isinstance(delta, dict) else None
+    return content if isinstance(content, str) and content else None
 
 
 def _shortened(text: str) -> str:

@@ -89,7 +89,7 @@ class ClientConnection:
 
         Raises:
             LocalProtocolError: the protocol does not allow it now: before the peer is known; an id that is in
-                flight; part 2 to the existing runtime; a request after GoAway; a Cancel for nothing.
+                flight, or 0; part 2 to the existing runtime; a request after GoAway; a Cancel for nothing.
         """
         if self.peer is Peer.UNKNOWN:
             raise LocalProtocolError("nothing may be sent before Hello is answered")
@@ -105,6 +105,8 @@ class ClientConnection:
     def _send_request(self, request: ExecuteRequest) -> bytes:
         if self.is_going_away:
             raise LocalProtocolError("the daemon is going away; new requests need a new connection")
+        if request.request_id == 0:
+            raise LocalProtocolError("request_id 0 stands for frames that the daemon could not read")
         if request.request_id in self._exchanges:
             raise LocalProtocolError(f"request {request.request_id} is in flight already")
         is_part_2 = (

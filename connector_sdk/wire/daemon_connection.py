@@ -47,7 +47,11 @@ class Admitted(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """Something that gets an answer and nothing else; ``reason``: what the answer's words keep to themselves."""
+    """Something that gets an answer and nothing else; ``reason``: what the answer's words keep to themselves.
+
+    The answer belongs to no exchange: its bytes are those of ``encode_message``. ``send`` would take the refusal of
+    an id in flight for the end of the request that runs under it.
+    """
 
     answer: ExecuteResponse | ResponseEnd
     reason: str = ""

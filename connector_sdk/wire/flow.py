@@ -41,10 +41,12 @@ class ReceiveWindow:
     """The client's side: what its application has consumed and the daemon does not know yet.
 
     Credit goes back in quarters of the window: one small frame for many pieces, and long before the daemon runs dry.
+    Of a window over the default, in quarters of the default: the daemon may open less than was asked for, and a
+    quarter that it never lets through would never come back.
     """
 
     def __init__(self, size: int) -> None:
-        self._return_at = max(1, size // 4)
+        self._return_at = max(1, min(size or DEFAULT_WINDOW_BYTES, DEFAULT_WINDOW_BYTES) // 4)
         self._consumed = 0
 
     def consume(self, size: int) -> int:

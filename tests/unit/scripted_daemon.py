@@ -16,20 +16,68 @@ from typing import Any
 import pytest
 
 from connector_sdk import RuntimeConfig
-from connector_sdk.wire import ErrorClass, ExecuteRequest, ExecuteResponse, FrameDecoder, decode_message, encode_message
+from connector_sdk.wire import (
+    BodyChunk,
+    Cancel,
+    CreditUpdate,
+    ErrorClass,
+    ExecuteRequest,
+    ExecuteResponse,
+    Hello,
+    HttpResponse,
+    Message,
+    PayloadFormat,
+    ResponseEnd,
+    ResponseHead,
+    ResponseMode,
+    encode_message,
+)
+from connector_sdk.wire.daemon_connection import Admitted, DaemonConnection, DaemonEvent
+from connector_sdk.wire.messages import HTTP_REQUEST_CODEC, HTTP_RESPONSE_CODEC
 
 
 def response_frame(request: ExecuteRequest, **payload: Any) -> bytes:
-    """The frame of a successful answer with this JSON payload."""
-    answer = {"status_code": 200, "headers": {}, "body": "", "is_streaming": False, **payload}
-    return encode_message(
-        ExecuteResponse(request_id=request.request_id, payload=json.dumps(answer).encode(), duration_us=1234)
-    )
+    """The frame of a successful answer, in the form that the request asks for."""
+    return encode_message(_response(request, **payload))
+
+
+def _response(
+    request: ExecuteRequest,
+    status_code: int = 200,
+    headers: dict[str, str] | list[tuple[str, str]] | None = None,
+    body: str | bytes = "",
+    **more: Any,
+) -> ExecuteResponse:
+    if request.payload_format is PayloadFormat.HTTP_REQUEST:
+        items = tuple(headers.items() if isinstance(headers, dict) else headers or ())
+        data = body.encode() if isinstance(body, str) else body
+        payload = HTTP_RESPONSE_CODEC.encode(HttpResponse(status_code=status_code, headers=items, body=data))
+    else:
+        answer = {"status_code": status_code, "headers": headers or {}, "body": body, "is_streaming": False, **more}
+        payload = json.dumps(answer).encode()
+    return ExecuteResponse(request_id=request.request_id, payload=payload, duration_us=1234)
 
 
 def error_frame(request_id: int, error_class: ErrorClass, message: str | None) -> bytes:
     """The frame of an answer that says what went wrong."""
     return encode_message(ExecuteResponse(request_id=request_id, error_class=error_class, error_message=message))
+
+
+def http_of(request: ExecuteRequest) -> dict[str, Any]:
+    """What a request asks for, as the JSON form has it, whichever form it came in."""
+    if request.payload_format is PayloadFormat.JSON:
+        asked: dict[str, Any] = json.loads(request.payload or b"")
+        return asked
+    http = HTTP_REQUEST_CODEC.decode(request.payload or b"")
+    asked = {"method": http.method, "url": http.url, "timeout_ms": http.timeout_ms}
+    if http.headers is not None:
+        asked["headers"] = dict(http.headers)
+    if http.body is not None:
+        try:
+            asked["body"] = http.body.decode()
+        except UnicodeDecodeError:
+            asked["body"] = http.body
+    return asked
 
 
 class Peer:
@@ -39,13 +87,46 @@ class Peer:
         self.daemon = daemon
         self.socket = sock
         self.number = number
+        self.wire = DaemonConnection()
 
     def send(self, data: bytes) -> None:
         with contextlib.suppress(OSError):  # the client has gone: the test's assertions say what that means
             self.socket.sendall(data)
 
-    def answer(self, request: ExecuteRequest, **payload: Any) -> None:
-        self.send(response_frame(request, **payload))
+    def say(self, message: Message) -> None:
+        """Send a message that the rules allow now."""
+        self.send(self.wire.send(message))
+
+    def next_event(self) -> DaemonEvent | None:
+        """What the client sends next; None when it has gone."""
+        while (event := self.wire.next_event()) is None:
+            try:
+                data = self.socket.recv(65536)
+            except OSError:
+                return None
+            if not data:
+                return None
+            self.wire.receive_data(data)
+        return event
+
+    def answer(self, request: ExecuteRequest, **answer: Any) -> None:
+        """A whole successful answer, in the mode and form that the request asks for."""
+        if request.response_mode is ResponseMode.BUFFERED:
+            self.say(_response(request, **answer))
+            return
+        self.head(request, answer.get("status_code", 200), *answer.get("headers", {}).items())
+        body = answer.get("body", "")
+        self.chunk(request, body.encode() if isinstance(body, str) else body)
+        self.end(request.request_id)
+
+    def head(self, request: ExecuteRequest, status_code: int = 200, *headers: tuple[str, str]) -> None:
+        self.say(ResponseHead(request_id=request.request_id, status_code=status_code, headers=headers))
+
+    def chunk(self, request: ExecuteRequest, data: bytes) -> None:
+        self.say(BodyChunk(request_id=request.request_id, data=data))
+
+    def end(self, request_id: int, error_class: ErrorClass = ErrorClass.SUCCESS, message: str | None = None) -> None:
+        self.say(ResponseEnd(request_id=request_id, error_class=error_class, error_message=message))
 
     def hang_up(self) -> None:
         with contextlib.suppress(OSError):
@@ -65,11 +146,32 @@ def stay_silent(peer: Peer, request: ExecuteRequest) -> None:
     peer.daemon.stopping.wait()
 
 
-class ScriptedDaemon:
-    """Listens on ``path``, or on a free TCP port when that is None; runs ``script`` for every request."""
+def _end_stream(peer: Peer, request_id: int) -> None:
+    peer.end(request_id, ErrorClass.CANCELLED, "cancelled")
 
-    def __init__(self, script: Script, path: str | None) -> None:
+
+def _greet(peer: Peer) -> None:
+    peer.say(Hello(protocol_version=1, agent="scripted"))
+
+
+def _greet_as_existing_runtime(peer: Peer) -> None:
+    peer.send(error_frame(0, ErrorClass.INVALID_REQUEST, "Invalid FlatBuffers message"))
+
+
+class ScriptedDaemon:
+    """Listens on ``path``, or on a free TCP port when that is None; runs ``script`` for every request.
+
+    A cancelled request ends as the rules say, and its id is kept. With ``is_legacy``, Hello is answered as the existing
+    runtime answers it.
+    """
+
+    def __init__(self, script: Script, path: str | None, *, is_legacy: bool = False) -> None:
         self.script = script
+        self.greet = _greet_as_existing_runtime if is_legacy else _greet
+        self.end_cancelled = _end_stream
+        self.hellos: list[Hello] = []
+        self.cancelled: list[int] = []
+        self.credits: list[CreditUpdate] = []
         self.path = path
         self.requests: list[ExecuteRequest] = []
         self.peers: list[Peer] = []
@@ -89,7 +191,7 @@ class ScriptedDaemon:
 
     @property
     def payloads(self) -> list[dict[str, Any]]:
-        return [json.loads(request.payload or b"") for request in self.requests]
+        return [http_of(request) for request in self.requests]
 
     def __enter__(self) -> ScriptedDaemon:
         self._start(self._accept)
@@ -126,22 +228,22 @@ class ScriptedDaemon:
             self._start(self._serve, peer)
 
     def _serve(self, peer: Peer) -> None:
-        decoder = FrameDecoder()
         with peer.socket:
-            while data := self._receive(peer):
-                decoder.receive_data(data)
-                while (frame := decoder.next_frame()) is not None:
-                    request = decode_message(*frame)
-                    assert isinstance(request, ExecuteRequest)
-                    self.requests.append(request)
-                    self.script(peer, request)
-
-    @staticmethod
-    def _receive(peer: Peer) -> bytes:
-        try:
-            return peer.socket.recv(65536)
-        except OSError:
-            return b""
+            while (event := peer.next_event()) is not None:
+                match event:
+                    case Hello():
+                        self.hellos.append(event)
+                        self.greet(peer)
+                    case Admitted(request=request):
+                        self.requests.append(request)
+                        self.script(peer, request)
+                    case Cancel():
+                        self.cancelled.append(event.request_id)
+                        self.end_cancelled(peer, event.request_id)
+                    case CreditUpdate():
+                        self.credits.append(event)
+                    case _:
+                        raise AssertionError(event)
 
 
 @pytest.fixture

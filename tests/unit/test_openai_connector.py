@@ -76,7 +76,12 @@ def test_a_completion(upstream: Upstream) -> None:
 def test_a_stream(upstream: Upstream) -> None:
     with upstream(STREAM, headers=EVENTS) as daemon, _connector(daemon, timeout_ms=7) as connector:
         assert list(connector.chat_completion_stream(HELLO)) == ["Hel", "lö"]
-    assert _sent(daemon) == {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    assert _sent(daemon) == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "hi"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
     assert daemon.payloads[-1]["headers"]["Accept"] == "text/event-stream"
     assert daemon.payloads[-1]["timeout_ms"] == 7
 

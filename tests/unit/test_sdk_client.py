@@ -10,8 +10,19 @@ import pytest
 from scripted_daemon import Peer, ScriptedDaemon, config_for, response_frame, say_hello, socket_path
 
 import connector_sdk.client
-from connector_sdk import DELETE, GET, POST, ConnectorException, ErrorClass, HTTPRequest, RuntimeClient, RuntimeConfig
-from connector_sdk.wire import MAX_FRAME_BYTES, ExecuteRequest
+from connector_sdk import (
+    DELETE,
+    GET,
+    POST,
+    ConnectorException,
+    ErrorClass,
+    Headers,
+    HTTPRequest,
+    RuntimeClient,
+    RuntimeConfig,
+)
+from connector_sdk.wire import MAX_FRAME_BYTES, ExecuteRequest, PayloadFormat
+from connector_sdk.wire.messages import HTTP_REQUEST_CODEC
 
 __all__ = ["socket_path"]
 
@@ -59,29 +70,75 @@ def test_what_a_request_leaves_out_comes_from_the_settings(socket_path: str) -> 
     assert daemon.payloads[0] == {"url": "http://u/", "method": "GET", "timeout_ms": 1500}
 
 
-@pytest.mark.parametrize(
-    ("body", "field", "value"),
-    [
-        (b"", "body", ""),
-        (b"text \x00 \xc3\xa9", "body", "text \x00 é"),
-        ("text é", "body", "text é"),
-        (bytearray(b"ab"), "body", "ab"),
-        (b"\xff\xfe\x00", "body_base64", base64.b64encode(b"\xff\xfe\x00").decode()),
-    ],
-)
-def test_any_bytes_can_be_a_body(socket_path: str, body: bytes, field: str, value: str) -> None:
-    """Text travels as text, so that the existing runtime understands it; only other bytes need base64."""
+BODIES = [
+    (b"", "body", ""),
+    (b"text \x00 \xc3\xa9", "body", "text \x00 é"),
+    ("text é", "body", "text é"),
+    (bytearray(b"ab"), "body", "ab"),
+    (b"\xff\xfe\x00", "body_base64", base64.b64encode(b"\xff\xfe\x00").decode()),
+]
+
+
+@pytest.mark.parametrize("body", [body for body, _, _ in BODIES])
+def test_any_bytes_can_be_a_body(socket_path: str, body: bytes | str) -> None:
     with ScriptedDaemon(say_hello, socket_path) as daemon, RuntimeClient(config_for(socket_path)) as client:
         client.execute_http(POST("http://u/").with_body(body))
+    (request,) = daemon.requests
+    assert request.payload_format is PayloadFormat.HTTP_REQUEST
+    sent = HTTP_REQUEST_CODEC.decode(request.payload or b"")
+    assert sent.body == (body.encode() if isinstance(body, str) else bytes(body))
+
+
+@pytest.mark.parametrize(("body", "field", "value"), BODIES)
+def test_any_bytes_can_be_a_body_for_the_existing_runtime(
+    socket_path: str, body: bytes | str, field: str, value: str
+) -> None:
+    """Text travels as text, so that it understands it; only other bytes need base64, which it does not know."""
+    with (
+        ScriptedDaemon(say_hello, socket_path, is_legacy=True) as daemon,
+        RuntimeClient(config_for(socket_path)) as client,
+    ):
+        assert client.execute_http(POST("http://u/").with_body(body)).body == b"hello"
     assert {key: daemon.payloads[0][key] for key in daemon.payloads[0] if key.startswith("body")} == {field: value}
+    assert daemon.requests[0].payload_format is PayloadFormat.JSON
 
 
-def test_a_response_body_is_exact_when_the_daemon_says_it_exactly(socket_path: str) -> None:
+def test_a_response_body_is_exact_when_the_runtime_says_it_exactly(socket_path: str) -> None:
     def script(peer: Peer, request: ExecuteRequest) -> None:
         peer.answer(request, body="\ufffd", body_base64="/w==", header_list=[["a", "b"]])
 
-    with ScriptedDaemon(script, socket_path), RuntimeClient(config_for(socket_path)) as client:
+    with ScriptedDaemon(script, socket_path, is_legacy=True), RuntimeClient(config_for(socket_path)) as client:
         assert client.execute_http(GET("http://u/")).body == b"\xff"
+
+
+def test_a_response_of_any_bytes_with_repeated_headers(socket_path: str) -> None:
+    """Repeated values stand in one text, those of Set-Cookie on a line each."""
+    headers = [("Via", "1"), ("Set-Cookie", "a=1"), ("via", "2"), ("set-cookie", "b=2")]
+
+    def script(peer: Peer, request: ExecuteRequest) -> None:
+        peer.answer(request, headers=headers, body=b"\xff\x00")
+
+    with ScriptedDaemon(script, socket_path), RuntimeClient(config_for(socket_path)) as client:
+        response = client.execute_http(GET("http://u/"))
+    assert response.body == b"\xff\x00"
+    assert response.headers == {"via": "1, 2", "set-cookie": "a=1\nb=2"}
+
+
+def test_repeated_headers_of_a_request_keep_their_order(socket_path: str) -> None:
+    headers = [("X-B", "1"), ("X-A", "2"), ("x-b", "3")]
+    with ScriptedDaemon(say_hello, socket_path) as daemon, RuntimeClient(config_for(socket_path)) as client:
+        client.execute_http(HTTPRequest("GET", "http://u/", Headers(headers)))
+    assert HTTP_REQUEST_CODEC.decode(daemon.requests[0].payload or b"").headers == tuple(headers)
+
+
+def test_repeated_headers_are_joined_for_the_existing_runtime(socket_path: str) -> None:
+    headers = Headers([("X-B", "1"), ("X-A", "2"), ("X-B", "3")])
+    with (
+        ScriptedDaemon(say_hello, socket_path, is_legacy=True) as daemon,
+        RuntimeClient(config_for(socket_path)) as client,
+    ):
+        client.execute_http(HTTPRequest("GET", "http://u/", headers))
+    assert daemon.payloads[0]["headers"] == {"X-B": "1, 3", "X-A": "2"}
 
 
 def test_calls_one_after_another_share_a_connection_under_increasing_ids(socket_path: str) -> None:

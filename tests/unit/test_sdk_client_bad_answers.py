@@ -34,10 +34,10 @@ def _health(request: ExecuteRequest) -> bytes:
         (lambda request: b"HTTP/1.1 400 Bad Request\r\n\r\n", "frame length 1213486160 exceeds the limit"),
         (lambda request: struct.pack(">IB", 9, 1) + b"garbage!", "broke the protocol: root"),
         (lambda request: struct.pack(">IB", 1, 77), "unknown message type 77"),
-        (_health, "HealthCheckResponse in place of ExecuteResponse"),
+        (_health, "HealthCheckResponse, which nobody asked for"),
         (
             lambda request: encode_message(ExecuteResponse(request_id=99)),
-            "an answer to request 99 where request",
+            "ExecuteResponse for request 99, which is not in flight",
         ),
     ],
 )
@@ -69,36 +69,46 @@ def test_a_daemon_that_could_not_read_the_request(socket_path: str) -> None:
     assert error.error_class is ErrorClass.INVALID_REQUEST
 
 
+NO_JSON_RESPONSES = [
+    None,
+    b"",
+    b"{",
+    b"[]",
+    b"{}",
+    b'{"status_code": "200"}',
+    b'{"status_code": 200, "headers": []}',
+    b'{"status_code": 200, "body_base64": "*"}',
+    b'{"status_code": 200, "body": "\\ud800"}',
+    b'{"status_code": 200, "x": ' + b"[" * 100_000,
+]
+
+
 @pytest.mark.parametrize(
-    "payload",
-    [
-        None,
-        b"",
-        b"{",
-        b"[]",
-        b"{}",
-        b'{"status_code": "200"}',
-        b'{"status_code": 200, "headers": []}',
-        b'{"status_code": 200, "body_base64": "*"}',
-        b'{"status_code": 200, "body": "\\ud800"}',
-        b'{"status_code": 200, "x": ' + b"[" * 100_000,
-    ],
+    ("is_legacy", "payload"),
+    [*((True, payload) for payload in NO_JSON_RESPONSES), (False, None), (False, b'{"status_code": 200}')],
 )
-def test_a_payload_that_is_no_response(socket_path: str, payload: bytes | None) -> None:
+def test_a_payload_that_is_no_response(socket_path: str, is_legacy: bool, payload: bytes | None) -> None:
     def script(peer: Peer, request: ExecuteRequest) -> None:
         peer.send(encode_message(ExecuteResponse(request_id=request.request_id, payload=payload)))
 
-    with ScriptedDaemon(script, socket_path), RuntimeClient(config_for(socket_path)) as client:
+    with (
+        ScriptedDaemon(script, socket_path, is_legacy=is_legacy),
+        RuntimeClient(config_for(socket_path)) as client,
+    ):
         error = _failure(client)
     assert "the daemon's answer cannot be read" in str(error)
     assert error.error_class is ErrorClass.PERMANENT
 
 
-def test_an_answer_too_many_is_not_taken_for_the_next_one(socket_path: str) -> None:
+@pytest.mark.parametrize("is_legacy", [False, True])
+def test_an_answer_too_many_is_not_taken_for_the_next_one(socket_path: str, is_legacy: bool) -> None:
     def twice(peer: Peer, request: ExecuteRequest) -> None:
         peer.send(response_frame(request, body=request.trace_id) * 2)
 
-    with ScriptedDaemon(twice, socket_path) as daemon, RuntimeClient(config_for(socket_path)) as client:
+    with (
+        ScriptedDaemon(twice, socket_path, is_legacy=is_legacy) as daemon,
+        RuntimeClient(config_for(socket_path)) as client,
+    ):
         for name in ("one", "two"):
             assert client.execute_http(REQUEST.with_trace_id(name)).body == name.encode()
         assert len(daemon.peers) == 2

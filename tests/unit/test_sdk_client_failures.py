@@ -174,10 +174,8 @@ def test_a_daemon_that_stops_reading_does_not_hold_the_client(
         assert e.value.error_class is ErrorClass.TIMEOUT
 
 
-@pytest.mark.parametrize(
-    ("sent_bytes", "when"), [(0, "before it answered"), (2, "in the middle"), (30, "in the middle")]
-)
-def test_a_connection_lost_during_a_call(socket_path: str, sent_bytes: int, when: str) -> None:
+@pytest.mark.parametrize("sent_bytes", [0, 2, 30])
+def test_a_connection_lost_during_a_call(socket_path: str, sent_bytes: int) -> None:
     """The call fails, worth another try; the next one works, on a connection of its own."""
 
     def tear(peer: Peer, request: ExecuteRequest) -> None:
@@ -189,7 +187,7 @@ def test_a_connection_lost_during_a_call(socket_path: str, sent_bytes: int, when
         daemon.script = say_hello
         assert client.execute_http(REQUEST).body == b"hello"
     assert error.is_retryable()
-    assert f"lost the connection to the daemon at socket {socket_path}: it was closed {when}" in str(error)
+    assert f"lost the connection to the daemon at socket {socket_path}: it was closed before" in str(error)
 
 
 def test_a_restart_of_the_daemon_between_two_calls_goes_unnoticed(socket_path: str) -> None:

@@ -31,7 +31,7 @@ class Deadline:
     ) -> None:
         self._began_at = trio.current_time()
         self._idle_timeout_s = idle_timeout_s
-        self._waiting_for = "starting"
+        self._waiting_for = self._suspended = "starting"
         allowed_s, self._name = math.inf, ""
         if deadline_at_ms:
             allowed_s, self._name = deadline_at_ms / 1000 - unix_now_s, "deadline_at_ms"
@@ -57,9 +57,13 @@ class Deadline:
 
     def suspend(self, waiting_for: str) -> None:
         """What is waited for is the client's own doing: without a deadline of its own it may take its time."""
-        self._waiting_for = waiting_for
+        self._suspended, self._waiting_for = self._waiting_for, waiting_for
         if self._is_idle:
             self.scope.deadline = math.inf
+
+    def resume(self) -> None:
+        """The client has moved; what was waited for before ``suspend`` is waited for again."""
+        self.progress(self._suspended)
 
     def passed(self) -> RequestError:
         """The error to answer with once the scope has caught its cancellation."""

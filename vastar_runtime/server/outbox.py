@@ -15,6 +15,9 @@ from .memory import MemoryBudget
 # Refusals are answered at once, so that a client which sends without reading would pile them up.
 # One read may hold thousands of five-byte frames, all answered before the writer gets its turn.
 MAX_PENDING_FRAMES = 16_384
+# Chunks of one stream that wait to be written. Whatever its window, a client that does not read has the daemon hold
+# no more than this; what arrives meanwhile waits in the upstream's socket, and is one larger chunk then.
+MAX_WAITING_CHUNKS = 4
 # One write takes this much, so that a client's answers of any size leave in few system calls.
 WRITE_BYTES = 256 * 1024
 
@@ -31,6 +34,7 @@ class Outbox:
         self._memory = memory
         self._queues: dict[int, deque[bytes]] = {}
         self._turns: deque[int] = deque()
+        self._room: dict[int, trio.Event] = {}
         self._pending = 0
         self._wake = trio.Event()
         self._is_finishing = False
@@ -55,6 +59,12 @@ class Outbox:
         self._wake.set()
         if self._drained.is_set():
             self._drained = trio.Event()
+
+    def full(self, request_id: int) -> trio.Event | None:
+        """None while a stream may put another chunk; else what it must wait for. One waits for each request."""
+        if len(self._queues.get(request_id, ())) < MAX_WAITING_CHUNKS:
+            return None
+        return self._room.setdefault(request_id, trio.Event())
 
     async def run(self) -> None:
         """Write frames until cancelled, or, after ``finish``, until all are written.
@@ -91,6 +101,8 @@ class Outbox:
             request_id = self._turns.popleft()
             queue = self._queues[request_id]
             frame = queue.popleft()
+            if (room := self._room.pop(request_id, None)) is not None:
+                room.set()
             if queue:
                 self._turns.append(request_id)
             else:

@@ -27,6 +27,7 @@ from vastar_runtime.policies.deadline import Deadline
 from vastar_runtime.telemetry.log import clean, without_quotations
 
 from .memory import Holding
+from .outbox import ClientDoesNotRead
 
 log = structlog.get_logger()
 
@@ -41,6 +42,7 @@ class RunningRequest:
         size: bytes of the request's message.
         holding: what the request may hold of the connection's memory.
         send: takes each message of the answer.
+        full: None while another chunk may be sent; else what must be waited for.
         window: the credit of a streamed answer; None for a buffered one.
     """
 
@@ -52,6 +54,7 @@ class RunningRequest:
         idle_timeout_s: float,
         holding: Holding,
         send: Callable[[Message], None],
+        full: Callable[[], trio.Event | None],
         window: SendWindow | None,
     ) -> None:
         self._request = request
@@ -60,6 +63,7 @@ class RunningRequest:
         self._idle_timeout_s = idle_timeout_s
         self._holding = holding
         self._send = send
+        self._full = full
         self._window = window
         self._granted = trio.Event()
         self._deadline: Deadline | None = None
@@ -92,6 +96,8 @@ class RunningRequest:
             cancelled = RequestError(ErrorClass.CANCELLED, "the client left, or the runtime was stopped")
             self._log_line(cancelled, (time.perf_counter_ns() - began_ns) // 1000)
             raise
+        except ClientDoesNotRead:
+            raise
         except Exception:
             error = self._internal_error()
         finally:
@@ -118,24 +124,25 @@ class RunningRequest:
         )
 
     async def piece(self, data: bytes) -> None:
-        """Send a piece of the body as it is, or as far as the credit goes, and wait for more."""
+        """Send a piece of the body as it is, or as far as the client takes it, and wait until it takes more."""
         assert self._window is not None
         rest = memoryview(data)
         while rest:
-            taken = self._window.take(min(len(rest), MAX_CHUNK_BYTES))
-            if taken:
+            if (full := self._full()) is not None:
+                await self._wait_for_client(full)
+            elif taken := self._window.take(min(len(rest), MAX_CHUNK_BYTES)):
                 chunk = data if taken == len(data) else bytes(rest[:taken])
                 self._send(BodyChunk(request_id=self._request.request_id, data=chunk))
                 rest = rest[taken:]
             else:
-                await self._wait_for_credit()
+                self._granted = trio.Event()
+                await self._wait_for_client(self._granted)
 
-    async def _wait_for_credit(self) -> None:
+    async def _wait_for_client(self, event: trio.Event) -> None:
         assert self._deadline is not None
-        self._granted = trio.Event()
         self._deadline.suspend("waiting for the client to read")
-        await self._granted.wait()
-        self._deadline.progress("reading the response body")
+        await event.wait()
+        self._deadline.resume()
 
     # --- inside ---
 

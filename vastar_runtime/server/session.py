@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from collections.abc import Callable
@@ -124,7 +125,9 @@ class Session:
     def drain(self) -> None:
         """Refuse new requests; end once those in flight are answered."""
         if self._wire.has_hello and not self._wire.is_draining:
-            self._outbox.put(self._wire.send(GoAway(reason="the runtime is draining")))
+            # To a client that does not read, nothing can be said; its next frame drops the connection.
+            with contextlib.suppress(ClientDoesNotRead):
+                self._outbox.put(self._wire.send(GoAway(reason="the runtime is draining")))
         self._wire.is_draining = True
         if not self._running:
             self._outbox.finish()
@@ -197,6 +200,7 @@ class Session:
             self._idle_timeout_s,
             Holding(self._memory),
             lambda message: self._outbox.put(self._wire.send(message), request_id),
+            lambda: self._outbox.full(request_id),
             self._wire.window(request_id) if is_stream else None,
         )
         self._requests.start_soon(self._run_request, request_id, running)

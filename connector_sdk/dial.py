@@ -1,0 +1,72 @@
+"""Opens the socket to the daemon, and says what it means when that fails."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+
+from .config import RuntimeConfig
+from .errors import ConnectorException
+from .wire import ErrorClass
+
+
+def open_socket(config: RuntimeConfig, timeout_s: float) -> socket.socket:
+    """A connected socket.
+
+    Raises:
+        ConnectorException: TRANSIENT when no daemon is there, TIMEOUT when it accepts nobody, PERMANENT when it
+            may not be reached.
+    """
+    try:
+        return _connect_tcp(config, timeout_s) if config.use_tcp else _connect_unix(config, timeout_s)
+    except PermissionError as error:
+        raise ConnectorException(_denied(config), ErrorClass.PERMANENT) from error
+    except (TimeoutError, BlockingIOError) as error:
+        raise ConnectorException(
+            f"the daemon at {config.endpoint} accepted no connection within {timeout_s:g} s; "
+            "see whether it is stuck: `vastar-runtime status`",
+            ErrorClass.TIMEOUT,
+        ) from error
+    except OSError as error:
+        # A daemon that runs already may be without TCP; then only a restart gives it that.
+        tcp = "; if it runs without TCP: `VASTAR_USE_TCP=true vastar-runtime restart`" if config.use_tcp else ""
+        raise ConnectorException(
+            f"no daemon answers at {config.endpoint} ({error.strerror or error}); "
+            f"start it with `vastar-runtime start`{tcp}",
+            ErrorClass.TRANSIENT,
+        ) from error
+
+
+def _connect_unix(config: RuntimeConfig, timeout_s: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Not settimeout(): it makes the socket non-blocking, and a non-blocking connect to a Unix socket whose
+        # queue is full fails at once with EAGAIN, where a blocking one waits its turn.
+        seconds, fraction = divmod(timeout_s, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(seconds), int(fraction * 1e6)))
+        sock.connect(config.socket_path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _connect_tcp(config: RuntimeConfig, timeout_s: float) -> socket.socket:
+    sock = socket.create_connection((config.tcp_host, config.tcp_port), timeout_s)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _denied(config: RuntimeConfig) -> str:
+    if config.use_tcp:
+        return f"the system does not permit a connection to {config.endpoint}"
+    try:
+        status = os.stat(config.socket_path)
+    except OSError as error:
+        return f"no permission to reach {config.endpoint}: {error.strerror}; see the modes of its directories"
+    return (
+        f"no permission to use {config.endpoint}: its mode is {stat.S_IMODE(status.st_mode):04o} and its owner "
+        f"has uid {status.st_uid}; start the daemon with another --socket-mode or --socket-group, or run as its owner"
+    )
