@@ -128,6 +128,9 @@ class Session:
             # To a client that does not read, nothing can be said; its next frame drops the connection.
             with contextlib.suppress(ClientDoesNotRead):
                 self._outbox.put(self._wire.send(GoAway(reason="the runtime is draining")))
+        self._end_once_answered()
+
+    def _end_once_answered(self) -> None:
         self._wire.is_draining = True
         if not self._running:
             self._outbox.finish()
@@ -155,7 +158,7 @@ class Session:
             unfinished_bytes = self._wire.pending_bytes
         if _still_reads(self._stream):
             # It has only ended its sending: what it asked for, it waits for.
-            self.drain()
+            self._end_once_answered()
             while _still_reads(self._stream):  # noqa: ASYNC110 - there is no event; see the constant
                 await trio.sleep(HALF_CLOSED_CHECK_S)
         return False
