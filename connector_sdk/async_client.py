@@ -25,7 +25,7 @@ from .async_connection import AsyncConnection, Exchange, open_connection
 from .config import RuntimeConfig
 from .errors import ConnectorException
 from .headers import Headers
-from .http_payload import PreparedRequest, decode_response, prepare, raise_for_end
+from .http_payload import PreparedRequest, decode_response, head_of, prepare, raise_for_end
 from .models import HTTPRequest, HTTPResponse
 from .sse import ServerSentEvent, SSEDecoder
 from .streaming import LineSplitter, charset
@@ -38,10 +38,11 @@ To = TypeVar("To")
 class AsyncStreamedResponse:
     """As ``StreamedResponse``; used by one task at a time."""
 
-    def __init__(self, request_id: int, status_code: int, headers: Headers, pieces: AsyncIterator[bytes]) -> None:
-        self.request_id = request_id
-        self.status_code = status_code
-        self.headers = headers
+    def __init__(self, head: ResponseHead, pieces: AsyncIterator[bytes]) -> None:
+        self.request_id = head.request_id
+        self.status_code = head.status_code
+        self.headers = Headers(head.headers or ())
+        self.attempts = head.attempts
         self._pieces = pieces
 
     def __repr__(self) -> str:
@@ -167,8 +168,7 @@ class AsyncRuntimeClient:
         connection = await self._acquire(prepared.timeout_ms)
         if connection.is_legacy:
             whole = await self.execute_http(request)
-            headers = Headers(whole.headers.items())
-            yield AsyncStreamedResponse(whole.request_id, whole.status_code, headers, _Whole(whole.body))
+            yield AsyncStreamedResponse(head_of(whole), _Whole(whole.body))
             return
         exchange = self._begin_stream(connection, prepared)
         try:
@@ -181,7 +181,7 @@ class AsyncRuntimeClient:
                 )
             pieces = _Pieces(connection, exchange)
             try:
-                yield AsyncStreamedResponse(head.request_id, head.status_code, Headers(head.headers or ()), pieces)
+                yield AsyncStreamedResponse(head, pieces)
             finally:
                 pieces.close()
         finally:

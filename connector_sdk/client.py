@@ -13,8 +13,7 @@ from types import TracebackType
 from .config import RuntimeConfig
 from .connection import Connection
 from .errors import ConnectorException
-from .headers import Headers
-from .http_payload import PreparedRequest, decode_response, prepare, raise_for_end
+from .http_payload import PreparedRequest, decode_response, head_of, prepare, raise_for_end
 from .models import HTTPRequest, HTTPResponse
 from .streaming import BufferedBody, LiveBody, StreamedResponse
 from .wire import BodyChunk, ErrorClass, ResponseHead, ResponseMode
@@ -113,7 +112,7 @@ class RuntimeClient:
         if connection.is_legacy:
             response = self._execute(prepared, connection)
             whole = BufferedBody(response.body, response.request_id)
-            return StreamedResponse(response.request_id, response.status_code, Headers(response.headers.items()), whole)
+            return StreamedResponse(head_of(response), whole)
         message = prepared.message(next(self._request_ids), ResponseMode.STREAM, is_legacy=False)
         try:
             connection.begin(message, prepared.timeout_ms)
@@ -129,7 +128,7 @@ class RuntimeClient:
                 "the daemon ended the stream without a response", ErrorClass.PERMANENT, head.request_id
             )
         body = LiveBody(connection, head.request_id, self._release)
-        return StreamedResponse(head.request_id, head.status_code, Headers(head.headers or ()), body)
+        return StreamedResponse(head, body)
 
     def close(self) -> None:
         """Close the client; calls that are running end first, later ones raise. Closing twice is nothing."""

@@ -26,13 +26,25 @@ class ConnectorException(Exception):
         message: the line.
         error_class: how it failed (protocol.md part 1, error classes).
         request_id: the request's id on its connection, 0 when there was none yet.
+        retry_after_ms: how long the daemon asks to wait before another try, in milliseconds; 0: it asks for nothing.
+        attempts: how often the daemon sent the request upstream; 0: it never did, or did not say.
     """
 
-    def __init__(self, message: str, error_class: ErrorClass = ErrorClass.TRANSIENT, request_id: int = 0) -> None:
-        super().__init__(message, error_class, request_id)  # all of them, so that the exception can be pickled
+    def __init__(
+        self,
+        message: str,
+        error_class: ErrorClass = ErrorClass.TRANSIENT,
+        request_id: int = 0,
+        *,
+        retry_after_ms: int = 0,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(message, error_class, request_id)  # what cannot be left out when it is unpickled
         self.message = message
         self.error_class = ErrorClass(error_class)
         self.request_id = request_id
+        self.retry_after_ms = retry_after_ms
+        self.attempts = attempts
 
     def __str__(self) -> str:
         return self.message

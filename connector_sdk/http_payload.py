@@ -25,6 +25,7 @@ from .wire import (
     PayloadFormat,
     RemoteProtocolError,
     ResponseEnd,
+    ResponseHead,
     ResponseMode,
 )
 from .wire.messages import HTTP_REQUEST_CODEC, HTTP_RESPONSE_CODEC
@@ -120,6 +121,17 @@ def decode_response(answer: ExecuteResponse, *, is_legacy: bool) -> HTTPResponse
         duration_us=answer.duration_us,
         error_class=answer.error_class,
         error_message=answer.error_message,
+        attempts=answer.attempts,
+    )
+
+
+def head_of(response: HTTPResponse) -> ResponseHead:
+    """The head of a response that came whole."""
+    return ResponseHead(
+        request_id=response.request_id,
+        status_code=response.status_code,
+        headers=tuple(response.headers.items()),
+        attempts=response.attempts,
     )
 
 
@@ -130,7 +142,13 @@ def raise_for_end(end: ExecuteResponse | ResponseEnd) -> None:
         ConnectorException: its class and message, when it is no success.
     """
     if end.error_class is not ErrorClass.SUCCESS:
-        raise ConnectorException(end.error_message or "the daemon gave no reason", end.error_class, end.request_id)
+        raise ConnectorException(
+            end.error_message or "the daemon gave no reason",
+            end.error_class,
+            end.request_id,
+            retry_after_ms=end.retry_after_ms,
+            attempts=end.attempts,
+        )
 
 
 def _text(name: str, value: str) -> str:

@@ -129,6 +129,7 @@ class HTTPResponse:
         duration_us: what the daemon took, in microseconds.
         error_class: SUCCESS: every other class is raised.
         error_message: None with SUCCESS.
+        attempts: how often the daemon sent the request upstream; 0: the existing runtime, which does not say.
     """
 
     request_id: int
@@ -138,6 +139,7 @@ class HTTPResponse:
     duration_us: int
     error_class: ErrorClass
     error_message: str | None = None
+    attempts: int = 0
 
 
 class HTTPResponseHelper:

@@ -28,7 +28,8 @@ def retry_with_backoff(
     """``func()``, called again after a retryable ConnectorException, at most ``max_retries`` times.
 
     Before retry n (from 0) it waits a random part of ``initial_backoff_ms * 2**n``, at most ``max_backoff_ms``:
-    callers that failed together do not come back together.
+    callers that failed together do not come back together. It never waits less than the daemon asks for
+    (``retry_after_ms``); where that is over ``max_backoff_ms``, the exception is raised at once.
 
     Args:
         retryable_errors: names of the error classes to retry, in place of what ``is_retryable()`` says, such as
@@ -50,9 +51,10 @@ def retry_with_backoff(
             return func()
         except ConnectorException as error:
             is_retryable = error.is_retryable() if chosen is None else error.error_class in chosen
-            if not is_retryable or retries_left == 0:
+            wanted_ms = error.retry_after_ms
+            if not is_retryable or retries_left == 0 or wanted_ms > max_backoff_ms:
                 raise
-        sleep(random() * backoff_ms / 1000)
+        sleep(max(random() * backoff_ms, wanted_ms) / 1000)
         retries_left -= 1
         backoff_ms = min(backoff_ms * 2, max_backoff_ms)
 

@@ -12,7 +12,7 @@ from .errors import ConnectorException, StreamError
 from .headers import Headers
 from .http_payload import raise_for_end
 from .sse import ServerSentEvent, SSEDecoder
-from .wire import BodyChunk, ErrorClass, ResponseEnd
+from .wire import BodyChunk, ErrorClass, ResponseEnd, ResponseHead
 
 # No text stream has a line near this; one without line ends must not fill memory.
 MAX_LINE_CHARACTERS = 8 * 1024 * 1024
@@ -44,12 +44,14 @@ class StreamedResponse:
         request_id: the request's id on its connection.
         status_code: HTTP status.
         headers: the upstream's.
+        attempts: how often the daemon sent the request upstream; 0: the existing runtime, which does not say.
     """
 
-    def __init__(self, request_id: int, status_code: int, headers: Headers, body: Body) -> None:
-        self.request_id = request_id
-        self.status_code = status_code
-        self.headers = headers
+    def __init__(self, head: ResponseHead, body: Body) -> None:
+        self.request_id = head.request_id
+        self.status_code = head.status_code
+        self.headers = Headers(head.headers or ())
+        self.attempts = head.attempts
         self._body = body
 
     def __repr__(self) -> str:

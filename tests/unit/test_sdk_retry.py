@@ -17,11 +17,13 @@ class Flaky:
         self.failures = list(failures)
         self.calls = 0
         self.waits: list[float] = []
+        self.retry_after_ms = 0
 
     def __call__(self) -> str:
         self.calls += 1
         if self.failures:
-            raise ConnectorException(f"failure {self.calls}", self.failures.pop(0))
+            error_class = self.failures.pop(0)
+            raise ConnectorException(f"failure {self.calls}", error_class, retry_after_ms=self.retry_after_ms)
         return "done"
 
     def run(self, random: Callable[[], float] = lambda: 1.0, **options: Any) -> str:
@@ -44,6 +46,21 @@ def test_the_jitter_takes_any_part_of_the_wait() -> None:
     flaky = Flaky(*[ErrorClass.TIMEOUT] * 3)
     flaky.run(random=lambda: next(parts))
     assert flaky.waits == [0, 1, 1]
+
+
+def test_the_daemon_knows_better_how_long_to_wait() -> None:
+    flaky = Flaky(*[ErrorClass.RATE_LIMITED] * 3)
+    flaky.retry_after_ms = 1500
+    flaky.run(initial_backoff_ms=1000)
+    assert flaky.waits == [1.5, 2, 4]
+
+
+def test_a_wait_longer_than_the_caller_allows_is_not_begun() -> None:
+    flaky = Flaky(ErrorClass.RATE_LIMITED)
+    flaky.retry_after_ms = 30_001
+    with pytest.raises(ConnectorException, match="failure 1"):
+        flaky.run()
+    assert (flaky.calls, flaky.waits) == (1, [])
 
 
 def test_the_last_failure_is_raised_when_the_retries_are_used_up() -> None:

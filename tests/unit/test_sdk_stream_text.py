@@ -8,8 +8,8 @@ import pytest
 from scripted_daemon import Peer, ScriptedDaemon, config_for, socket_path
 
 import connector_sdk.streaming
-from connector_sdk import GET, Headers, RuntimeClient, ServerSentEvent, StreamedResponse, StreamError
-from connector_sdk.wire import ExecuteRequest
+from connector_sdk import GET, RuntimeClient, ServerSentEvent, StreamedResponse, StreamError
+from connector_sdk.wire import ExecuteRequest, ResponseHead
 
 __all__ = ["socket_path"]
 
@@ -31,7 +31,7 @@ class _Pieces:
 
 
 def _response(*pieces: bytes, content_type: str = "text/plain") -> StreamedResponse:
-    return StreamedResponse(1, 200, Headers([("Content-Type", content_type)]), _Pieces(*pieces))
+    return StreamedResponse(ResponseHead(status_code=200, headers=(("Content-Type", content_type),)), _Pieces(*pieces))
 
 
 def _every_byte(data: bytes) -> list[bytes]:
