@@ -171,6 +171,8 @@ class ClientConnection:
         following = advance(state, message)
         if following is None:
             raise RemoteProtocolError(f"{type(message).__name__} for request {request_id} in state {state.value}")
+        if isinstance(message, BodyChunk):
+            self._windows[request_id].arrived(len(message.data or b""))
         if following is ExchangeState.DONE:
             del self._exchanges[request_id]
             self._windows.pop(request_id, None)

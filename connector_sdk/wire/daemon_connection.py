@@ -90,6 +90,11 @@ class DaemonConnection:
         return len(self._exchanges)
 
     @property
+    def available_credits(self) -> int:
+        """How many more requests are admitted now."""
+        return 0 if self.is_draining else MAX_REQUESTS_IN_FLIGHT - len(self._exchanges)
+
+    @property
     def pending_bytes(self) -> int:
         """What is held of a frame that is not complete yet."""
         return self._decoder.pending_bytes

@@ -38,7 +38,7 @@ class SendWindow:
 
 
 class ReceiveWindow:
-    """The client's side: what its application has consumed and the daemon does not know yet.
+    """The client's side: what may still arrive, and what its application has consumed without the daemon's knowing.
 
     Credit goes back in quarters of the window: one small frame for many pieces, and long before the daemon runs dry.
     Of a window over the default, in quarters of the default: the daemon may open less than was asked for, and a
@@ -47,7 +47,18 @@ class ReceiveWindow:
 
     def __init__(self, size: int) -> None:
         self._return_at = max(1, min(size or DEFAULT_WINDOW_BYTES, DEFAULT_WINDOW_BYTES) // 4)
+        self._may_arrive = size or DEFAULT_WINDOW_BYTES
         self._consumed = 0
+
+    def arrived(self, size: int) -> None:
+        """A piece of ``size`` bytes is here.
+
+        Raises:
+            RemoteProtocolError: nobody gave the daemon credit for it.
+        """
+        self._may_arrive -= size
+        if self._may_arrive < 0:
+            raise RemoteProtocolError(f"{-self._may_arrive} bytes of a stream's body beyond its credit")
 
     def consume(self, size: int) -> int:
         """Count consumed bytes; the credit to return now, 0 for none yet."""
@@ -55,4 +66,5 @@ class ReceiveWindow:
         if self._consumed < self._return_at:
             return 0
         credit, self._consumed = self._consumed, 0
+        self._may_arrive += credit
         return credit

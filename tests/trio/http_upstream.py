@@ -77,6 +77,20 @@ class Peer:
             request.body, self._buffer = self._buffer[:length], self._buffer[length:]
         return request
 
+    async def rest_of_body(self, length: int, then: Callable[[bytes], Awaitable[None]] | None = None) -> None:
+        """Read the body of the request whose head has been read; ``then`` gets each part of it."""
+        body = bytearray()
+        part, self._buffer = self._buffer, b""
+        while True:
+            body += part
+            if then is not None:
+                await then(part)
+            if len(body) == length:
+                break
+            part = bytes(await self.stream.receive_some())
+            assert part, "the client closed inside its request's body"
+        self.upstream.requests[-1].body = bytes(body)
+
     async def send(self, data: bytes) -> None:
         await self.stream.send_all(data)
 

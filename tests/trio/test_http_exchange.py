@@ -142,6 +142,67 @@ async def test_a_large_upload_arrives_whole(world: World) -> None:
     assert world.client.pool.statistics().idle == 1
 
 
+async def test_the_head_is_there_while_the_upload_goes_on_and_the_upload_is_finished(world: World) -> None:
+    head_is_there, body_is_there = trio.Event(), trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request_head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        await head_is_there.wait()
+        await peer.rest_of_body(len(body))
+        body_is_there.set()
+        await peer.gone()
+
+    upstream = await world.upstream(script)
+    body = bytes(range(256)) * 40_000
+    exchange = world.client.exchange(upstream.url(), "PUT", body=body)
+    await exchange.open()
+    pieces = exchange.pieces()
+    assert await anext(pieces) == b"hello"
+    head_is_there.set()
+    with pytest.raises(StopAsyncIteration):
+        await anext(pieces)
+    await exchange.close()
+    await body_is_there.wait()
+    assert upstream.requests[0].body == body
+    assert world.client.pool.statistics().idle == 1
+
+
+async def test_an_upstream_may_echo_what_it_reads(world: World) -> None:
+    """With buffers smaller than the body neither side could go on, if we read only after all was written."""
+    body = bytes(range(256)) * 160_000
+
+    async def script(peer: Peer) -> None:
+        await peer.request_head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
+        await peer.rest_of_body(len(body), peer.send)
+        await peer.gone()
+
+    upstream = await world.upstream(script)
+    answer = await world.client.fetch(upstream.url(), "POST", body=body)
+    assert answer.body == body
+    assert world.client.pool.statistics().idle == 1
+
+
+async def test_a_reader_that_leaves_during_an_upload_ends_it(world: World) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request_head()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe")
+        await trio.sleep_forever()
+
+    upstream = await world.upstream(script)
+    exchange = world.client.exchange(upstream.url(), "POST", body=bytes(40 * 1024 * 1024))
+    with trio.CancelScope() as leaving:
+        try:
+            await exchange.open()
+            async for _ in exchange.pieces():
+                leaving.cancel()
+        finally:
+            await exchange.close()
+    assert leaving.cancelled_caught
+    assert world.client.pool.statistics() == IDLE
+
+
 # --- giving up ---
 
 

@@ -1,6 +1,5 @@
 """Clients that vanish, that do not read, that ask for too much; and connections that are drained."""
 
-import contextlib
 import socket
 from functools import partial
 
@@ -10,7 +9,7 @@ import trio
 from session_under_test import HEALTH, Calling, Gate, MemoryDialer, captured_log, connectors, session
 from wire_client import WireClient, execute_request
 
-from connector_sdk.wire import CreditUpdate, ErrorClass, ExecuteResponse, HealthCheck, Hello
+from connector_sdk.wire import ErrorClass, HealthCheck
 from vastar_runtime.connectors import Services
 from vastar_runtime.errors import RequestError
 from vastar_runtime.http.pool import Pool
@@ -131,47 +130,6 @@ async def test_a_client_that_resets_its_connection_ends_its_session_and_its_requ
     (line,) = log.getvalue().splitlines()
     assert "event=request" in line
     assert "error_class=cancelled" in line
-
-
-# --- a client that has ended its sending ---
-
-
-@contextlib.asynccontextmanager
-async def half_closed(gate, *first):
-    """A session on a real Unix socket whose client has asked for something and then ended its sending."""
-    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
-    served = Session(theirs, Services(Pool(), None), idle_timeout_s=60, health=lambda: HEALTH)
-    client = WireClient(ours)
-    await client.send(*first, execute_request(1, b"x", connector_name="gate"))
-    await ours.send_eof()
-    async with ours, trio.open_nursery() as nursery:
-        nursery.start_soon(served.run)
-        while not gate.running:
-            await trio.lowlevel.checkpoint()
-        yield client
-
-
-async def test_it_gets_what_it_asked_for_and_then_the_end(gate):
-    """As with `nc -N`, or a socket.end(frame) of Node."""
-    async with half_closed(gate) as client:
-        gate.open("x")
-        assert (await client.answer()).payload == "x"
-        assert await client.receive() is None
-
-
-async def test_it_is_told_of_no_drain_since_there_is_none(gate):
-    async with half_closed(gate, Hello(protocol_version=1)) as client:
-        gate.open("x")
-        kinds = []
-        while (message := await client.receive()) is not None:
-            kinds.append(type(message))
-    assert kinds == [Hello, CreditUpdate, ExecuteResponse]
-
-
-async def test_when_it_goes_altogether_its_request_is_cancelled(gate):
-    async with half_closed(gate) as client:
-        await client.close()
-    assert gate.cancelled == ["x"]
 
 
 # --- a client that sends and does not read ---

@@ -13,8 +13,8 @@ from connector_sdk.wire import (
     encode_frame,
     encode_message,
 )
+from connector_sdk.wire.daemon_connection import MAX_REQUESTS_IN_FLIGHT
 from vastar_runtime.errors import UpstreamError
-from vastar_runtime.server.session import MAX_REQUESTS_IN_FLIGHT
 
 
 @pytest.fixture

@@ -112,12 +112,23 @@ def test_what_the_application_consumes_goes_back_as_credit_for_its_stream() -> N
 
 
 def test_no_credit_is_sent_for_what_is_no_stream_in_flight() -> None:
-    client = client_of_the_daemon(window_bytes=1)
+    client = client_of_the_daemon(window_bytes=4)
     client.send(ask(1))
     client.send(ask(2, STREAM))
     client_hears(client, ResponseHead(request_id=2), BodyChunk(request_id=2, data=b"late"), ResponseEnd(request_id=2))
     for request_id in (0, 1, 2, 3):
         assert client.consumed(request_id, 11) == b""
+
+
+def test_a_daemon_may_not_send_more_than_the_window_and_what_was_returned() -> None:
+    client = client_of_the_daemon(window_bytes=8)
+    client.send(ask(1, STREAM))
+    client_hears(client, ResponseHead(request_id=1), BodyChunk(request_id=1, data=b"12345678"))
+    assert client.consumed(1, 5) == encode_message(CreditUpdate(request_id=1, credit_delta=5))
+    client_hears(client, BodyChunk(request_id=1, data=b"12345"))
+    client.receive_data(encode_message(BodyChunk(request_id=1, data=b"1")))
+    with pytest.raises(RemoteProtocolError, match="1 bytes of a stream's body beyond its credit"):
+        client.next_event()
 
 
 # --- hearing (rule 8) ---

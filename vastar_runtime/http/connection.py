@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import ssl
 from collections.abc import Callable
@@ -82,13 +83,15 @@ class Connection:
         self._ended = False  # the upstream has closed its side
         self._ahead: object | None = None  # an event, or an UpstreamError, that was met while joining
         self._unsent_body: bytes | bytearray | memoryview = b""
+        self._upload: contextlib.AsyncExitStack | None = None  # around the nursery of the task that writes it
+        self._uploaded = trio.Event()
         self._write_error: BaseException | None = None
         self._progress: Progress = _unheard
 
     # --- one exchange ---
 
     async def send_request(self, request: OutboundRequest, progress: Progress) -> None:
-        """Write the head, and the body if it is small; a larger one is written while ``receive_head`` listens.
+        """Write the head, and the body if it is small; a larger one is written while the response is read.
 
         Raises:
             ConnectionLost: nothing was written at all.
@@ -120,6 +123,7 @@ class Connection:
             else:
                 await self.stream.send_all(head)
                 self._unsent_body = body
+                await self._begin_upload()
             self.has_written = True
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._write_error = error
@@ -132,23 +136,18 @@ class Connection:
             ConnectionLost: the connection ended first.
             UpstreamError: what came is not HTTP/1.1.
         """
-        if not self._unsent_body:
-            return await self._receive_head()
-        # An upstream may answer before it has read everything: a 413, say, and then close. Whoever writes to the end
-        # first reads a reset instead of that answer.
-        head, failure = None, None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_body)
-            try:
-                head = await self._receive_head()
-            except UpstreamError as error:
-                failure = error
-            if head is None or head.status_code >= 400:
-                nursery.cancel_scope.cancel()  # nobody wants the rest of the body
-        if head is None:
-            assert failure is not None
-            raise failure
-        return head
+        for _ in range(MAX_INTERIM_RESPONSES + 1):
+            event = await self._next_event()
+            if isinstance(event, h11.Response):
+                self._head_received = True
+                if len(event.headers) > MAX_HEADERS:
+                    raise UpstreamError(f"{self.name} sent {len(event.headers)} header fields, more than {MAX_HEADERS}")
+                if event.status_code >= 400:
+                    await self._end_upload()  # nobody wants the rest of the body
+                return ResponseHead(event.status_code, tuple((bytes(n), bytes(v)) for n, v in event.headers))
+            if not isinstance(event, h11.InformationalResponse):
+                raise UpstreamError(f"{self.name} sent something other than a response")
+        raise UpstreamError(f"{self.name} sent more than {MAX_INTERIM_RESPONSES} interim responses")
 
     async def receive_body(self) -> bytes | None:
         """The next piece of the body as it arrives, or None at its end.
@@ -159,6 +158,9 @@ class Connection:
         """
         event = await self._next_event()
         if isinstance(event, h11.EndOfMessage):
+            if self._upload is not None:
+                await self._uploaded.wait()  # the upstream has said all, and may still be reading
+                await self._end_upload()
             return None
         if not isinstance(event, h11.Data):
             raise UpstreamError(f"{self.name} sent something other than the response's body")
@@ -182,7 +184,7 @@ class Connection:
     def buffered_end(self) -> bool:
         """True when the end of the body has arrived already, so that nothing need be waited for."""
         try:
-            return isinstance(self._parse(), h11.EndOfMessage)
+            return self._upload is None and isinstance(self._parse(), h11.EndOfMessage)
         except UpstreamError:
             return False
 
@@ -213,10 +215,31 @@ class Connection:
     async def close(self) -> None:
         """Close at once, without a TLS goodbye; a cancelled scope sees its cancellation at its next checkpoint, so
         that closing several connections closes them all."""
-        with trio.CancelScope(shield=True):  # nothing is waited for inside: aclose_forcefully cancels itself
-            await trio.aclose_forcefully(self.stream)
+        try:
+            await self._end_upload()
+        finally:
+            with trio.CancelScope(shield=True):  # nothing is waited for inside: aclose_forcefully cancels itself
+                await trio.aclose_forcefully(self.stream)
 
     # --- inside ---
+
+    async def _begin_upload(self) -> None:
+        """Have the body written by a task of its own, from here to the exchange's end.
+
+        An upstream may answer before it has read everything: a 413, say, and then close. Whoever writes to the end
+        first reads a reset instead of that answer; and an upstream that echoes what it reads waits for its reader.
+        """
+        self._uploaded = trio.Event()
+        self._upload = contextlib.AsyncExitStack()
+        nursery = await self._upload.enter_async_context(trio.open_nursery())
+        self._upload.callback(nursery.cancel_scope.cancel)
+        nursery.start_soon(self._send_body)
+
+    async def _end_upload(self) -> None:
+        """Stop the body's writer. For the task that sent the request only: the nursery is its own."""
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            await upload.aclose()
 
     async def _send_body(self) -> None:
         """Write what is left of the body. A failure is remembered, and reported only if no answer can be read."""
@@ -230,19 +253,10 @@ class Connection:
             self._write_error = error
         else:
             self._unsent_body = b""
-            self._progress(f"waiting for the response head from {self.name}")
-
-    async def _receive_head(self) -> ResponseHead:
-        for _ in range(MAX_INTERIM_RESPONSES + 1):
-            event = await self._next_event()
-            if isinstance(event, h11.Response):
-                self._head_received = True
-                if len(event.headers) > MAX_HEADERS:
-                    raise UpstreamError(f"{self.name} sent {len(event.headers)} header fields, more than {MAX_HEADERS}")
-                return ResponseHead(event.status_code, tuple((bytes(n), bytes(v)) for n, v in event.headers))
-            if not isinstance(event, h11.InformationalResponse):
-                raise UpstreamError(f"{self.name} sent something other than a response")
-        raise UpstreamError(f"{self.name} sent more than {MAX_INTERIM_RESPONSES} interim responses")
+            if not self._head_received:
+                self._progress(f"waiting for the response head from {self.name}")
+        finally:
+            self._uploaded.set()
 
     def _has_undecrypted(self) -> bool:
         """Bytes that came with the end of a response and lie in TLS's own buffer, where no socket shows them."""

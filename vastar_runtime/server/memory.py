@@ -63,6 +63,11 @@ class MemoryBudget:
         """Whether ``size`` more would be too much."""
         return self.held_bytes + size > self._limit_bytes
 
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether this budget, or a wider one, has nothing left."""
+        return self.is_full(1) or (self._parent is not None and self._parent.is_exhausted)
+
 
 class Holding:
     """One request's part of a budget; given back as a whole."""

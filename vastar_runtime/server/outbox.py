@@ -13,7 +13,7 @@ import trio
 from .memory import MemoryBudget
 
 # Refusals are answered at once, so that a client which sends without reading would pile them up.
-# One read may hold thousands of five-byte frames, all answered before the writer gets its turn.
+# Far more than the answers to all requests that a connection may have in flight.
 MAX_PENDING_FRAMES = 16_384
 # Chunks of one stream that wait to be written. Whatever its window, a client that does not read has the daemon hold
 # no more than this; what arrives meanwhile waits in the upstream's socket, and is one larger chunk then.
@@ -62,7 +62,9 @@ class Outbox:
 
     def full(self, request_id: int) -> trio.Event | None:
         """None while a stream may put another chunk; else what it must wait for. One waits for each request."""
-        if len(self._queues.get(request_id, ())) < MAX_WAITING_CHUNKS:
+        waiting = len(self._queues.get(request_id, ()))
+        # When memory is short, one chunk keeps a stream going, and brings the event that lets it go on.
+        if waiting < MAX_WAITING_CHUNKS and not (waiting and self._memory.is_exhausted):
             return None
         return self._room.setdefault(request_id, trio.Event())
 

@@ -66,6 +66,7 @@ class RunningRequest:
         self._full = full
         self._window = window
         self._granted = trio.Event()
+        self._more_credit_may_come = True
         self._deadline: Deadline | None = None
         self._stopped_by: RequestError | None = None
         self._outcome = Outcome()
@@ -79,6 +80,11 @@ class RunningRequest:
 
     def credit_granted(self) -> None:
         """The window has credit again."""
+        self._granted.set()
+
+    def no_more_credit(self) -> None:
+        """The client has ended its sending: what its window does not hold, it can never take."""
+        self._more_credit_may_come = False
         self._granted.set()
 
     async def run(self) -> None:
@@ -134,6 +140,8 @@ class RunningRequest:
                 chunk = data if taken == len(data) else bytes(rest[:taken])
                 self._send(BodyChunk(request_id=self._request.request_id, data=chunk))
                 rest = rest[taken:]
+            elif not self._more_credit_may_come:
+                raise InvalidRequest("the client ended its sending, and the stream is longer than its credit")
             else:
                 self._granted = trio.Event()
                 await self._wait_for_client(self._granted)

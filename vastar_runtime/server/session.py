@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import select
 import socket
+import termios
 from collections.abc import Callable
 
 import msgspec
@@ -28,7 +30,6 @@ from connector_sdk.wire import (
     encode_message,
 )
 from connector_sdk.wire.daemon_connection import (
-    MAX_REQUESTS_IN_FLIGHT,
     Admitted,
     BadCredit,
     DaemonConnection,
@@ -51,7 +52,9 @@ READ_BYTES = 65_536
 # read why instead of a broken pipe.
 LINGER_S = 5.0
 # The kernel wakes nobody when a client that had ended its sending goes altogether.
-HALF_CLOSED_CHECK_S = 0.1
+HALF_CLOSED_CHECK_S = 0.025
+# One read may hold twelve thousand frames; after so many of them others get their turn.
+EVENTS_PER_TURN = 128
 PROTOCOL_VERSION = 1
 
 
@@ -143,8 +146,12 @@ class Session:
         while data := await self._stream.receive_some(READ_BYTES):
             self._wire.receive_data(bytes(data))
             try:
+                handled = 0
                 while (event := self._wire.next_event()) is not None:
                     self._handle(event)
+                    handled += 1
+                    if handled % EVENTS_PER_TURN == 0:
+                        await trio.lowlevel.checkpoint()
             except BadFrameLength as error:
                 self._refuse(
                     ExecuteResponse(
@@ -159,6 +166,8 @@ class Session:
         if _still_reads(self._stream):
             # It has only ended its sending: what it asked for, it waits for.
             self._end_once_answered()
+            for running in self._running.values():
+                running.no_more_credit()
             while _still_reads(self._stream):  # noqa: ASYNC110 - there is no event; see the constant
                 await trio.sleep(HALF_CLOSED_CHECK_S)
         return False
@@ -220,7 +229,12 @@ class Session:
 
     async def _write(self, connection: trio.CancelScope) -> None:
         await self._outbox.run()
-        connection.cancel()  # all is answered, and nothing more is to come
+        # All is answered. Over TCP the end of it may still be in our kernel, and the client's next frame would be
+        # answered with a reset, which discards that.
+        with trio.move_on_after(LINGER_S):
+            while _is_sending(self._stream):  # noqa: ASYNC110 - there is no event
+                await trio.sleep(HALF_CLOSED_CHECK_S)
+        connection.cancel()
 
     def _refuse(self, answer: Message) -> None:
         self._outbox.put(encode_message(answer))
@@ -233,7 +247,7 @@ class Session:
             stream_window_bytes=self._wire.window_bytes,
         )
         self._outbox.put(self._wire.send(hello))
-        self._outbox.put(self._wire.send(CreditUpdate(total_credits=MAX_REQUESTS_IN_FLIGHT)))
+        self._outbox.put(self._wire.send(CreditUpdate(total_credits=self._wire.available_credits)))
 
     def _health_response(self) -> HealthCheckResponse:
         health = self._health()
@@ -241,11 +255,18 @@ class Session:
             healthy=not health.is_draining,
             message="draining" if health.is_draining else "ok",
             active_requests=health.active_requests,
-            available_credits=MAX_REQUESTS_IN_FLIGHT - self._wire.in_flight,
+            available_credits=self._wire.available_credits,
             version=health.version,
             uptime_ms=health.uptime_ms,
             draining=health.is_draining,
         )
+
+
+def _is_sending(stream: trio.abc.Stream) -> bool:
+    """Whether a TCP client's kernel has yet to take what was written (tcp(7), SIOCOUTQ)."""
+    if not isinstance(stream, trio.SocketStream) or stream.socket.family == socket.AF_UNIX:
+        return False
+    return fcntl.ioctl(stream.socket.fileno(), termios.TIOCOUTQ, bytes(4)) != bytes(4)
 
 
 def _still_reads(stream: trio.abc.Stream) -> bool:
