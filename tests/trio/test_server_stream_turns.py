@@ -188,3 +188,21 @@ async def test_a_client_given_up_for_not_reading_is_no_mistake_of_ours(up, log, 
         await peer.gone()
     assert "the client does not read its answers" in log.getvalue()
     assert "internal error" not in log.getvalue()
+
+
+async def test_a_client_for_whose_goaway_there_is_no_room_gets_what_it_asked_for_and_then_the_end(up, monkeypatch):
+    monkeypatch.setattr(outbox, "MAX_PENDING_FRAMES", 10)
+    async with session(up.services, pair=lockstep_stream_pair) as (client, served):
+        await greet(client)
+        await client.send(asked_for(1))
+        peer = await up.asked()
+        for count in (1, 10):  # one is being written, ten wait behind it
+            await client.send(*[HealthCheck()] * count)
+            await settled()
+        served.drain()
+        for _ in range(11):
+            assert isinstance(await client.receive(), HealthCheckResponse)
+        await peer.send(body(b"hello"))
+        stream = await delivered(client)
+        assert (stream.data, stream.error_class) == (b"hello", ErrorClass.SUCCESS)
+        await client.end()

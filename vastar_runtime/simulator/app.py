@@ -2,7 +2,8 @@
 
 import contextlib
 import hmac
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from typing import get_args
 
 import anyio
 from starlette.applications import Starlette
@@ -11,10 +12,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from . import answers
+from . import answers, messages
 from .api_error import ApiError, simulated_error
 from .completion import complete
-from .request import parse
+from .request import parse, parse_as
 
 # A conversation of a million tokens of English has about this size.
 MAX_BODY_BYTES = 4 * 1024 * 1024
@@ -28,10 +29,11 @@ def create_app(*, require_key: str | None = None, chunk_delay_ms: int = DEFAULT_
 
     ``POST /v1/chat/completions`` and ``POST /test_completion`` do the same: they answer a chat completion request
     with a ``chat.completion`` object or, when it says ``"stream": true``, with a stream of chunks.
-    ``GET /health`` answers ``{"status": "ok"}``. Errors have the envelope of the OpenAI API.
+    ``POST /v1/messages`` answers as Anthropic's API, errors too; all other errors have the envelope of the OpenAI API.
+    ``GET /health`` answers ``{"status": "ok"}``.
 
     Args:
-        require_key: the bearer key that completions demand; None demands none.
+        require_key: the key that completions demand, as bearer or in x-api-key; None demands none.
         chunk_delay_ms: the pause between two chunks of a stream; 0 makes none.
     """
     texts = answers.load_texts()
@@ -44,10 +46,21 @@ def create_app(*, require_key: str | None = None, chunk_delay_ms: int = DEFAULT_
         if error := simulated_error(chat.model):
             raise error
         completion = complete(chat, texts)
-        if not chat.stream:
-            return JSONResponse(completion.as_json())
+        return event_stream(completion.as_events()) if chat.stream else JSONResponse(completion.as_json())
+
+    async def message(request: Request) -> Response:
+        body = await _read_body(request)
+        if require_key is not None:
+            _check_key(request, require_key)
+        asked = parse_as(messages.MessagesRequest, body, get_args(messages.Role))
+        if error := simulated_error(asked.model):
+            raise error
+        reply = messages.reply(asked, texts)
+        return event_stream(reply.as_events()) if asked.stream else JSONResponse(reply.as_json())
+
+    def event_stream(events: Iterable[bytes]) -> Response:
         return StreamingResponse(
-            _Paced(completion.as_events(), chunk_delay_ms / 1000),
+            _Paced(events, chunk_delay_ms / 1000),
             media_type="text/event-stream",
             headers={"cache-control": "no-cache"},
         )
@@ -56,6 +69,7 @@ def create_app(*, require_key: str | None = None, chunk_delay_ms: int = DEFAULT_
         routes=[
             Route("/v1/chat/completions", chat_completion, methods=["POST"]),
             Route("/test_completion", chat_completion, methods=["POST"]),
+            Route(messages.PATH, message, methods=["POST"]),
             Route("/health", _health, methods=["GET"]),
         ],
         exception_handlers={
@@ -110,6 +124,8 @@ async def _read_body(request: Request) -> bytes:
 
 def _check_key(request: Request, key: str) -> None:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if request.scope["path"] == messages.PATH and "x-api-key" in request.headers:
+        scheme, given = "bearer", request.headers["x-api-key"]
     if scheme.lower() != "bearer" or not given.strip():
         problem = "No API key provided; send it in the header Authorization: Bearer KEY."
     # Both as the bytes they were: headers are decoded as Latin-1, arguments of a command with surrogateescape.
@@ -126,7 +142,14 @@ async def _health(request: Request) -> Response:
 
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return error.response()
+    return _in_envelope(request, error)
+
+
+def _in_envelope(request: Request, error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
+    """The error as the API of this path has it."""
+    if request.scope["path"] == messages.PATH:
+        return messages.error_response(error, headers)
+    return error.response(headers)
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
@@ -140,7 +163,7 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
         answer = ApiError(405, f"{request.method} is not allowed on {path}.", code="method_not_supported")
     else:
         answer = ApiError(error.status_code, f"Invalid URL ({request.method} {path}).")
-    return answer.response(error.headers)
+    return _in_envelope(request, answer, error.headers)
 
 
 async def _client_gone(request: Request, error: Exception) -> Response:
@@ -149,4 +172,5 @@ async def _client_gone(request: Request, error: Exception) -> Response:
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    return ApiError(500, "The simulator failed; its error output says why.", type="server_error").response()
+    failure = ApiError(500, "The simulator failed; its error output says why.", type="server_error")
+    return _in_envelope(request, failure)

@@ -4,7 +4,8 @@ Source: OpenAI API reference, "Create chat completion". Other fields are accepte
 """
 
 import re
-from typing import Annotated, Literal, get_args
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -13,6 +14,7 @@ from .api_error import ApiError
 # A model name is repeated in every chunk.
 MAX_MODEL_CHARS = 256
 
+T = TypeVar("T")
 Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
 
 
@@ -57,22 +59,30 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
 
 def parse(body: bytes) -> ChatRequest:
+    """The chat completion request in ``body``; raises as ``parse_as``."""
+    return parse_as(ChatRequest, body, get_args(Role))
+
+
+def parse_as(kind: type[T], body: bytes, roles: Sequence[str]) -> T:
     """The request in ``body``.
+
+    Args:
+        roles: those that its messages may have.
 
     Raises:
         ApiError: status 400, naming the field that is wrong, or that the body is not JSON.
     """
     try:
-        return msgspec.json.decode(body, type=ChatRequest)
+        return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from error
+        raise _invalid(str(error), roles) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ApiError(400, f"The body is not JSON: {error}.") from error
     except RecursionError as error:
         raise ApiError(400, "The body is JSON nested too deeply.") from error
 
 
-def _invalid(text: str) -> ApiError:
+def _invalid(text: str, roles: Sequence[str]) -> ApiError:
     """From msgspec's words, "cause - at `$.path`"; the path is absent when it is the body itself."""
     cause, _, place = text.rpartition(" - at `$")
     if not cause:
@@ -82,5 +92,5 @@ def _invalid(text: str) -> ApiError:
         param = f"{param}.{missing[1]}" if param else missing[1]
     message = f"Invalid request body: {cause}" + (f" at {param!r}" if param else "")
     if param.endswith(".role"):
-        message += f"; the roles are {', '.join(get_args(Role))}"
+        message += f"; the roles are {', '.join(roles)}"
     return ApiError(400, f"{message}.", param=param or None)
