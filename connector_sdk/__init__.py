@@ -11,6 +11,7 @@ The daemon must run (``vastar-runtime start``). Every failure is a ``ConnectorEx
 ``connector_sdk.openai``.
 """
 
+import importlib
 from typing import TYPE_CHECKING
 
 from .client import RuntimeClient
@@ -33,7 +34,16 @@ from .sse import ServerSentEvent, SSEDecoder, SSEParser
 from .streaming import StreamedResponse
 
 if TYPE_CHECKING:
-    from .async_client import AsyncRuntimeClient, AsyncStreamedResponse
+    from .async_client import AsyncRuntimeClient
+    from .async_streaming import AsyncStreamedResponse
+    from .transport import AsyncRuntimeTransport, RuntimeTransport
+
+_LOADED_ON_FIRST_USE = {
+    "AsyncRuntimeClient": ".async_client",
+    "AsyncRuntimeTransport": ".transport",
+    "AsyncStreamedResponse": ".async_streaming",
+    "RuntimeTransport": ".transport",
+}
 
 __all__ = [
     "DELETE",
@@ -43,6 +53,7 @@ __all__ = [
     "PUT",
     "APIError",
     "AsyncRuntimeClient",
+    "AsyncRuntimeTransport",
     "AsyncStreamedResponse",
     "ConnectorException",
     "ErrorClass",
@@ -52,6 +63,7 @@ __all__ = [
     "Headers",
     "RuntimeClient",
     "RuntimeConfig",
+    "RuntimeTransport",
     "SSEDecoder",
     "SSEParser",
     "ServerSentEvent",
@@ -62,9 +74,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """The async client on first use: who does not use it does not load anyio."""
-    if name in ("AsyncRuntimeClient", "AsyncStreamedResponse"):
-        from . import async_client
-
-        return getattr(async_client, name)
+    """The async client and the transports on first use: who does not use them does not load anyio."""
+    if name in _LOADED_ON_FIRST_USE:
+        return getattr(importlib.import_module(_LOADED_ON_FIRST_USE[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

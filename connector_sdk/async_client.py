@@ -9,113 +9,42 @@ async with AsyncRuntimeClient() as client:
 
 from __future__ import annotations
 
-import codecs
 import dataclasses
 import itertools
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+import os
+import weakref
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
-from typing import Generic, TypeVar
 
 import anyio
-import anyio.abc
+from anyio.lowlevel import EventLoopToken, current_token
 
 from .async_connection import AsyncConnection, Exchange, open_connection
+from .async_streaming import AsyncStreamedResponse, LivePieces, WholeBody
 from .config import RuntimeConfig
 from .errors import ConnectorException
-from .headers import Headers
-from .http_payload import PreparedRequest, decode_response, head_of, prepare, raise_for_end
+from .event_loop import call_soon, has_ended, spawn
+from .http_payload import (
+    NO_WAIT_LIMITS,
+    PreparedRequest,
+    WaitLimits,
+    decode_response,
+    head_of,
+    prepare,
+    raise_for_end,
+)
 from .models import HTTPRequest, HTTPResponse
-from .sse import ServerSentEvent, SSEDecoder
-from .streaming import LineSplitter, charset
-from .wire import BodyChunk, ErrorClass, ExecuteResponse, ResponseEnd, ResponseHead, ResponseMode
-
-From = TypeVar("From")
-To = TypeVar("To")
-
-
-class AsyncStreamedResponse:
-    """As ``StreamedResponse``; used by one task at a time."""
-
-    def __init__(self, head: ResponseHead, pieces: AsyncIterator[bytes]) -> None:
-        self.request_id = head.request_id
-        self.status_code = head.status_code
-        self.headers = Headers(head.headers or ())
-        self.attempts = head.attempts
-        self._pieces = pieces
-
-    def __repr__(self) -> str:
-        return f"<AsyncStreamedResponse {self.request_id} status {self.status_code}>"
-
-    def aiter_bytes(self) -> AsyncIterator[bytes]:
-        """As ``StreamedResponse.iter_bytes``."""
-        return self._pieces
-
-    def aiter_text(self) -> AsyncIterator[str]:
-        """As ``StreamedResponse.iter_text``."""
-        decoder = codecs.getincrementaldecoder(charset(self.headers))(errors="replace")
-        return _Converted(
-            self._pieces,
-            lambda piece: filter(None, [decoder.decode(piece)]),
-            lambda: filter(None, [decoder.decode(b"", True)]),
-        )
-
-    def aiter_lines(self) -> AsyncIterator[str]:
-        """As ``StreamedResponse.iter_lines``."""
-        lines = LineSplitter()
-        return _Converted(self.aiter_text(), lines.feed, lines.flush)
-
-    def aiter_sse(self) -> AsyncIterator[ServerSentEvent]:
-        """As ``StreamedResponse.iter_sse``."""
-        return _Converted(self._pieces, SSEDecoder().feed, lambda: ())
-
-    async def aread(self) -> bytes:
-        """What is left of the body, whole."""
-        return b"".join([piece async for piece in self._pieces])
-
-
-class _Converted(Generic[From, To]):
-    """What a decoder makes of the items of another iterator.
-
-    No generator: one that is left early wants to be closed, and trio warns about each that is not.
-
-    Args:
-        feed: what an item completes.
-        flush: what is left at the end.
-    """
-
-    def __init__(
-        self, items: AsyncIterator[From], feed: Callable[[From], Iterable[To]], flush: Callable[[], Iterable[To]]
-    ) -> None:
-        self._items = items
-        self._feed = feed
-        self._flush = flush
-        self._ready: deque[To] = deque()
-        self._is_ended = False
-
-    def __aiter__(self) -> _Converted[From, To]:
-        return self
-
-    async def __anext__(self) -> To:
-        while not self._ready:
-            if self._is_ended:
-                raise StopAsyncIteration
-            try:
-                item = await anext(self._items)
-            except StopAsyncIteration:
-                self._is_ended = True
-                self._ready.extend(self._flush())
-            else:
-                self._ready.extend(self._feed(item))
-        return self._ready.popleft()
+from .wire import BodyChunk, ErrorClass, ExecuteResponse, ResponseHead, ResponseMode
 
 
 class AsyncRuntimeClient:
-    """A client of the daemon for the tasks of one event loop, used within ``async with``.
+    """A client of the daemon for the tasks of an event loop, or of several loops: each has connections of its own.
 
-    All its exchanges share a connection, which is opened with the first and again after a loss. A task that is
-    cancelled while it waits cancels its exchange, and no other.
+    Exchanges share a connection, which is opened with the first and again after a loss. A task that is cancelled
+    while it waits cancels its exchange, and no other. ``async with``, or ``aclose``, ends it; nothing is left of one
+    that is neither closed nor used any more, nor of a loop that has ended.
 
     Args:
         config: copied; None: everything by default and from the environment.
@@ -127,140 +56,140 @@ class AsyncRuntimeClient:
     def __init__(self, config: RuntimeConfig | None = None) -> None:
         self._config = RuntimeConfig() if config is None else dataclasses.replace(config)
         self._request_ids = itertools.count(1)
-        self._tasks: anyio.abc.TaskGroup | None = None
-        self._opening = anyio.Lock()
-        self._connection: AsyncConnection | None = None
+        self._loops: dict[tuple[int, EventLoopToken], _LoopConnections] = {}
+        self._is_closed = False
+        weakref.finalize(self, _close_all, self._loops).atexit = False  # a client that nobody closed
 
     async def __aenter__(self) -> AsyncRuntimeClient:
-        tasks = anyio.create_task_group()
-        await tasks.__aenter__()
-        self._tasks = tasks
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        tasks, self._tasks = self._tasks, None
-        assert tasks is not None
-        tasks.cancel_scope.cancel()
-        await tasks.__aexit__(None, None, None)  # an exception of the block is not the task group's: it stays as it is
+        await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<AsyncRuntimeClient {self._config.endpoint}>"
+        return f"<AsyncRuntimeClient {self._config.endpoint}{' closed' if self._is_closed else ''}>"
 
     async def execute_http(self, request: HTTPRequest) -> HTTPResponse:
         """As ``RuntimeClient.execute_http``."""
         prepared = prepare(request, self._config)
-        connection = await self._acquire(prepared.timeout_ms)
-        message = prepared.message(next(self._request_ids), ResponseMode.BUFFERED, is_legacy=connection.is_legacy)
-        exchange = connection.begin(message, prepared.timeout_ms)
-        try:
-            answer = await connection.receive(exchange)
-        finally:
-            self._release(connection, exchange)
-        assert isinstance(answer, ExecuteResponse)  # the only message that the rules have for it
-        return decode_response(answer, is_legacy=connection.is_legacy)
+        return await self._execute(prepared, await self._acquire(prepared.timeout_ms))
 
     @asynccontextmanager
     async def stream_http(self, request: HTTPRequest) -> AsyncIterator[AsyncStreamedResponse]:
         """As ``RuntimeClient.stream_http``."""
-        prepared = prepare(request, self._config)
-        connection = await self._acquire(prepared.timeout_ms)
-        if connection.is_legacy:
-            whole = await self.execute_http(request)
-            yield AsyncStreamedResponse(head_of(whole), _Whole(whole.body))
-            return
-        exchange = self._begin_stream(connection, prepared)
+        response = await self.open_stream(request)
         try:
-            head = await connection.receive(exchange)
+            yield response
+        finally:
+            response.close()
+
+    async def open_stream(self, request: HTTPRequest, limits: WaitLimits = NO_WAIT_LIMITS) -> AsyncStreamedResponse:
+        """As ``RuntimeClient.open_stream``."""
+        prepared = prepare(request, self._config)
+        connection = await self._acquire(prepared.timeout_ms, limits.connect_ms)
+        if connection.is_legacy:
+            whole = await self._execute(prepared, connection, limits.head_ms)
+            return AsyncStreamedResponse(head_of(whole), WholeBody(whole.body, whole.request_id))
+        message = prepared.message(next(self._request_ids), ResponseMode.STREAM, is_legacy=False)
+        exchange = connection.begin(message, prepared.timeout_ms)
+        try:
+            head = await connection.receive(exchange, limits.head_ms)
             if not isinstance(head, ResponseHead):
                 assert not isinstance(head, BodyChunk)  # the rules have none before the head
                 raise_for_end(head)
                 raise ConnectorException(
                     "the daemon ended the stream without a response", ErrorClass.PERMANENT, head.request_id
                 )
-            pieces = _Pieces(connection, exchange)
-            try:
-                yield AsyncStreamedResponse(head, pieces)
-            finally:
-                pieces.close()
+        except BaseException:
+            self._release(connection, exchange)
+            raise
+        pieces = LivePieces(connection, exchange, limits.piece_ms, partial(self._release, connection, exchange))
+        return AsyncStreamedResponse(head, pieces)
+
+    async def aclose(self) -> None:
+        """Close the client: exchanges in flight fail, later ones raise. Closing twice is nothing."""
+        self._is_closed = True
+        here = self._loops.pop((os.getpid(), current_token()), None)
+        _close_all(self._loops)
+        if here is not None:
+            for connection in here.connections:
+                await connection.aclose()
+
+    async def _execute(
+        self, prepared: PreparedRequest, connection: AsyncConnection, within_ms: int | None = None
+    ) -> HTTPResponse:
+        message = prepared.message(next(self._request_ids), ResponseMode.BUFFERED, is_legacy=connection.is_legacy)
+        exchange = connection.begin(message, prepared.timeout_ms)
+        try:
+            answer = await connection.receive(exchange, within_ms)
         finally:
             self._release(connection, exchange)
+        assert isinstance(answer, ExecuteResponse)  # the only message that the rules have for it
+        return decode_response(answer, is_legacy=connection.is_legacy)
 
-    def _begin_stream(self, connection: AsyncConnection, prepared: PreparedRequest) -> Exchange:
-        message = prepared.message(next(self._request_ids), ResponseMode.STREAM, is_legacy=False)
-        return connection.begin(message, prepared.timeout_ms)
+    async def _acquire(self, timeout_ms: int, connect_ms: int | None = None) -> AsyncConnection:
+        self._check_open()
+        token = current_token()
+        here = self._loops.get((os.getpid(), token))
+        if here is None:
+            here = self._new_loop(token)
+        connection = here.usable()
+        if connection is not None:
+            return connection
+        async with here.opening:
+            connection = here.usable()  # another task may have opened one, or a request ended
+            if connection is None:
+                connection = await open_connection(self._config, timeout_ms, connect_ms)
+                connection.task = spawn(token, connection.run)
+                here.connections.append(connection)
+        if self._is_closed:
+            await connection.aclose()
+            self._check_open()
+        return connection
 
-    async def _acquire(self, timeout_ms: int) -> AsyncConnection:
-        async with self._opening:
-            if self._tasks is None:
-                raise ConnectorException(
-                    "the client is not open; use it within `async with`", ErrorClass.INVALID_REQUEST
-                )
-            if self._connection is None or not self._connection.is_usable:
-                connection = await open_connection(self._config, timeout_ms)
-                self._tasks.start_soon(connection.run)
-                self._connection = connection
-            return self._connection
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ConnectorException("the client is closed; make a new AsyncRuntimeClient", ErrorClass.INVALID_REQUEST)
+
+    def _new_loop(self, token: EventLoopToken) -> _LoopConnections:
+        """Room for another loop's connections; loops that have ended have closed theirs and are forgotten."""
+        for pid, other in list(self._loops):
+            if pid == os.getpid() and has_ended(other):
+                self._loops.pop((pid, other), None)
+        here = self._loops[os.getpid(), token] = _LoopConnections()
+        return here
 
     def _release(self, connection: AsyncConnection, exchange: Exchange) -> None:
         connection.abandon(exchange)
-        if connection is not self._connection and connection.is_idle:
+        for loop in list(self._loops.values()):
+            if connection in loop.connections:
+                loop.close_if_surplus(connection)
+
+
+class _LoopConnections:
+    """The connections of one event loop of one process: they are of use to no other."""
+
+    def __init__(self) -> None:
+        self.opening = anyio.Lock()
+        self.connections: list[AsyncConnection] = []
+
+    def usable(self) -> AsyncConnection | None:
+        """One that takes a further request."""
+        self.connections = [connection for connection in self.connections if connection.is_open]
+        return next((connection for connection in self.connections if connection.is_usable), None)
+
+    def close_if_surplus(self, connection: AsyncConnection) -> None:
+        """Close a connection without a request, unless it is the one to keep for the next."""
+        others = (other for other in self.connections if other is not connection)
+        if connection.is_idle and not (connection.is_usable and not any(other.is_usable for other in others)):
             connection.close()
 
 
-class _Pieces:
-    """The body of a streamed exchange, piece by piece."""
-
-    def __init__(self, connection: AsyncConnection, exchange: Exchange) -> None:
-        self._connection = connection
-        self._exchange = exchange
-        self._unreturned_bytes = 0
-        self._is_ended = False
-        self._failure: ConnectorException | None = None
-
-    def __aiter__(self) -> _Pieces:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._failure is not None:
-            raise self._failure
-        while not self._is_ended:
-            self._connection.consumed(self._exchange, self._unreturned_bytes)
-            self._unreturned_bytes = 0
-            try:
-                message = await self._connection.receive(self._exchange)
-                assert isinstance(message, BodyChunk | ResponseEnd)  # the only ones that the rules have after the head
-                if isinstance(message, ResponseEnd):
-                    self._is_ended = True
-                    raise_for_end(message)
-                elif message.data:
-                    self._unreturned_bytes = len(message.data)
-                    return message.data
-            except ConnectorException as error:
-                self._failure = error
-                raise
-        raise StopAsyncIteration
-
-    def close(self) -> None:
-        """What is left is not to be read."""
-        if not self._is_ended and self._failure is None:
-            self._failure = ConnectorException(
-                "the response was closed before its end", ErrorClass.CANCELLED, self._exchange.request_id
-            )
-
-
-class _Whole:
-    """A body that is there already."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
-    def __aiter__(self) -> _Whole:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._body:
-            raise StopAsyncIteration
-        body, self._body = self._body, b""
-        return body
+def _close_all(loops: dict[tuple[int, EventLoopToken], _LoopConnections]) -> None:
+    """Close every connection of this process, whichever loop it belongs to; those of a forked one's parent stay."""
+    for (pid, token), loop in list(loops.items()):
+        if pid == os.getpid():
+            for connection in loop.connections:
+                call_soon(token, connection.close)

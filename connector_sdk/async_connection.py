@@ -17,11 +17,12 @@ from .config import RuntimeConfig
 from .connection import (
     AGENT,
     ANSWER_GRACE_MS,
-    CONNECT_TIMEOUT_MS,
     RECEIVE_BYTES,
     Answer,
+    connect_limits,
     failure,
     no_greeting,
+    nothing_came,
     unreadable,
 )
 from .dial import open_socket
@@ -38,6 +39,7 @@ from .wire import (
     ResponseHead,
 )
 from .wire.client_connection import ClientConnection, ClientEvent, Peer
+from .wire.daemon_connection import MAX_REQUESTS_IN_FLIGHT
 
 _FAILURES = (OSError, EOFError, ProtocolError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
 
@@ -57,9 +59,14 @@ class Exchange:
 
 
 class AsyncConnection:
-    """See the module. Open one with ``open_connection``, and let ``run`` run beside its exchanges."""
+    """See the module. Open one with ``open_connection``, and let ``run`` run beside its exchanges.
+
+    Attributes:
+        task: the one in which ``run`` runs; kept for whoever started it.
+    """
 
     def __init__(self, stream: anyio.abc.ByteStream, endpoint: str) -> None:
+        self.task: object = None
         self._stream = stream
         self._endpoint = endpoint
         self._wire = ClientConnection(AGENT)
@@ -68,6 +75,8 @@ class AsyncConnection:
         self._has_outgoing = anyio.Event()
         self._scope = anyio.CancelScope()
         self._failure: Exception | None = None
+        self._has_ended = anyio.Event()
+        self._admitted = MAX_REQUESTS_IN_FLIGHT
 
     @property
     def is_legacy(self) -> bool:
@@ -77,8 +86,12 @@ class AsyncConnection:
     @property
     def is_usable(self) -> bool:
         """True when one more request may be sent."""
-        is_taken = self.is_legacy and self._wire.in_flight > 0
-        return self._failure is None and not self._wire.is_going_away and not is_taken
+        return self.is_open and not self._wire.is_going_away and self._wire.in_flight < self._admitted
+
+    @property
+    def is_open(self) -> bool:
+        """False once it is lost or closed."""
+        return self._failure is None
 
     @property
     def is_idle(self) -> bool:
@@ -90,6 +103,9 @@ class AsyncConnection:
         await self._stream.send(self._wire.start())
         while self._wire.next_event() is None:
             self._wire.receive_data(await self._stream.receive(RECEIVE_BYTES))
+        if self.is_legacy:
+            self._admitted = 1
+        self._take_events()  # what came with the Hello
 
     async def run(self) -> None:
         """Read and write until the connection is lost or closed. Its exchanges learn of it; nothing is raised."""
@@ -99,12 +115,19 @@ class AsyncConnection:
                     tasks.start_soon(self._read)
                     tasks.start_soon(self._write)
         finally:
-            self._fail(EOFError("the client was closed"))
+            self._fail(EOFError("the event loop has ended"))
             await anyio.aclose_forcefully(self._stream)
+            self._has_ended.set()
 
     def close(self) -> None:
         """End the connection and all that is in flight on it."""
-        self._fail(EOFError("it was closed"))
+        self._fail(EOFError("the client was closed"))
+
+    async def aclose(self) -> None:
+        """As ``close``; returns once nothing is left of it."""
+        self.close()
+        with anyio.CancelScope(shield=True):  # only ``run`` is waited for, and that waits for nobody
+            await self._has_ended.wait()
 
     def begin(self, request: ExecuteRequest, timeout_ms: int) -> Exchange:
         """Have a request sent.
@@ -122,19 +145,23 @@ class AsyncConnection:
         self._exchanges[request.request_id] = exchange
         return exchange
 
-    async def receive(self, exchange: Exchange) -> Answer:
-        """Wait for the next message of an exchange.
+    async def receive(self, exchange: Exchange, within_ms: int | None = None) -> Answer:
+        """Wait for the next message of an exchange, at most ``within_ms``.
 
         Raises:
             ConnectorException: as ``connection.Connection.receive``.
         """
+        left_s = max(exchange.deadline - time.monotonic(), 0)
+        wait_s = left_s if within_ms is None else min(left_s, within_ms / 1000)
         if not exchange.arrived:
-            with anyio.move_on_after(max(exchange.deadline - time.monotonic(), 0)):
+            with anyio.move_on_after(wait_s):
                 while not exchange.arrived and self._failure is None:
                     exchange.news = anyio.Event()
                     await exchange.news.wait()
         if exchange.arrived:
             return exchange.arrived.popleft()
+        if self._failure is None and within_ms is not None and wait_s < left_s:
+            raise nothing_came(within_ms, exchange.request_id)
         error = self._failure or TimeoutError()
         if isinstance(error, ConnectorException):
             raise ConnectorException(error.message, error.error_class, exchange.request_id) from error
@@ -172,12 +199,17 @@ class AsyncConnection:
         try:
             while True:
                 self._wire.receive_data(await self._stream.receive(RECEIVE_BYTES))
-                while (event := self._wire.next_event()) is not None:
-                    self._take(event)
+                self._take_events()
         except (*_FAILURES, ConnectorException) as error:
             self._fail(_cause(error))
 
+    def _take_events(self) -> None:
+        while (event := self._wire.next_event()) is not None:
+            self._take(event)
+
     def _take(self, event: ClientEvent) -> None:
+        if isinstance(event, CreditUpdate) and event.total_credits:
+            self._admitted = event.total_credits  # how many requests the daemon takes at once (protocol.md, rule 6)
         if isinstance(event, CreditUpdate | GoAway):
             return
         if not isinstance(event, Answer):
@@ -202,14 +234,14 @@ class AsyncConnection:
         self._scope.cancel()
 
 
-async def open_connection(config: RuntimeConfig, timeout_ms: int) -> AsyncConnection:
-    """A connection on which both ends know each other; its ``run`` is yet to be started.
+async def open_connection(config: RuntimeConfig, timeout_ms: int, connect_ms: int | None = None) -> AsyncConnection:
+    """A connection on which both ends know each other; its ``run`` is yet to be started. Arguments as ``Connection``'s.
 
     Raises:
         ConnectorException: as ``connection.Connection``.
     """
-    timeout_s = min(timeout_ms, CONNECT_TIMEOUT_MS) / 1000
-    sock = await anyio.to_thread.run_sync(open_socket, config, timeout_s)
+    connect_ms, greeting_ms = connect_limits(timeout_ms, connect_ms)
+    sock = await anyio.to_thread.run_sync(open_socket, config, connect_ms / 1000)
     stream: anyio.abc.ByteStream
     try:
         sock.setblocking(False)
@@ -221,7 +253,6 @@ async def open_connection(config: RuntimeConfig, timeout_ms: int) -> AsyncConnec
         sock.close()
         raise
     connection = AsyncConnection(stream, config.endpoint)
-    greeting_ms = min(timeout_ms + ANSWER_GRACE_MS, CONNECT_TIMEOUT_MS)
     try:
         with anyio.fail_after(greeting_ms / 1000):
             await connection.meet()

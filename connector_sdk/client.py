@@ -13,7 +13,15 @@ from types import TracebackType
 from .config import RuntimeConfig
 from .connection import Connection
 from .errors import ConnectorException
-from .http_payload import PreparedRequest, decode_response, head_of, prepare, raise_for_end
+from .http_payload import (
+    NO_WAIT_LIMITS,
+    PreparedRequest,
+    WaitLimits,
+    decode_response,
+    head_of,
+    prepare,
+    raise_for_end,
+)
 from .models import HTTPRequest, HTTPResponse
 from .streaming import BufferedBody, LiveBody, StreamedResponse
 from .wire import BodyChunk, ErrorClass, ResponseHead, ResponseMode
@@ -91,32 +99,41 @@ class RuntimeClient:
             ConnectorException: as ``execute_http``, on entering; once the response has begun, from its iterators.
             TypeError: an attribute of the request has the wrong type.
         """
-        response = self._open_stream(prepare(request, self._config))
+        response = self.open_stream(request)
         try:
             yield response
         finally:
             response.close()
 
-    def _execute(self, prepared: PreparedRequest, connection: Connection) -> HTTPResponse:
+    def open_stream(self, request: HTTPRequest, limits: WaitLimits = NO_WAIT_LIMITS) -> StreamedResponse:
+        """As ``stream_http``, for a caller who will ``close`` the response, or read it to its end.
+
+        Raises:
+            ConnectorException: as ``stream_http``; TIMEOUT when one of the limits has passed.
+            TypeError: an attribute of the request has the wrong type.
+        """
+        return self._open_stream(prepare(request, self._config), limits)
+
+    def _execute(self, prepared: PreparedRequest, connection: Connection, within_ms: int | None = None) -> HTTPResponse:
         message = prepared.message(next(self._request_ids), ResponseMode.BUFFERED, is_legacy=connection.is_legacy)
         try:
-            answer = connection.exchange(message, prepared.timeout_ms)
+            answer = connection.exchange(message, prepared.timeout_ms, within_ms)
         except BaseException:
             connection.close()  # KeyboardInterrupt too: the answer may still be on its way
             raise
         self._release(connection)
         return decode_response(answer, is_legacy=connection.is_legacy)
 
-    def _open_stream(self, prepared: PreparedRequest) -> StreamedResponse:
-        connection = self._acquire(prepared.timeout_ms)
+    def _open_stream(self, prepared: PreparedRequest, limits: WaitLimits) -> StreamedResponse:
+        connection = self._acquire(prepared.timeout_ms, limits.connect_ms)
         if connection.is_legacy:
-            response = self._execute(prepared, connection)
+            response = self._execute(prepared, connection, limits.head_ms)
             whole = BufferedBody(response.body, response.request_id)
             return StreamedResponse(head_of(response), whole)
         message = prepared.message(next(self._request_ids), ResponseMode.STREAM, is_legacy=False)
         try:
             connection.begin(message, prepared.timeout_ms)
-            head = connection.receive()
+            head = connection.receive(limits.head_ms)
         except BaseException:
             connection.close()
             raise
@@ -127,7 +144,7 @@ class RuntimeClient:
             raise ConnectorException(
                 "the daemon ended the stream without a response", ErrorClass.PERMANENT, head.request_id
             )
-        body = LiveBody(connection, head.request_id, self._release)
+        body = LiveBody(connection, head.request_id, self._release, limits.piece_ms)
         return StreamedResponse(head, body)
 
     def close(self) -> None:
@@ -139,7 +156,7 @@ class RuntimeClient:
         for connection in connections:
             connection.close()
 
-    def _acquire(self, timeout_ms: int) -> Connection:
+    def _acquire(self, timeout_ms: int, connect_ms: int | None = None) -> Connection:
         idle = self._idle_of_this_process()
         while True:
             with idle.lock:
@@ -149,7 +166,7 @@ class RuntimeClient:
                     )
                 connection = idle.stack.pop() if idle.stack else None
             if connection is None:
-                return Connection(self._config, timeout_ms)
+                return Connection(self._config, timeout_ms, connect_ms)
             if connection.is_reusable():
                 return connection
             connection.close()

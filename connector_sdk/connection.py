@@ -7,6 +7,7 @@ a caller.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 import time
@@ -52,21 +53,26 @@ class Connection:
 
     After any exception but that of ``begin`` for a request that cannot be sent, it is of no more use: close it.
 
+    Args:
+        timeout_ms: of the request that it is opened for.
+        connect_ms: how long the daemon may take to accept, and as long again to answer; None: as the request has it.
+
     Raises:
         ConnectorException: TRANSIENT when no daemon is there, TIMEOUT when it accepts nobody or says nothing,
             PERMANENT when it may not be reached, or what answers is no daemon.
     """
 
-    def __init__(self, config: RuntimeConfig, timeout_ms: int) -> None:
+    def __init__(self, config: RuntimeConfig, timeout_ms: int, connect_ms: int | None = None) -> None:
         self._endpoint = config.endpoint
         self._pid = os.getpid()
         self._wire = ClientConnection(AGENT)
         self._request_id = 0
         self._timeout_ms = 0
         self._deadline = 0.0
-        self._socket = open_socket(config, min(timeout_ms, CONNECT_TIMEOUT_MS) / 1000)
+        connect_ms, greeting_ms = connect_limits(timeout_ms, connect_ms)
+        self._socket = open_socket(config, connect_ms / 1000)
         try:
-            self._meet(min(timeout_ms + ANSWER_GRACE_MS, CONNECT_TIMEOUT_MS))
+            self._meet(greeting_ms)
         except BaseException:
             self._socket.close()
             raise
@@ -96,30 +102,35 @@ class Connection:
         except _FAILURES as error:
             raise self._failure(error) from error
 
-    def receive(self) -> Answer:
-        """Wait for the next message of the exchange.
+    def receive(self, within_ms: int | None = None) -> Answer:
+        """Wait for the next message of the exchange, at most ``within_ms``.
 
         Raises:
             ConnectorException: TRANSIENT when the connection is lost, TIMEOUT when the exchange's time is over,
                 PERMANENT when the answer breaks the protocol; INVALID_REQUEST when the daemon could not read
                 the request.
         """
+        ends_at = math.inf if within_ms is None else time.monotonic() + within_ms / 1000
         try:
-            message = self._next_answer()
+            message = self._next_answer(ends_at)
+        except TimeoutError as error:
+            if within_ms is not None and ends_at < self._deadline:
+                raise nothing_came(within_ms, self._request_id) from error
+            raise self._failure(error) from error
         except _FAILURES as error:
             raise self._failure(error) from error
         if message.request_id == 0 and isinstance(message, ExecuteResponse):
             raise unreadable(message, self._request_id)
         return message
 
-    def exchange(self, request: ExecuteRequest, timeout_ms: int) -> ExecuteResponse:
-        """Send a buffered request and wait for its answer.
+    def exchange(self, request: ExecuteRequest, timeout_ms: int, within_ms: int | None = None) -> ExecuteResponse:
+        """Send a buffered request and wait for its answer, at most ``within_ms``.
 
         Raises:
             ConnectorException: as ``begin`` and ``receive``.
         """
         self.begin(request, timeout_ms)
-        answer = self.receive()
+        answer = self.receive(within_ms)
         assert isinstance(answer, ExecuteResponse)  # the only message that the rules have for it
         return answer
 
@@ -194,18 +205,18 @@ class Connection:
         self._socket.settimeout(max(self._deadline - time.monotonic(), 0.001))
         self._socket.sendall(data)
 
-    def _next_answer(self) -> Answer:
+    def _next_answer(self, ends_at: float = math.inf) -> Answer:
         while True:
-            event = self._next_event()
+            event = self._next_event(ends_at)
             if isinstance(event, Answer):
                 return event
             if not isinstance(event, CreditUpdate | GoAway):
                 raise RemoteProtocolError(f"{type(event).__name__}, which nobody asked for")
 
-    def _next_event(self) -> ClientEvent:
+    def _next_event(self, ends_at: float = math.inf) -> ClientEvent:
         while (event := self._wire.next_event()) is None:
             # What has come in time is read even by a caller that comes late for it.
-            self._socket.settimeout(max(self._deadline - time.monotonic(), 0))
+            self._socket.settimeout(max(min(self._deadline, ends_at) - time.monotonic(), 0))
             try:
                 data = self._socket.recv(RECEIVE_BYTES)
             except BlockingIOError as error:
@@ -217,6 +228,13 @@ class Connection:
 
     def _failure(self, error: Exception) -> ConnectorException:
         return failure(error, self._endpoint, self._request_id, self._timeout_ms)
+
+
+def connect_limits(timeout_ms: int, connect_ms: int | None) -> tuple[int, int]:
+    """How long the daemon may take to accept a connection, and to answer on it; see ``Connection``."""
+    greeting_ms = timeout_ms + ANSWER_GRACE_MS if connect_ms is None else connect_ms
+    accept_ms = timeout_ms if connect_ms is None else connect_ms
+    return min(accept_ms, CONNECT_TIMEOUT_MS), min(greeting_ms, CONNECT_TIMEOUT_MS)
 
 
 def failure(error: Exception, endpoint: str, request_id: int, timeout_ms: int) -> ConnectorException:
@@ -239,6 +257,13 @@ def failure(error: Exception, endpoint: str, request_id: int, timeout_ms: int) -
             reason = error.strerror if isinstance(error, OSError) else None
             message = f"lost the connection to the daemon at {endpoint}: {reason or error}"
     return ConnectorException(message, error_class, request_id)
+
+
+def nothing_came(within_ms: int, request_id: int) -> ConnectorException:
+    """The caller's limit for one message has passed, while the exchange has time left."""
+    return ConnectorException(
+        f"HTTP request timed out: nothing came for {within_ms} ms", ErrorClass.TIMEOUT, request_id
+    )
 
 
 def no_greeting(endpoint: str, timeout_ms: int) -> ConnectorException:

@@ -44,6 +44,24 @@ _RESPONSE_PAYLOAD = msgspec.json.Decoder(_ResponsePayload)
 
 
 @dataclass(frozen=True)
+class WaitLimits:
+    """How long a caller waits for one thing, in milliseconds; None: as long as the whole exchange may take.
+
+    Attributes:
+        connect_ms: for the daemon to take a connection, if one has to be opened; at most 10 s in any case.
+        head_ms: for the head of the response, from the moment the request was sent.
+        piece_ms: for each piece of the body, from the moment it is asked for.
+    """
+
+    connect_ms: int | None = None
+    head_ms: int | None = None
+    piece_ms: int | None = None
+
+
+NO_WAIT_LIMITS = WaitLimits()
+
+
+@dataclass(frozen=True)
 class PreparedRequest:
     """A request whose every part can be sent: whom it goes to decides in which form.
 

@@ -3,28 +3,40 @@
 with OpenAIConnector("https://api.openai.com/v1", api_key) as openai:
     for text in openai.chat_completion_stream(ChatCompletionRequest("gpt-4o-mini", [Message("user", "Hello")])):
         ...
+
+``AsyncOpenAIConnector`` is the same for tasks.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Generator
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
-from .chat import ChatChunk, ChatDelta, ToolCallDelta, Usage, chat_chunk, chat_usage
+from .chat import ChatChunk, ChatDelta, ToolCallDelta, Usage
+from .chat_answer import END_GRACE_MS, MAX_REST_BYTES, ChatAnswer, whole_chunk
+from .chat_request import (
+    DEFAULT_BASE_URL,
+    DEFAULT_TIMEOUT_MS,
+    TEST_MODEL,
+    ChatCompletionRequest,
+    ChatEndpoint,
+    Message,
+    tiny_request,
+)
 from .client import RuntimeClient
-from .config import RuntimeConfig, check_timeout_ms, check_type
-from .errors import APIError, ConnectorException
-from .models import POST, HTTPRequest
-from .sse import iter_chat_objects
+from .config import RuntimeConfig
+from .errors import ConnectorException
 from .streaming import StreamedResponse
-from .wire.messages import ErrorClass
+
+if TYPE_CHECKING:
+    from .async_openai import AsyncChatStream, AsyncOpenAIConnector
 
 __all__ = [
+    "AsyncChatStream",
+    "AsyncOpenAIConnector",
     "ChatChunk",
     "ChatCompletionRequest",
     "ChatDelta",
@@ -33,54 +45,6 @@ __all__ = [
     "ToolCallDelta",
     "Usage",
 ]
-
-DEFAULT_BASE_URL = "http://localhost:4545"
-
-# A long answer of a slow model takes minutes.
-DEFAULT_TIMEOUT_MS = 300_000
-
-# Any model proves the connection; of the hosted ones this is among the cheapest. Simulators take every name.
-TEST_MODEL = "gpt-4o-mini"
-_TEST_MAX_TOKENS = 16
-
-_SHOWN_BODY_CHARACTERS = 200
-# An answer that is no stream is held whole.
-_MAX_ANSWER_BYTES = 10 * 1024 * 1024
-# How long after [DONE] the end of the response may take before the request is cancelled.
-_END_GRACE_MS = 50
-_MAX_REST_BYTES = 64 * 1024
-
-
-@dataclass
-class Message:
-    """One message of a conversation.
-
-    Attributes:
-        role: "system", "user" or "assistant".
-        content: its text.
-    """
-
-    role: str
-    content: str
-
-
-@dataclass
-class ChatCompletionRequest:
-    """What to complete.
-
-    Attributes:
-        model: its name.
-        messages: the conversation, oldest first; a dict in the API's own form is taken too.
-        stream: for compatibility with the existing SDK; the method called decides.
-        max_tokens: at most so many in the answer; None: the API's default.
-        temperature: None: the API's default.
-    """
-
-    model: str
-    messages: Sequence[Message | dict[str, Any]]
-    stream: bool = False
-    max_tokens: int | None = None
-    temperature: float | None = None
 
 
 class OpenAIConnector:
@@ -93,7 +57,8 @@ class OpenAIConnector:
         timeout_ms: for one completion, from its request to its last byte.
 
     Attributes:
-        last_usage: the tokens of the completion or stream that ended last; None when the API told none.
+        last_usage: the tokens of the completion or stream that ended last, of all that run at once; None when the
+            API told none, or it did not come to its end.
 
     Raises:
         ConnectorException: INVALID_REQUEST, an argument that cannot be used.
@@ -108,16 +73,7 @@ class OpenAIConnector:
         config: RuntimeConfig | None = None,
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
     ) -> None:
-        check_type("base_url", base_url, str)
-        check_type("api_key", api_key, str, type(None))
-        if api_key and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
-            raise ConnectorException(
-                "api_key: it holds a space, a line break or another character that no key has (not shown here)",
-                ErrorClass.INVALID_REQUEST,
-            )
-        self._base_url = base_url.rstrip("/")
-        self._api_key = api_key or None
-        self._timeout_ms = check_timeout_ms("timeout_ms", timeout_ms)
+        self._endpoint = ChatEndpoint(base_url, api_key, timeout_ms)
         self._client = RuntimeClient(config)
         self.last_usage: Usage | None = None
 
@@ -140,8 +96,7 @@ class OpenAIConnector:
         Raises:
             ConnectorException: as ``chat_completion``.
         """
-        hello = [Message("user", "Hello")]
-        return self.chat_completion(ChatCompletionRequest(model, hello, max_tokens=_TEST_MAX_TOKENS))
+        return self.chat_completion(tiny_request(model))
 
     def chat_completion(self, request: ChatCompletionRequest) -> str:
         """The text of the completion; "" when the model answered without any.
@@ -150,12 +105,15 @@ class OpenAIConnector:
             APIError: the API answered with an error.
             ConnectorException: the API could not be reached, or its answer is no chat completion.
         """
-        self.last_usage = None
-        with self._key_hidden():
-            response = self._client.execute_http(self._http_request(request, is_stream=False))
-            answer = _completion(response.status_code, response.body, response.request_id)
-            self.last_usage = chat_usage(answer)
-            return chat_chunk(answer).delta.content or ""
+        usage = None
+        try:
+            with self._endpoint.key_hidden():
+                response = self._client.execute_http(self._endpoint.http_request(request, is_stream=False))
+                chunk = whole_chunk(response.status_code, response.body, response.request_id)
+                usage = chunk.usage
+                return chunk.delta.content or ""
+        finally:
+            self.last_usage = usage
 
     def chat_completion_stream(self, request: ChatCompletionRequest) -> Generator[str, None, None]:
         """The texts of the completion as they come; the request goes out with the first ``next()``.
@@ -177,116 +135,42 @@ class OpenAIConnector:
 
         A server that knows no streams gives one chunk. Otherwise as ``chat_completion_stream``.
         """
-        self.last_usage = None
-        with self._key_hidden(), self._client.stream_http(self._http_request(request, is_stream=True)) as response:
-            if not 200 <= response.status_code < 300 or "application/json" in response.headers.get("content-type", ""):
-                answers = iter([_completion(response.status_code, _read_some(response), response.request_id)])
-            else:
-                answers = iter_chat_objects(response.iter_bytes())
-            for answer in answers:
-                chunk = chat_chunk(answer)
-                self.last_usage = chunk.usage or self.last_usage
-                yield chunk
-            _end(response)
-
-    def _http_request(self, request: ChatCompletionRequest, *, is_stream: bool) -> HTTPRequest:
-        check_type("request", request, ChatCompletionRequest)
-        for message in request.messages:
-            check_type("a message", message, Message, dict)
-        body = {
-            "model": request.model,
-            "messages": [m if isinstance(m, dict) else dataclasses.asdict(m) for m in request.messages],
-            "stream": is_stream,
-            "stream_options": {"include_usage": True} if is_stream else None,
-            "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
-        }
-        path = "/chat/completions" if self._base_url.endswith("/v1") else "/v1/chat/completions"
-        http_request = (
-            POST(self._base_url + path)
-            .with_json({name: value for name, value in body.items() if value is not None})
-            .with_header("Accept", "text/event-stream" if is_stream else "application/json")
-            .with_timeout(self._timeout_ms)
-        )
-        if self._api_key is None:
-            return http_request
-        return http_request.with_header("Authorization", f"Bearer {self._api_key}")
-
-    @contextlib.contextmanager
-    def _key_hidden(self) -> Iterator[None]:
-        """Servers quote the key that they refuse, and an exception's message ends up in logs."""
+        usage = None
         try:
-            yield
-        except ConnectorException as error:
-            if self._api_key is not None:
-                error.message = _without(self._api_key, error.message)
-                error.args = (error.message, *error.args[1:])
-            raise
+            with self._endpoint.key_hidden():
+                http_request = self._endpoint.http_request(request, is_stream=True)
+                with self._client.stream_http(http_request) as response:
+                    for chunk in _chunks(response):
+                        usage = chunk.usage or usage
+                        yield chunk
+                    _end(response)
+        finally:
+            self.last_usage = usage
 
 
-def _without(key: str, text: str) -> str:
-    # Its beginnings too, down to 8 characters: a message that shows the first part of a body may have cut it.
-    for size in range(len(key), min(len(key), 8) - 1, -1):
-        text = text.replace(key[:size], "[api key]")
-    return text
-
-
-def _error_object(text: str, status: int) -> object:
-    """The API's error in the body of an answer, or one made of the body when that is not in the API's form."""
-    try:
-        answer = json.loads(text)
-    except (ValueError, RecursionError):
-        answer = None
-    if isinstance(answer, dict):
-        if answer.get("error") is not None:
-            return answer["error"]
-        if "message" in answer:
-            return answer
-    shown = _shown(text)
-    return f"the API answered with status {status}" + (f": {shown}" if shown else " and no body")
-
-
-def _completion(status: int, body: bytes, request_id: int) -> dict[str, Any]:
-    """The completion that an answer holds; its first choice has a message."""
-    text = body.decode(errors="replace")
-    if not 200 <= status < 300:
-        raise APIError.from_error_object(_error_object(text, status), status, request_id)
-    try:
-        answer = json.loads(body)
-        if isinstance(answer, dict) and answer.get("error") is not None:
-            raise APIError.from_error_object(answer["error"], status, request_id)
-        if not isinstance(answer["choices"][0]["message"], dict):
-            raise TypeError("message is no object")
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ConnectorException(
-            f"the answer is no chat completion: {_shown(text)!r}; see whether the URL is that of the API",
-            ErrorClass.PERMANENT,
-            request_id,
-        ) from error
-    completion: dict[str, Any] = answer
-    return completion
-
-
-def _read_some(response: StreamedResponse) -> bytes:
-    """The body, or as much of it as an answer of the API can have."""
-    body = bytearray()
-    for piece in response.iter_bytes():
-        body += piece
-        if len(body) > _MAX_ANSWER_BYTES:
-            break
-    return bytes(body[:_MAX_ANSWER_BYTES])
+def _chunks(response: StreamedResponse) -> Generator[ChatChunk, None, None]:
+    answer = ChatAnswer(response.status_code, response.headers, response.request_id)
+    for piece in itertools.chain(response.iter_bytes(), [b""]):
+        yield from answer.feed(piece)
+        if answer.is_complete:
+            return
 
 
 def _end(response: StreamedResponse) -> None:
-    """After the last chunk the upstream's end is near: waiting for it saves its connection, which a cancel costs."""
-    response.end_within(_END_GRACE_MS)
+    """Wait for the end of the response, briefly (see END_GRACE_MS)."""
+    response.end_within(END_GRACE_MS)
     rest_bytes = 0
     with contextlib.suppress(ConnectorException):  # the completion is there, however its stream ends
         for piece in response.iter_bytes():
             rest_bytes += len(piece)
-            if rest_bytes > _MAX_REST_BYTES:
+            if rest_bytes > MAX_REST_BYTES:
                 return
 
 
-def _shown(text: str) -> str:
-    return " ".join(text[:_SHOWN_BODY_CHARACTERS].split())
+def __getattr__(name: str) -> object:
+    """The async connector on first use: who does not use it does not load anyio."""
+    if name in ("AsyncChatStream", "AsyncOpenAIConnector"):
+        from . import async_openai
+
+        return getattr(async_openai, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

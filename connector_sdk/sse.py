@@ -5,6 +5,7 @@ Source: HTML Standard, section 9.2.5 "Parsing an event stream" and 9.2.6 "Interp
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -165,41 +166,62 @@ def chat_content(data: str) -> str | None:
     return None if chunk is None else _content(chunk)
 
 
-def iter_chat_objects(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """The chunks of a chat stream as its bytes come, up to ``[DONE]`` or the end of the stream.
+class ChatStreamDecoder:
+    """Turns the bytes of a chat stream, cut anywhere, into the JSON objects of its chunks.
 
-    Raises:
-        APIError: the API reports an error inside the stream.
-        StreamError: TRANSIENT, the stream broke off inside an event; PERMANENT, it is no chat stream.
+    Attributes:
+        is_ended: ``[DONE]`` came, or the stream's end: nothing more is to be fed.
     """
-    decoder = SSEDecoder()
-    is_begun = False
-    for piece in pieces:
-        for event in decoder.feed(piece):
-            is_begun = True
+
+    def __init__(self) -> None:
+        self.is_ended = False
+        self._events = SSEDecoder()
+        self._is_begun = False
+
+    def feed(self, piece: bytes) -> Iterator[dict[str, Any]]:
+        """The chunks that a piece completes; b"" is the end of the stream. To be read out before the next piece.
+
+        An iterator, since the chunks before an error are good.
+
+        Raises:
+            APIError: the API reports an error inside the stream.
+            StreamError: TRANSIENT, the stream broke off inside an event; PERMANENT, it is no chat stream.
+        """
+        if not piece:
+            self.is_ended = True
+            self._check_end()
+        for event in self._events.feed(piece):
+            self._is_begun = True
             if event.data.strip() == _END_OF_CHAT:
+                self.is_ended = True
                 return
             chunk = chat_object(event.data)
             if chunk is not None:
                 yield chunk
-    if decoder.is_mid_event:
-        rest = decoder.flush()
-        if rest is None or rest.data.strip() != _END_OF_CHAT:  # some servers leave out the empty line after it
-            raise StreamError("the stream broke off inside an event", ErrorClass.TRANSIENT)
-    elif not is_begun:
-        raise StreamError("the answer holds no event; see whether the URL is that of the API", ErrorClass.PERMANENT)
+
+    def _check_end(self) -> None:
+        if self._events.is_mid_event:
+            rest = self._events.flush()
+            if rest is None or rest.data.strip() != _END_OF_CHAT:  # some servers leave out the empty line after it
+                raise StreamError("the stream broke off inside an event", ErrorClass.TRANSIENT)
+        elif not self._is_begun:
+            raise StreamError("the answer holds no event; see whether the URL is that of the API", ErrorClass.PERMANENT)
 
 
 def iter_chat_text(pieces: Iterable[bytes]) -> Iterator[str]:
     """The texts of a chat stream as its bytes come, up to ``[DONE]`` or the end of the stream.
 
     Raises:
-        APIError, StreamError: as ``iter_chat_objects``.
+        APIError, StreamError: as ``ChatStreamDecoder.feed``.
     """
-    for chunk in iter_chat_objects(pieces):
-        text = _content(chunk)
-        if text is not None:
-            yield text
+    decoder = ChatStreamDecoder()
+    for piece in itertools.chain(filter(None, pieces), [b""]):
+        for chunk in decoder.feed(piece):
+            text = _content(chunk)
+            if text is not None:
+                yield text
+        if decoder.is_ended:
+            return
 
 
 class SSEParser:

@@ -110,13 +110,21 @@ class LiveBody:
 
     Args:
         release: takes the connection back once the exchange has ended.
+        piece_ms: how long to wait for one piece; None: as long as the exchange may take.
     """
 
-    def __init__(self, connection: Connection, request_id: int, release: Callable[[Connection], None]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        request_id: int,
+        release: Callable[[Connection], None],
+        piece_ms: int | None = None,
+    ) -> None:
         self._connection: Connection | None = connection
+        self._piece_ms = piece_ms
         self._release = release
         self._unreturned_bytes = 0
-        self._failure: ConnectorException | None = _closed(request_id)
+        self._failure: ConnectorException | None = closed_early(request_id)
 
     def next_piece(self) -> bytes:
         """See Body.
@@ -174,7 +182,7 @@ class LiveBody:
             connection.consumed(self._unreturned_bytes)
             self._unreturned_bytes = 0
         while True:
-            message = connection.receive()
+            message = connection.receive(self._piece_ms)
             assert isinstance(message, BodyChunk | ResponseEnd)  # the only ones that the rules have after the head
             if not isinstance(message, BodyChunk) or message.data:
                 return message
@@ -195,7 +203,7 @@ class BufferedBody:
             ConnectorException: the response was closed before its end.
         """
         if self._is_closed and self._data:
-            raise _closed(self._request_id)
+            raise closed_early(self._request_id)
         data, self._data = self._data, b""
         return data
 
@@ -253,5 +261,6 @@ def charset(headers: Headers) -> str:
     return match[1]
 
 
-def _closed(request_id: int) -> ConnectorException:
+def closed_early(request_id: int) -> ConnectorException:
+    """What reading on after ``close`` gets."""
     return ConnectorException("the response was closed before its end", ErrorClass.CANCELLED, request_id)

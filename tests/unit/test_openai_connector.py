@@ -183,6 +183,11 @@ def test_an_error_that_is_not_in_the_form_of_the_api(upstream: Upstream, body: s
         assert (str(e.value), e.value.status, e.value.is_retryable()) == (message, 502, True)
 
 
+def test_a_completion_behind_a_byte_order_mark(upstream: Upstream) -> None:
+    with upstream("\ufeff" + COMPLETION) as daemon, _connector(daemon) as connector:
+        assert connector.chat_completion(HELLO) == "Hellö"
+
+
 @pytest.mark.parametrize(
     "body", ["", "<html>", "[]", "{}", '{"choices": []}', '{"choices": [{"message": 7}]}', '{"choices": 7}']
 )
@@ -224,6 +229,7 @@ def test_a_stream_cut_inside_an_event(upstream: Upstream) -> None:
     ("status", "body"),
     [
         (401, json.dumps({"error": {"message": f"Incorrect API key: {KEY}"}})),
+        (401, json.dumps({"error": {"message": "no", "type": KEY, "code": KEY, "param": KEY}})),
         (401, "x" * 190 + KEY),
         (401, f"{KEY} and {KEY}"),
         (200, f"Authorization: Bearer {KEY}"),

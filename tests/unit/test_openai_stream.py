@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from scripted_daemon import Peer, ScriptedDaemon, config_for, say_hello, socket_path
 
+import connector_sdk.chat_answer
 import connector_sdk.openai
 from connector_sdk import ConnectorException, ErrorClass
 from connector_sdk.openai import (
@@ -88,7 +89,7 @@ def test_closing_the_iterator_cancels_the_completion(socket_path: str, method: s
 
 def test_an_api_that_does_not_end_after_done(socket_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The completion is whole; whoever asked for it does not wait for the timeout."""
-    monkeypatch.setattr(connector_sdk.openai, "_END_GRACE_MS", 10)
+    monkeypatch.setattr(connector_sdk.openai, "END_GRACE_MS", 10)
 
     def script(peer: Peer, request: ExecuteRequest) -> None:
         peer.head(request, 200, ("Content-Type", "text/event-stream"))
@@ -158,6 +159,22 @@ def test_the_usage_is_that_of_the_last_completion(socket_path: str) -> None:
         assert connector.last_usage is None
 
 
+def test_of_two_streams_the_usage_is_that_of_the_one_that_ended_last(socket_path: str) -> None:
+    def script(peer: Peer, request: ExecuteRequest) -> None:
+        usage = {"prompt_tokens": len(daemon.requests)}
+        _stream(_text("a"), _event(choices=[], usage=usage), b"data: [DONE]\n\n")(peer, request)
+
+    with ScriptedDaemon(script, socket_path) as daemon, _connector(socket_path) as connector:
+        first, second, third = (connector.chat_completion_stream(HELLO) for _ in range(3))
+        for stream in (first, second, third):
+            next(stream)
+        assert connector.last_usage is None
+        assert (list(second), connector.last_usage) == ([], Usage(2))
+        assert (list(first), connector.last_usage) == ([], Usage(1))
+        third.close()
+        assert connector.last_usage is None
+
+
 @pytest.mark.parametrize("is_legacy", [False, True])
 def test_a_server_that_knows_no_streams_gives_one_chunk(socket_path: str, is_legacy: bool) -> None:
     message = {"role": "assistant", "content": "whole"}
@@ -195,7 +212,7 @@ def test_an_upstream_that_breaks_off_after_text(socket_path: str) -> None:
 
 
 def test_an_endless_answer_that_is_no_stream_is_given_up(socket_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connector_sdk.openai, "_MAX_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(connector_sdk.chat_answer, "_MAX_ANSWER_BYTES", 1000)
 
     def script(peer: Peer, request: ExecuteRequest) -> None:
         peer.head(request, 500)

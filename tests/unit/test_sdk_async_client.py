@@ -320,6 +320,12 @@ def test_an_exception_in_the_block_stays_what_it_is(run: Run, socket_path: str) 
         run(story)
 
 
-async def test_a_client_that_is_not_open_says_so() -> None:
-    with pytest.raises(ConnectorException, match="use it within `async with`"):
-        await AsyncRuntimeClient().execute_http(REQUEST)
+def test_a_client_that_is_closed_says_so(run: Run, socket_path: str) -> None:
+    async def story(client: AsyncRuntimeClient) -> None:
+        await client.execute_http(REQUEST)
+        await client.aclose()
+        with pytest.raises(ConnectorException, match="the client is closed"):
+            await client.execute_http(REQUEST)
+
+    with ScriptedDaemon(say_hello, socket_path):
+        run(story)

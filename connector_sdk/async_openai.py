@@ -1,0 +1,207 @@
+"""Chat completions for tasks, on anyio: the same under asyncio and under trio.
+
+async with AsyncOpenAIConnector("https://api.openai.com/v1", api_key) as openai:
+    request = ChatCompletionRequest("gpt-4o-mini", [Message("user", "Hello")])
+    async with openai.chat_completion_stream(request) as texts:
+        async for text in texts:
+            ...
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Generic, TypeVar
+
+import anyio
+from anyio.lowlevel import current_token
+
+from .async_client import AsyncRuntimeClient
+from .async_streaming import AsyncStreamedResponse
+from .chat import ChatChunk, Usage
+from .chat_answer import END_GRACE_MS, MAX_REST_BYTES, ChatAnswer, whole_chunk
+from .chat_request import (
+    DEFAULT_BASE_URL,
+    DEFAULT_TIMEOUT_MS,
+    TEST_MODEL,
+    ChatCompletionRequest,
+    ChatEndpoint,
+    tiny_request,
+)
+from .config import RuntimeConfig
+from .errors import ConnectorException
+from .event_loop import call_soon
+from .models import HTTPRequest
+
+Item = TypeVar("Item")
+
+
+class AsyncOpenAIConnector:
+    """As ``OpenAIConnector``, for tasks. Its completions share connections, and a cancelled task cancels its own.
+
+    Args, Attributes, Raises: as ``OpenAIConnector``.
+    """
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_BASE_URL,
+        api_key: str | None = None,
+        *,
+        config: RuntimeConfig | None = None,
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+    ) -> None:
+        self._endpoint = ChatEndpoint(base_url, api_key, timeout_ms)
+        self._client = AsyncRuntimeClient(config)
+        self.last_usage: Usage | None = None
+
+    async def __aenter__(self) -> AsyncOpenAIConnector:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the client: completions on their way fail, later ones raise."""
+        await self._client.aclose()
+
+    async def test_connection(self, model: str = TEST_MODEL) -> str:
+        """As ``OpenAIConnector.test_connection``."""
+        return await self.chat_completion(tiny_request(model))
+
+    async def chat_completion(self, request: ChatCompletionRequest) -> str:
+        """As ``OpenAIConnector.chat_completion``."""
+        usage = None
+        try:
+            with self._endpoint.key_hidden():
+                response = await self._client.execute_http(self._endpoint.http_request(request, is_stream=False))
+                chunk = whole_chunk(response.status_code, response.body, response.request_id)
+                usage = chunk.usage
+                return chunk.delta.content or ""
+        finally:
+            self.last_usage = usage
+
+    def chat_completion_stream(self, request: ChatCompletionRequest) -> AsyncChatStream[str]:
+        """The texts of the completion as they come; the request goes out with the first ``anext()``.
+
+        Raises:
+            ConnectorException: INVALID_REQUEST, the request cannot be sent; otherwise from the iterator, as
+                ``OpenAIConnector.chat_completion_stream``.
+            TypeError: the request has the wrong type.
+        """
+        return AsyncChatStream(self, self._stream_request(request), lambda chunk: chunk.delta.content or None)
+
+    def stream_chunks(self, request: ChatCompletionRequest) -> AsyncChatStream[ChatChunk]:
+        """The chunks of the completion as they come, tool calls, finish reason and usage among them.
+
+        A server that knows no streams gives one chunk. Otherwise as ``chat_completion_stream``.
+        """
+        return AsyncChatStream(self, self._stream_request(request), lambda chunk: chunk)
+
+    def _stream_request(self, request: ChatCompletionRequest) -> HTTPRequest:
+        return self._endpoint.http_request(request, is_stream=True)
+
+
+class AsyncChatStream(Generic[Item]):
+    """One completion as it comes: an async iterator, for one reader at a time.
+
+    ``aclose()``, from any task, leaving ``async with``, and cancelling the task that waits for the next item cancel
+    the completion at the API. One that is dropped unclosed is cancelled when Python collects it.
+
+    No generator: asyncio closes one that was dropped at some later time, and trio warns about it.
+    """
+
+    def __init__(
+        self, connector: AsyncOpenAIConnector, request: HTTPRequest, item_of: Callable[[ChatChunk], Item | None]
+    ) -> None:
+        self._connector = connector
+        self._request = request
+        self._item_of = item_of
+        self._one_reader = anyio.ResourceGuard("reading this chat stream")
+        self._waiting: anyio.CancelScope | None = None
+        self._reading: _Reading | None = None
+        self._usage: Usage | None = None
+        self._is_closed = False
+
+    def __aiter__(self) -> AsyncChatStream[Item]:
+        return self
+
+    async def __anext__(self) -> Item:
+        with self._one_reader:
+            item = None
+            if not self._is_closed:
+                try:
+                    with self._connector._endpoint.key_hidden(), anyio.CancelScope() as self._waiting:
+                        item = await self._next_item()
+                finally:
+                    self._waiting = None
+                    if item is None:
+                        self._close()
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+    async def __aenter__(self) -> AsyncChatStream[Item]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._close()
+
+    async def aclose(self) -> None:
+        """End the stream, and cancel the completion if it is unfinished. Never waits; closing twice is nothing."""
+        self._close()
+
+    async def _next_item(self) -> Item | None:
+        if self._reading is None:
+            response = await self._connector._client.open_stream(self._request)
+            self._reading = _Reading(response)
+            weakref.finalize(self, call_soon, current_token(), response.close).atexit = False
+        while (chunk := await self._reading.next_chunk()) is not None:
+            self._usage = chunk.usage or self._usage
+            item = self._item_of(chunk)
+            if item is not None:
+                return item
+        await self._reading.end()
+        return None
+
+    def _close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._connector.last_usage = self._usage
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if self._reading is not None:
+            self._reading.response.close()
+
+
+class _Reading:
+    """A response on its way, chunk by chunk."""
+
+    def __init__(self, response: AsyncStreamedResponse) -> None:
+        self.response = response
+        self._pieces = response.aiter_bytes()
+        self._answer = ChatAnswer(response.status_code, response.headers, response.request_id)
+        self._chunks: Iterator[ChatChunk] = iter(())
+
+    async def next_chunk(self) -> ChatChunk | None:
+        """The next one; None at the end."""
+        while (chunk := next(self._chunks, None)) is None and not self._answer.is_complete:
+            self._chunks = self._answer.feed(await anext(self._pieces, b""))
+        return chunk
+
+    async def end(self) -> None:
+        """Wait for the end of the response, briefly (see END_GRACE_MS)."""
+        rest_bytes = 0
+        with anyio.move_on_after(END_GRACE_MS / 1000):
+            try:
+                async for piece in self._pieces:
+                    rest_bytes += len(piece)
+                    if rest_bytes > MAX_REST_BYTES:
+                        return
+            except ConnectorException:
+                return  # the completion is there, however its stream ends
