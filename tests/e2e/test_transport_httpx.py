@@ -309,6 +309,26 @@ def test_the_same_of_async_iterators(run_async: Callable[..., None], library: An
         run_async(story)
 
 
+def test_a_generator_that_is_not_read_to_its_end_is_closed_at_once(
+    run_async: Callable[..., None], library: Any
+) -> None:
+    class Endless(library.AsyncByteStream):  # type: ignore[misc, name-defined]
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield bytes(1024 * 1024)
+            finally:
+                is_closed.append(True)
+
+    async def story(client: Any) -> None:
+        with pytest.raises(library.LocalProtocolError, match="10485760 bytes"):
+            await client.send(library.Request("POST", "http://127.0.0.1:1/", stream=Endless()))
+        assert is_closed
+
+    is_closed: list[bool] = []
+    run_async(story)
+
+
 def test_json_of_the_upstream_is_there(client: Any) -> None:
     body = json.dumps({"x": list(range(10_000))}).encode()
     with upstream(lambda call: call.answer(200, body, ("Content-Type", "application/json"))) as there:

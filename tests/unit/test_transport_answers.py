@@ -146,6 +146,22 @@ def test_the_librarys_exception_for_each_fault(
     assert str(exception) == message
 
 
+@pytest.mark.parametrize(
+    ("expected", "error_class"),
+    [
+        ("ConnectError", ErrorClass.TRANSIENT),
+        ("ConnectError", ErrorClass.PERMANENT),
+        ("ConnectTimeout", ErrorClass.TIMEOUT),
+        ("LocalProtocolError", ErrorClass.INVALID_REQUEST),
+    ],
+)
+def test_before_the_request_has_a_number_it_is_about_reaching_the_daemon(
+    library: Any, expected: str, error_class: ErrorClass
+) -> None:
+    error = ConnectorException("no permission to use socket /s", error_class)
+    assert type(translated(error, library)) is getattr(library, expected)
+
+
 def test_what_was_never_sent_could_not_connect(library: Any) -> None:
     """A circuit that is open, a daemon that drains: another try does no harm, and callers know that of ConnectError."""
     error = ConnectorException("the circuit of u:80 is open", ErrorClass.TRANSIENT, 1, attempts=0)
