@@ -56,6 +56,28 @@ def test_lines_that_come_together_leave_together() -> None:
     assert len(written) <= 2
 
 
+def test_a_writer_that_has_gone_to_sleep_is_woken_by_a_line_and_by_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_writer, "LOOKS_IN_VAIN", 1)
+    written: list[bytes] = []
+    has_written = threading.Event()
+
+    def sink(data: bytes) -> None:
+        written.append(data)
+        has_written.set()
+
+    with BackgroundWriter(sink) as writer:
+        for number in range(3):
+            while not writer._is_asleep:
+                os.sched_yield()
+            has_written.clear()
+            writer.write(f"{number}\n")
+            assert has_written.wait(30)
+        while not writer._is_asleep:
+            os.sched_yield()
+    assert written == [b"0\n", b"1\n", b"2\n"]
+    assert not writer._thread.is_alive()
+
+
 def test_a_descriptor_that_takes_a_little_at_a_time_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     real_write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: real_write(fd, bytes(data)[:7]))

@@ -11,9 +11,11 @@ from typing import Self
 
 # About 2 MiB of lines. What comes on top is counted, and the count is logged as soon as there is room.
 MAX_WAITING_LINES = 10_000
-# Lines are gathered for so long and written together. A thread that woke up for each of them would take the
-# interpreter from the very request that wrote it (measured, one connection: 487 µs at the median instead of 413).
+# Lines are gathered for so long and written together. A thread that is woken by a line takes the interpreter from the
+# request that comes next (measured, one connection: its first event is 0.4 to 1.4 ms later).
 GATHER_S = 0.02
+# So it looks by itself for as long as lines come, and sleeps after so many looks in vain: an idle daemon wakes nobody.
+LOOKS_IN_VAIN = 100
 # At the end: how long to wait for a reader that stalls.
 FLUSH_TIMEOUT_S = 1.0
 
@@ -30,6 +32,7 @@ class BackgroundWriter:
         self._sink = sink
         self._lines: deque[str] = deque()
         self._dropped = 0
+        self._is_asleep = False
         self._has_lines = threading.Event()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -40,7 +43,7 @@ class BackgroundWriter:
             self._dropped += 1
             return
         self._lines.append(text)
-        if not self._has_lines.is_set():
+        if self._is_asleep:
             self._has_lines.set()
 
     def flush(self) -> None:
@@ -56,14 +59,25 @@ class BackgroundWriter:
         self._thread.join(FLUSH_TIMEOUT_S)
 
     def _run(self) -> None:
+        looks_in_vain = LOOKS_IN_VAIN
         is_last = False
         while not is_last:
+            if looks_in_vain == LOOKS_IN_VAIN:
+                self._sleep()
+            is_last = self._ending.wait(GATHER_S)
+            lines = self._taken()
+            looks_in_vain = 0 if lines else looks_in_vain + 1
+            if lines:
+                with contextlib.suppress(OSError):
+                    self._sink("".join(lines).encode(errors="replace"))
+
+    def _sleep(self) -> None:
+        """Until there is a line, or the end."""
+        self._has_lines.clear()
+        self._is_asleep = True
+        if not self._lines and not self._ending.is_set():  # looked at after telling that a line must wake us
             self._has_lines.wait()
-            self._ending.wait(GATHER_S)
-            is_last = self._ending.is_set()
-            self._has_lines.clear()
-            with contextlib.suppress(OSError):
-                self._sink("".join(self._taken()).encode(errors="replace"))
+        self._is_asleep = False
 
     def _taken(self) -> list[str]:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
