@@ -27,6 +27,7 @@ from .connection import (
 )
 from .dial import open_socket
 from .errors import ConnectorException
+from .streaming import closed_early
 from .wire import (
     BodyChunk,
     Cancel,
@@ -55,6 +56,7 @@ class Exchange:
         self.timeout_ms = timeout_ms
         self.deadline = time.monotonic() + (timeout_ms + ANSWER_GRACE_MS) / 1000
         self.arrived: deque[Answer] = deque()
+        self.is_abandoned = False
         self.news = anyio.Event()
 
 
@@ -155,9 +157,11 @@ class AsyncConnection:
         wait_s = left_s if within_ms is None else min(left_s, within_ms / 1000)
         if not exchange.arrived:
             with anyio.move_on_after(wait_s):
-                while not exchange.arrived and self._failure is None:
+                while not exchange.arrived and self._failure is None and not exchange.is_abandoned:
                     exchange.news = anyio.Event()
                     await exchange.news.wait()
+        if exchange.is_abandoned:
+            raise closed_early(exchange.request_id)
         if exchange.arrived:
             return exchange.arrived.popleft()
         if self._failure is None and within_ms is not None and wait_s < left_s:
@@ -172,7 +176,9 @@ class AsyncConnection:
         self._put(self._wire.consumed(exchange.request_id, size))
 
     def abandon(self, exchange: Exchange) -> None:
-        """Nobody waits for the exchange any more: cancel it unless it has ended. Never waits."""
+        """The exchange's messages are not wanted any more: cancel it unless it has ended. Never waits."""
+        exchange.is_abandoned = True
+        exchange.news.set()  # for a task that waits while another one closes the response
         if self._exchanges.pop(exchange.request_id, None) is None or self._failure is not None:
             return
         if self.is_legacy:

@@ -9,13 +9,11 @@ async with AsyncOpenAIConnector("https://api.openai.com/v1", api_key) as openai:
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
 import anyio
-from anyio.lowlevel import current_token
 
 from .async_client import AsyncRuntimeClient
 from .async_streaming import AsyncStreamedResponse
@@ -31,7 +29,6 @@ from .chat_request import (
 )
 from .config import RuntimeConfig
 from .errors import ConnectorException
-from .event_loop import call_soon
 from .models import HTTPRequest
 
 Item = TypeVar("Item")
@@ -137,9 +134,9 @@ class AsyncChatStream(Generic[Item]):
                         item = await self._next_item()
                 finally:
                     self._waiting = None
-                    if item is None:
+                    if item is None or self._is_closed:
                         self._close()
-        if item is None:
+        if item is None or self._is_closed:
             raise StopAsyncIteration
         return item
 
@@ -159,7 +156,6 @@ class AsyncChatStream(Generic[Item]):
         if self._reading is None:
             response = await self._connector._client.open_stream(self._request)
             self._reading = _Reading(response)
-            weakref.finalize(self, call_soon, current_token(), response.close).atexit = False
         while (chunk := await self._reading.next_chunk()) is not None:
             self._usage = chunk.usage or self._usage
             item = self._item_of(chunk)
@@ -169,13 +165,12 @@ class AsyncChatStream(Generic[Item]):
         return None
 
     def _close(self) -> None:
-        if self._is_closed:
-            return
-        self._is_closed = True
-        self._connector.last_usage = self._usage
-        if self._waiting is not None:
-            self._waiting.cancel()
-        if self._reading is not None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._connector.last_usage = self._usage
+            if self._waiting is not None:
+                self._waiting.cancel()
+        if self._reading is not None:  # it may have come since the first close
             self._reading.response.close()
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Generic, TypeVar
 
+from anyio.lowlevel import current_token
+
 from .async_connection import AsyncConnection, Exchange
 from .errors import ConnectorException
+from .event_loop import call_soon
 from .headers import Headers
 from .http_payload import raise_for_end
 from .sse import ServerSentEvent, SSEDecoder
@@ -20,7 +24,7 @@ To = TypeVar("To")
 
 
 class AsyncStreamedResponse:
-    """As ``StreamedResponse``; used by one task at a time."""
+    """As ``StreamedResponse``; read by one task at a time. Any may close it."""
 
     def __init__(self, head: ResponseHead, pieces: LivePieces | WholeBody) -> None:
         self.request_id = head.request_id
@@ -100,7 +104,7 @@ class _Converted(Generic[From, To]):
 
 
 class LivePieces:
-    """The body of a streamed exchange, piece by piece."""
+    """The body of a streamed exchange, piece by piece. Dropped unclosed, it is cancelled when Python collects it."""
 
     def __init__(
         self, connection: AsyncConnection, exchange: Exchange, piece_ms: int | None, release: Callable[[], None]
@@ -108,7 +112,9 @@ class LivePieces:
         self._connection = connection
         self._exchange = exchange
         self._piece_ms = piece_ms
-        self._release = release
+        self._when_ended = release
+        self._when_dropped = weakref.finalize(self, call_soon, current_token(), release)
+        self._when_dropped.atexit = False
         self._unreturned_bytes = 0
         self._is_ended = False
         self._failure: ConnectorException | None = None
@@ -144,6 +150,10 @@ class LivePieces:
         if not self._is_ended and self._failure is None:
             self._failure = closed_early(self._exchange.request_id)
             self._release()
+
+    def _release(self) -> None:
+        self._when_dropped.detach()
+        self._when_ended()
 
 
 class WholeBody:

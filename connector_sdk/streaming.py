@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -35,7 +36,7 @@ class Body(Protocol):
 
 
 class StreamedResponse:
-    """One response, its head there and its body on the way. Used by one thread at a time.
+    """One response, its head there and its body on the way. Read by one thread at a time; any may close it.
 
     The body passes once: an iterator goes on where another has stopped. Every iterator raises ``ConnectorException``
     when the response breaks off (what it gave before stands), and when the response was closed before its end.
@@ -108,6 +109,8 @@ class StreamedResponse:
 class LiveBody:
     """The body of a streamed exchange, which has its connection to itself until it ends.
 
+    One thread reads; any thread may close.
+
     Args:
         release: takes the connection back once the exchange has ended.
         piece_ms: how long to wait for one piece; None: as long as the exchange may take.
@@ -124,6 +127,8 @@ class LiveBody:
         self._piece_ms = piece_ms
         self._release = release
         self._unreturned_bytes = 0
+        self._lock = threading.Lock()
+        self._is_reading = False
         self._failure: ConnectorException | None = closed_early(request_id)
 
     def next_piece(self) -> bytes:
@@ -132,23 +137,31 @@ class LiveBody:
         Raises:
             ConnectorException: the response broke off, or was closed before its end.
         """
-        if self._connection is None:
+        with self._lock:
+            connection = self._connection
+            self._is_reading = connection is not None
+        if connection is None:
             if self._failure is not None:
                 raise self._failure
             return b""
         try:
-            message = self._receive(self._connection)
-            if isinstance(message, BodyChunk):
-                data = message.data or b""
-                self._unreturned_bytes = len(data)
-                return data
+            message = self._receive(connection)
         except BaseException as error:
-            self._connection.close()
-            self._connection = None
+            is_closed = self._read(is_last=True)
+            connection.close()
             if isinstance(error, ConnectorException):
+                if is_closed:
+                    assert self._failure is not None
+                    raise self._failure from error
                 self._failure = error
             raise
-        connection, self._connection = self._connection, None
+        if self._read(is_last=isinstance(message, ResponseEnd)):
+            assert self._failure is not None
+            raise self._failure
+        if isinstance(message, BodyChunk):
+            data = message.data or b""
+            self._unreturned_bytes = len(data)
+            return data
         self._release(connection)
         try:
             raise_for_end(message)
@@ -165,9 +178,14 @@ class LiveBody:
 
     def close(self) -> None:
         """See Body."""
-        if self._connection is None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+            is_being_read = self._is_reading
+        if connection is None:
             return
-        connection, self._connection = self._connection, None
+        if is_being_read:
+            connection.close()  # which wakes the reader; the rest of the exchange is not ours to read
+            return
         is_reusable = False
         try:
             is_reusable = connection.cancel()
@@ -176,6 +194,15 @@ class LiveBody:
                 connection.close()
         if is_reusable:
             self._release(connection)
+
+    def _read(self, *, is_last: bool) -> bool:
+        """The reader has its message; True when another thread has closed the response meanwhile."""
+        with self._lock:
+            self._is_reading = False
+            is_closed = self._connection is None
+            if is_last:
+                self._connection = None
+            return is_closed
 
     def _receive(self, connection: Connection) -> BodyChunk | ResponseEnd:
         if self._unreturned_bytes:

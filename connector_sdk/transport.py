@@ -8,14 +8,14 @@ The same objects serve both libraries, which share no classes: an answer is in t
 - Redirects: the daemon follows them (at most 10), and the wire has no way to ask it not to. ``follow_redirects`` and
   ``max_redirects`` of the client therefore find nothing to do, ``response.history`` is empty, ``response.url`` is the
   URL that was asked for, and cookies set on the way are not seen.
-- Timeouts: ``read`` limits the wait for each piece of the body; ``connect`` and ``read`` together all that comes before
-  the head, since the daemon does not say when it has connected; that ends in ReadTimeout. ConnectTimeout: the daemon
-  took no connection within ``connect``, or the upstream none within the daemon's own limit. ``write`` and ``pool``
-  limit nothing.
+- Timeouts: ``read`` limits the wait for each piece of the body; the longer of ``connect`` and ``read`` all that comes
+  before the head, since the daemon does not say when it has connected; that ends in ReadTimeout. ConnectTimeout:
+  the daemon took no connection within ``connect``, or the upstream none within the daemon's own limit. ``write`` and
+  ``pool`` limit nothing.
 - Errors are the library's, with the daemon's message, raised from the ``ConnectorException``. A refusal by the
   daemon's own rate limit is a response 429, with Retry-After and ``x-vastar-error-class: RateLimited``: callers know
   how to wait for that.
-- A request's body is collected first: it travels in one frame, which ends at 10 MiB.
+- A request's body is collected first: it travels in one frame, which ends at 10 MiB, headers and all.
 - Of a request's ``extensions``, ``timeout`` is read. TLS and proxies are the daemon's business.
 """
 
@@ -100,7 +100,7 @@ class RuntimeTransport(BaseTransport):
         return _answer(library, response.status_code, response.headers, _body_types(library)[0](response, library))
 
     def close(self) -> None:
-        """Close the connections; exchanges that are running end first."""
+        """Close the connections; exchanges that are running go on to their end."""
         client, self._client = self._client, RuntimeClient(self._config)
         client.close()
 
@@ -200,7 +200,7 @@ def _limits(request: Request) -> WaitLimits:
     connect_s, read_s = timeout.get("connect"), timeout.get("read")
     return WaitLimits(
         connect_ms=_ms(connect_s),
-        head_ms=None if read_s is None else _ms((connect_s or 0) + read_s),
+        head_ms=None if read_s is None else _ms(max(connect_s or 0, read_s)),
         piece_ms=_ms(read_s),
     )
 

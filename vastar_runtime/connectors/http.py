@@ -227,7 +227,15 @@ def encode_table(head: ResponseHead, body: bytes, is_streaming: bool) -> bytes:
 
 
 def _pairs(head: ResponseHead) -> tuple[tuple[str, str], ...]:
-    return tuple((name.decode("latin-1"), value.decode("utf-8", "replace")) for name, value in head.headers)
+    return tuple((name.decode("latin-1"), _header_text(value)) for name, value in head.headers)
+
+
+def _header_text(value: bytes) -> str:
+    """The wire's strings are UTF-8; a value that is none is text of the past (RFC 9110, section 5.5)."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 # What an ExecuteResponse adds to its payload: type byte, root, vtable, table, lengths (under 100 bytes).
