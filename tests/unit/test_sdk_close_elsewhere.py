@@ -14,7 +14,7 @@ from connector_sdk import GET, AsyncRuntimeClient, ConnectorException, ErrorClas
 from connector_sdk.async_connection import AsyncConnection
 from connector_sdk.async_openai import AsyncOpenAIConnector
 from connector_sdk.chat_request import ChatCompletionRequest, Message
-from connector_sdk.wire import ExecuteRequest, ResponseHead, ResponseMode
+from connector_sdk.wire import BodyChunk, ExecuteRequest, ResponseHead, ResponseMode
 
 __all__ = ["run", "socket_path"]
 
@@ -28,6 +28,12 @@ def _begins_and_says_no_more(peer: Peer, request: ExecuteRequest) -> None:
     else:
         peer.head(request)
         peer.chunk(request, b"begun")
+
+
+def _says_head_and_text_at_once(peer: Peer, request: ExecuteRequest) -> None:
+    text = b'data: {"choices": [{"delta": {"content": "Hello"}}]}\n\n'
+    head = ResponseHead(request_id=request.request_id, status_code=200)
+    peer.send(peer.wire.send(head) + peer.wire.send(BodyChunk(request_id=request.request_id, data=text)))
 
 
 def test_a_thread_that_waits_for_more_learns_that_another_closed_the_response(socket_path: str) -> None:
@@ -110,5 +116,5 @@ def test_a_chat_stream_closed_in_the_moment_its_head_arrives_is_cancelled(
             while not daemon.cancelled:
                 await anyio.lowlevel.checkpoint()
 
-    with ScriptedDaemon(_begins_and_says_no_more, socket_path) as daemon:
+    with ScriptedDaemon(_says_head_and_text_at_once, socket_path) as daemon:
         run(story)
