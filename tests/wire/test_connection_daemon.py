@@ -146,3 +146,10 @@ def test_what_concerns_the_connection_may_be_sent_at_any_time_after_hello() -> N
     daemon = daemon_with_hello()
     for message in (GoAway(reason="draining"), CreditUpdate(total_credits=9), HealthCheckResponse(draining=True)):
         assert daemon.send(message) == encode_message(message)
+
+
+def test_a_draining_daemon_has_no_credit_for_further_requests() -> None:
+    daemon = DaemonConnection()
+    assert daemon.available_credits == MAX_REQUESTS_IN_FLIGHT
+    daemon.is_draining = True
+    assert daemon.available_credits == 0
