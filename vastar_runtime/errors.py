@@ -5,10 +5,15 @@ RuntimeFault
 │   └── ConfigError     a variable or a flag is wrong
 └── RequestError        one request failed; carries the wire's ErrorClass
     ├── InvalidRequest  our client's mistake
+    ├── RateLimited     a limit of ours refuses it
     └── UpstreamError   what happened between us and the upstream
 """
 
+import enum
+
 from connector_sdk.wire.messages import ErrorClass
+
+MAX_RETRY_AFTER_MS = 2**32 - 1  # the wire's field
 
 
 class RuntimeFault(Exception):
@@ -29,12 +34,14 @@ class RequestError(RuntimeFault):
     Attributes:
         error_class: what the wire says (protocol.md part 1, error classes).
         message: the text of ``error_message``.
+        retry_after_ms: when trying again makes sense, milliseconds from now; 0: nobody knows.
     """
 
-    def __init__(self, error_class: ErrorClass, message: str) -> None:
+    def __init__(self, error_class: ErrorClass, message: str, *, retry_after_ms: int = 0) -> None:
         super().__init__(message)
         self.error_class = error_class
         self.message = message
+        self.retry_after_ms = min(retry_after_ms, MAX_RETRY_AFTER_MS)
 
 
 class InvalidRequest(RequestError):
@@ -44,12 +51,38 @@ class InvalidRequest(RequestError):
         super().__init__(ErrorClass.INVALID_REQUEST, message)
 
 
+class RateLimited(RequestError):
+    """A limit of the configuration refuses the request; nothing was sent upstream."""
+
+    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(ErrorClass.RATE_LIMITED, message, retry_after_ms=retry_after_ms)
+
+
+class Failure(enum.Enum):
+    """How far an attempt came: what retries and circuit breakers judge a failure by."""
+
+    UNSENT = "unsent"
+    """Not one byte of the request was written: DNS, TCP, TLS or a proxy's tunnel failed, or took too long."""
+    LOST = "lost"
+    """The connection was lost after that, and before a response head."""
+    NO_HEAD_IN_TIME = "no head in time"
+    """first_byte_timeout_ms passed."""
+    OTHER = "other"
+    """What came was no HTTP, or broke off after the head: nothing that another attempt is made for."""
+
+
 class UpstreamError(RequestError):
     """The exchange with the upstream failed.
 
     Transient by default (protocol.md part 1: refused, DNS failure, reset, cut short); the message begins
     with "HTTP request failed: ", as the existing runtime's does, and goes on with the cause.
+
+    Attributes:
+        failure: how far it came.
     """
 
-    def __init__(self, cause: str, error_class: ErrorClass = ErrorClass.TRANSIENT) -> None:
+    def __init__(
+        self, cause: str, error_class: ErrorClass = ErrorClass.TRANSIENT, *, failure: Failure = Failure.OTHER
+    ) -> None:
         super().__init__(error_class, f"HTTP request failed: {cause}")
+        self.failure = failure

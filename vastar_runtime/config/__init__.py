@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from .errors import ConfigError
+from vastar_runtime.errors import ConfigError
 
 DEFAULT_SOCKET_PATH = "/tmp/vastar-connector-runtime.sock"  # noqa: S108 - protocol.md part 1: every SDK knows it
 DEFAULT_LOG_PATH = "/tmp/vastar-runtime.log"  # noqa: S108 - where users of the existing runtime look
