@@ -37,6 +37,9 @@ _HH = struct.Struct("<HH")
 _KEY_VALUE_VTABLE = struct.pack("<HHHH", 8, 12, 4, 8)
 _KEY_VALUE = struct.Struct("<iII")
 
+# Each SDK has a vtable or two for a message; strangers may send others without end.
+MAX_PLANS = 64
+
 M = TypeVar("M", bound=msgspec.Struct)
 
 
@@ -57,6 +60,39 @@ class _Layout(NamedTuple):
     positions: tuple[int, ...]  # absolute position of each of them
 
 
+class _Plan(NamedTuple):
+    """All fields of a table in one step; for a table whose vtable has been checked."""
+
+    table: struct.Struct
+    fields: tuple[tuple[int, _Field], ...]  # position in the table, in the order of `table`
+
+    def read(self, data: bytes, table: int) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for value, (slot, field) in zip(self.table.unpack_from(data, table), self.fields, strict=True):
+            kind = field.kind
+            if kind == "string" or kind == "bytes":
+                start = table + slot + value + 4
+                if start > len(data):
+                    raise MalformedMessage(f"{field.name}: offset to {start - 4} in a buffer of {len(data)} bytes")
+                end = start + _U32.unpack_from(data, start - 4)[0]
+                if end > len(data):
+                    raise MalformedMessage(
+                        f"{field.name}: a vector of {end - start} elements in a buffer of {len(data)} bytes"
+                    )
+                if kind == "bytes":
+                    values[field.name] = data[start:end]
+                    continue
+                try:
+                    values[field.name] = data[start:end].decode()
+                except UnicodeDecodeError as error:
+                    raise MalformedMessage(f"{field.name} is not UTF-8") from error
+            elif kind == "key_values" or field.enum_class is not None:
+                values[field.name] = _read_field(data, table, slot, field)
+            else:
+                values[field.name] = value
+        return values
+
+
 class TableCodec:
     """Encodes and decodes one message class.
 
@@ -68,6 +104,7 @@ class TableCodec:
         self._message_class = message_class
         self.fields = tuple(_fields_of(message_class))
         self._layouts: dict[tuple[int, ...], _Layout] = {}
+        self._plans: dict[bytes, _Plan | None] = {}
 
     def decode(self, data: bytes) -> Any:
         """The message in ``data``.
@@ -76,7 +113,11 @@ class TableCodec:
             MalformedMessage: any offset, length or vector that does not lie within ``data``, a required field
                 that is missing, a string that is not UTF-8, an enum value that does not exist.
         """
-        slots, table = _open_table(data, _offset(data, 0, "root"), len(self.fields))
+        table = _offset(data, 0, "root")
+        plan = self._plan(data, table)
+        if plan is not None:
+            return self._message_class(**plan.read(data, table))
+        slots, table = _open_table(data, table, len(self.fields))
         values: dict[str, Any] = {}
         for index, field in enumerate(self.fields):
             slot = slots[index] if index < len(slots) else 0
@@ -108,6 +149,24 @@ class TableCodec:
         except (struct.error, ValueError, TypeError, AttributeError) as error:
             name = self._message_class.__name__
             raise LocalProtocolError(f"{name} cannot be encoded: {error}") from error
+
+    def _plan(self, data: bytes, table: int) -> _Plan | None:
+        """How to read tables with this vtable, if it is of the usual kind; those of one client are all alike."""
+        vtable = table - _I32.unpack_from(data, table)[0]
+        if vtable < 0 or vtable + 4 > len(data):
+            return None
+        vtable_size, table_size = _HH.unpack_from(data, vtable)
+        if table + table_size > len(data) or vtable + vtable_size > len(data):
+            return None
+        key = data[vtable : vtable + min(vtable_size, 4 + 2 * len(self.fields))]
+        try:
+            return self._plans[key]
+        except KeyError:
+            if len(self._plans) >= MAX_PLANS:
+                return None
+        slots, _ = _open_table(data, table, len(self.fields))
+        plan = self._plans[key] = _plan_for(self.fields, slots, table_size)
+        return plan
 
 
 def _fields_of(message_class: type[Any]) -> list[_Field]:
@@ -180,6 +239,22 @@ def _read_field(data: bytes, table: int, slot: int, field: _Field) -> Any:
         except ValueError as error:
             raise MalformedMessage(f"{field.name} has no value {value}") from error
     return value
+
+
+def _plan_for(fields: tuple[_Field, ...], slots: tuple[int, ...], table_size: int) -> _Plan | None:
+    """None where fields overlap, reach beyond the table, or are missing: such a table is read field by field."""
+    if any(field.required and not (index < len(slots) and slots[index]) for index, field in enumerate(fields)):
+        return None
+    code, at = "<", 0
+    planned = []
+    for slot, field in sorted(((s, f) for s, f in zip(slots, fields, strict=False) if s), key=lambda pair: pair[0]):
+        kind = field.kind if len(field.kind) == 1 else "I"
+        if slot < at or slot + struct.calcsize("<" + kind) > table_size:
+            return None
+        code += f"{slot - at}x{kind}"
+        at = slot + struct.calcsize("<" + kind)
+        planned.append((slot, field))
+    return _Plan(struct.Struct(code), tuple(planned))
 
 
 def _vector(data: bytes, position: int, element_bytes: int, what: str) -> tuple[int, int]:

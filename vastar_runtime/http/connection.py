@@ -6,7 +6,6 @@ import contextlib
 import select
 import ssl
 from collections.abc import Callable
-from typing import cast
 
 import h11
 import msgspec
@@ -14,6 +13,7 @@ import trio
 
 from vastar_runtime.errors import UpstreamError
 
+from .reading import read_some
 from .request import Headers, OutboundRequest
 from .url import Origin
 
@@ -297,7 +297,7 @@ class Connection:
             if event is not h11.NEED_DATA:
                 return event
             try:
-                data = cast(bytes, await self.stream.receive_some(READ_BYTES))
+                data = await read_some(self.stream, READ_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 raise self._lost("was reset", self._write_error or error) from error
             if data:

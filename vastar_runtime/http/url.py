@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes, urljoin
 
@@ -13,6 +14,9 @@ from vastar_runtime.errors import InvalidRequest
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_URL_CHARACTERS = 65_536  # servers refuse far shorter ones; this only bounds the work done here
+# Applications ask for the same few URLs again and again: the last ones are not parsed anew (1 MiB at most).
+REMEMBERED_URLS = 1024
+MAX_REMEMBERED_CHARACTERS = 512
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -91,6 +95,10 @@ def parse_url(text: str) -> Url:
     Raises:
         InvalidRequest: saying what is wrong, without quoting query or userinfo.
     """
+    return _parse_repeated(text) if len(text) <= MAX_REMEMBERED_CHARACTERS else _parse(text)
+
+
+def _parse(text: str) -> Url:
     text = text.strip(" ")
     if len(text) > MAX_URL_CHARACTERS:
         raise InvalidRequest(f"malformed URL: {len(text)} characters, more than {MAX_URL_CHARACTERS}")
@@ -117,6 +125,9 @@ def parse_url(text: str) -> Url:
         target += "?" + _escape(_QUERY_ESCAPE, query)
     credentials = unquote_to_bytes(userinfo if ":" in userinfo else userinfo + ":") if at and userinfo else None
     return Url(Origin(scheme, host, port), target, credentials)
+
+
+_parse_repeated = lru_cache(REMEMBERED_URLS)(_parse)
 
 
 def _host_and_port(text: str, default_port: int) -> tuple[str, int]:

@@ -24,7 +24,7 @@ from vastar_runtime.connectors import CONNECTORS, Services
 from vastar_runtime.connectors.base import Outcome
 from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.policies.deadline import Deadline
-from vastar_runtime.telemetry.log import clean, without_quotations
+from vastar_runtime.telemetry.log import clean, without_quotations, write_request
 
 from .memory import Holding
 from .outbox import ClientDoesNotRead
@@ -109,12 +109,16 @@ class RunningRequest:
         finally:
             self._holding.release()
         duration_us = (time.perf_counter_ns() - began_ns) // 1000
+        if self._window is not None:
+            # Of a stream all has been delivered; its client's next request waits for this line otherwise.
+            self._log_line(error, duration_us)
         try:
             self._send(self._terminal(payload, error, duration_us))
         except LocalProtocolError:
             error = self._internal_error()
             self._send(self._terminal(None, error, duration_us))
-        self._log_line(error, duration_us)
+        if self._window is None:
+            self._log_line(error, duration_us)
 
     # --- the streamed answer: what a connector's call sees ---
 
@@ -205,7 +209,7 @@ class RunningRequest:
     def _log_line(self, error: RequestError | None, duration_us: int) -> None:
         """One line a request: no query values, no header values, no bodies."""
         outcome = self._outcome
-        fields = {
+        fields: dict[str, str | int | float] = {
             "method": outcome.method,
             "origin": outcome.origin,
             "path": clean(outcome.path),
@@ -220,4 +224,4 @@ class RunningRequest:
                 "error_class": error.error_class.name.lower(),
                 "error": clean(without_quotations(error.message)),
             }
-        log.info("request", **{key: value for key, value in fields.items() if value not in ("", 0)})
+        write_request({key: value for key, value in fields.items() if value not in ("", 0)})

