@@ -121,7 +121,7 @@ def test_the_check_sees_the_imports_of_the_whole_tree() -> None:
     assert ("connector_sdk.wire.framing", "connector_sdk.wire.errors") in seen
     assert ("connector_sdk.wire.flatbuffer", "msgspec") in seen
     assert ("vastar_runtime.errors", "connector_sdk.wire.messages") in seen
-    assert ("vastar_runtime.config", "vastar_runtime.errors") in seen
+    assert ("vastar_runtime.config.file", "vastar_runtime.errors") in seen
 
 
 # --- the check itself, on small trees ---

@@ -21,6 +21,7 @@ from .http.dial import Dialer, check_trust_store
 from .http.pool import Pool
 from .http.proxy import Proxies
 from .http.resolver import Resolver
+from .policies.pipeline import Pipeline
 from .server.listener import tcp_listener, unix_listener
 from .server.memory import MAX_HELD_BYTES_IN_ALL, MemoryBudget
 from .server.session import Health, Session
@@ -62,6 +63,7 @@ class Daemon:
         self._ready = ready
         self._pool = Pool()
         self._services = Services(self._pool, Dialer(Proxies(os.environ)))
+        self._pipeline = Pipeline(settings)
         self._memory = MemoryBudget(MAX_HELD_BYTES_IN_ALL)
         self._sessions: set[Session] = set()
         self._is_draining = False
@@ -74,15 +76,15 @@ class Daemon:
         Raises:
             StartupError: a listener cannot be opened.
         """
-        settings = self._settings
+        listen = self._settings.listen
         trio.socket.set_custom_hostname_resolver(Resolver())
         with (
             trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
-            unix_listener(settings.socket_path, settings.socket_mode, settings.socket_group) as unix,
+            unix_listener(listen.socket_path, listen.socket_mode, listen.socket_group) as unix,
         ):
             listeners = [unix]
-            if settings.tcp_port is not None:
-                listeners.append(await tcp_listener(settings.tcp_port))
+            if listen.tcp_port is not None:
+                listeners.append(await tcp_listener(listen.tcp_port))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pool.reap_forever)
                 accepting = trio.CancelScope()
@@ -91,7 +93,7 @@ class Daemon:
                     "started",
                     pid=os.getpid(),
                     version=__version__,
-                    socket=settings.socket_path,
+                    socket=listen.socket_path,
                     **({"tcp_port": listeners[1].socket.getsockname()[1]} if len(listeners) > 1 else {}),
                 )
                 if self._ready is not None:
@@ -114,7 +116,7 @@ class Daemon:
         session = Session(
             stream,
             self._services,
-            idle_timeout_s=self._settings.timeout_s,
+            self._pipeline,
             health=self._health,
             memory=MemoryBudget(parent=self._memory),
         )

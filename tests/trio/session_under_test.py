@@ -14,11 +14,14 @@ import trio.testing
 from wire_client import WireClient
 
 from connector_sdk.wire import ExecuteRequest
+from vastar_runtime.config import Settings
+from vastar_runtime.config.policy import DeadlinePolicy, Policy, RetryPolicy
 from vastar_runtime.connectors import CONNECTORS, Services
 from vastar_runtime.connectors.base import Outcome
 from vastar_runtime.http.connection import Connection
 from vastar_runtime.http.pool import Pool
 from vastar_runtime.http.url import Origin
+from vastar_runtime.policies.pipeline import Passage, Pipeline
 from vastar_runtime.server.session import Health, Session
 from vastar_runtime.telemetry import log as logging
 
@@ -47,19 +50,18 @@ class Gate:
 
 
 class GateCall:
+    origin = ""
     timeout_ms = None
 
     def __init__(self, gate: Gate, name: str) -> None:
         self._gate = gate
         self._name = name
 
-    async def execute(
-        self, services: Services, tenant_id: str, progress: Callable[[str], None], hold: Callable[[int], None]
-    ) -> bytes:
+    async def execute(self, services: Services, passage: Passage, hold: Callable[[int], None]) -> bytes:
         self._gate.running.append(self._name)
         try:
             # A test with a virtual clock: the request's own time limit is not what is tested.
-            progress("the gate")
+            passage.deadline.progress("the gate")
             await self._gate.event(self._name).wait()
         except trio.Cancelled:
             self._gate.cancelled.append(self._name)
@@ -81,14 +83,13 @@ class Calling:
 
 
 class CallingCall:
+    origin = ""
     timeout_ms = None
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
 
-    async def execute(
-        self, services: Services, tenant_id: str, progress: Callable[[str], None], hold: Callable[[int], None]
-    ) -> bytes:
+    async def execute(self, services: Services, passage: Passage, hold: Callable[[int], None]) -> bytes:
         return json.dumps(self._function()).encode()
 
 
@@ -123,7 +124,7 @@ class MemoryDialer:
         self._script = script
         self.pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]] = trio.testing.memory_stream_pair
 
-    async def dial(self, origin: Origin) -> Connection:
+    async def dial(self, origin: Origin, timeout_s: float = 10.0) -> Connection:
         ours, theirs = self.pair()
         self._nursery.start_soon(self._script, theirs)
         return Connection(ours, origin.address)
@@ -134,14 +135,21 @@ async def session(
     services: Services | None = None,
     *,
     idle_timeout_s: float = 60.0,
+    policy: Policy | None = None,
     health: Health = HEALTH,
     pair: Callable[[], tuple[Any, Any]] = trio.testing.memory_stream_pair,
 ) -> AsyncIterator[tuple[WireClient, Session]]:
-    """A client and its session. At the end the client goes, and the session must end by itself."""
+    """A client and its session. At the end the client goes, and the session must end by itself.
+
+    Without a policy of the test's own every request gets one attempt: what its upstream does is what its client sees.
+    """
     client_end, daemon_end = pair()
     # Services without a dialer: a connector that needed it would fail the test.
     services = services or Services(Pool(), None)  # type: ignore[arg-type]
-    under_test = Session(daemon_end, services, idle_timeout_s=idle_timeout_s, health=lambda: health)
+    policy = policy or Policy(
+        deadline=DeadlinePolicy(idle_timeout_ms=int(idle_timeout_s * 1000)), retry=RetryPolicy(max_retries=0)
+    )
+    under_test = Session(daemon_end, services, Pipeline(Settings(policy=policy)), health=lambda: health)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(under_test.run)
         yield WireClient(client_end), under_test

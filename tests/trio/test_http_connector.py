@@ -13,10 +13,13 @@ import trio
 from http_upstream import Client, Peer, Script, hello, say, start_client, start_upstream
 
 from connector_sdk.wire import MAX_FRAME_BYTES, ErrorClass, ExecuteRequest
+from vastar_runtime.config import Settings
+from vastar_runtime.config.policy import Policy, RetryPolicy
 from vastar_runtime.connectors import Services
 from vastar_runtime.connectors.base import Outcome
 from vastar_runtime.connectors.http import HttpConnector
 from vastar_runtime.errors import RequestError
+from vastar_runtime.policies.pipeline import Pipeline
 
 EVENTS = b'data: {"n": 1}\n\nevent: x\ndata: not [DONE]\n\ndata: {"n": 2}\n\n'
 DONE = b"data: [DONE]\n\n"
@@ -40,8 +43,11 @@ async def execute(
     )
     call = HttpConnector().prepare(request, outcome or Outcome())
     services = Services(pool=client.pool, dialer=client.dialer)
+    once = Pipeline(Settings(policy=Policy(retry=RetryPolicy(max_retries=0))))
+    passage = once.passage("tenant", call.origin, deadline_at_ms=0, timeout_ms=None)
+    passage.deadline.progress = client.waits.append
     try:
-        return json.loads(await call.execute(services, "tenant", client.waits.append, hold))
+        return json.loads(await call.execute(services, passage, hold))
     finally:
         statistics = client.pool.statistics()
         assert (statistics.active, statistics.waiting) == (0, 0)

@@ -11,6 +11,7 @@ from http_upstream import IDLE, Peer, client_tls, hello, server_tls, start_clien
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from connector_sdk.wire import ErrorClass
+from vastar_runtime.config.policy import DeadlinePolicy
 from vastar_runtime.errors import RequestError
 from vastar_runtime.http.pool import Pool, PoolKey, PoolStatistics
 from vastar_runtime.http.url import Origin
@@ -63,7 +64,7 @@ async def test_waiting_ends_with_the_requests_deadline_which_says_what_it_waited
     async with trio.open_nursery() as nursery:
         client = start_client(nursery, limit_per_origin=1)
         await client.pool.acquire_slot(KEY)
-        deadline = Deadline(deadline_at_ms=0, timeout_ms=1500, idle_timeout_s=60, unix_now_s=0)
+        deadline = Deadline(deadline_at_ms=0, timeout_ms=1500, policy=DeadlinePolicy(), unix_now_s=0)
         exchange = client.exchange("http://host.example/")
         exchange._progress = deadline.progress
         began = trio.current_time()
@@ -194,7 +195,7 @@ async def test_an_idle_limit_is_answered_in_time_with_the_slots_still_there(mock
 
     upstream = await start_upstream(nursery, hangs, hello)
     client = start_client(nursery, limit_per_origin=1)
-    deadline = Deadline(deadline_at_ms=0, timeout_ms=None, idle_timeout_s=60, unix_now_s=0)
+    deadline = Deadline(deadline_at_ms=0, timeout_ms=None, policy=DeadlinePolicy(), unix_now_s=0)
     errors: list[RequestError] = []
 
     async def run() -> None:
@@ -217,7 +218,7 @@ async def test_an_idle_limit_is_answered_in_time_with_the_slots_still_there(mock
         mock_clock.jump(1.1)
     assert errors[0].error_class is ErrorClass.TIMEOUT
     assert errors[0].message == (
-        "HTTP request timed out: nothing moved for 60 s (VASTAR_TIMEOUT) while "
+        "HTTP request timed out: nothing moved for 60 s (deadline.idle_timeout_ms) while "
         f"waiting for the response head from 127.0.0.1:{upstream.port}"
     )
     assert client.pool.statistics() == IDLE

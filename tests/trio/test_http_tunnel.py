@@ -229,7 +229,7 @@ async def test_a_proxy_that_does_not_answer_is_given_up_after_ten_seconds(
     assert errors[0].error_class is ErrorClass.TIMEOUT
     assert errors[0].message == (
         f"HTTP request failed: connecting to secure.example:443 through the proxy 127.0.0.1:{proxy.port} "
-        "took longer than 10 s"
+        "took longer than 10 s (deadline.connect_timeout_ms)"
     )
 
 

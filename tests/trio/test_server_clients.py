@@ -13,6 +13,7 @@ from connector_sdk.wire import ErrorClass, HealthCheck
 from vastar_runtime.connectors import Services
 from vastar_runtime.errors import RequestError
 from vastar_runtime.http.pool import Pool
+from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.server import memory
 from vastar_runtime.server import session as session_module
 from vastar_runtime.server.outbox import MAX_PENDING_FRAMES
@@ -101,7 +102,7 @@ async def test_its_neighbours_are_not_affected(nursery, gate):
 
 async def test_a_client_that_vanishes_while_a_connection_is_opened(nursery):
     class NeverOpens:
-        async def dial(self, origin):
+        async def dial(self, origin, timeout_s):
             await trio.sleep_forever()
 
     pool = Pool()
@@ -117,7 +118,7 @@ async def test_a_client_that_resets_its_connection_ends_its_session_and_its_requ
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
     async with listener:
         stream = await trio.open_tcp_stream(*listener.socket.getsockname())
-        served = Session(await listener.accept(), Services(Pool(), None), idle_timeout_s=60, health=lambda: HEALTH)
+        served = Session(await listener.accept(), Services(Pool(), None), Pipeline(), health=lambda: HEALTH)
         client = WireClient(stream)
         await client.send(execute_request(1, b"x", connector_name="gate"), HealthCheck())
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
@@ -217,7 +218,7 @@ async def test_a_frame_that_is_not_complete_counts(gate):
     served = Session(
         daemon_end,
         Services(Pool(), None),
-        idle_timeout_s=60,
+        Pipeline(),
         health=lambda: HEALTH,
         memory=memory.MemoryBudget(parent=everything),
     )
@@ -313,7 +314,7 @@ async def test_a_session_that_is_drained_in_the_moment_its_client_goes_ends(tick
 
 async def test_a_session_that_is_drained_before_it_runs_ends():
     client_end, daemon_end = trio.testing.memory_stream_pair()
-    served = Session(daemon_end, Services(Pool(), None), idle_timeout_s=60, health=lambda: HEALTH)
+    served = Session(daemon_end, Services(Pool(), None), Pipeline(), health=lambda: HEALTH)
     served.drain()
     with trio.fail_after(5):
         await served.run()

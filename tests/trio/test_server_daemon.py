@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from wire_client import connected
 
 from vastar_runtime import daemon as daemon_module
-from vastar_runtime.config import Settings
+from vastar_runtime.config import Listen, Settings
 from vastar_runtime.daemon import DRAIN_S, Daemon
 from vastar_runtime.errors import StartupError
 from vastar_runtime.server.session import Session
@@ -27,7 +27,7 @@ def clock():
 @pytest.fixture
 def settings():
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="vcr-") as directory:
-        yield Settings(socket_path=f"{directory}/s", tcp_port=0)
+        yield Settings(listen=Listen(socket_path=f"{directory}/s", tcp_port=0))
         assert os.listdir(directory) == []
 
 
@@ -45,7 +45,7 @@ def log():
 
 
 def is_locked(settings: Settings) -> bool:
-    return os.path.exists(f"{settings.socket_path}.lock")
+    return os.path.exists(f"{settings.listen.socket_path}.lock")
 
 
 class Running:
@@ -70,7 +70,7 @@ async def started(nursery, settings) -> Running:
 
 async def test_a_request_that_outlasts_the_drain_is_given_up(clock, nursery, settings, gate, log):
     running = await started(nursery, settings)
-    async with connected(settings.socket_path) as client:
+    async with connected(settings.listen.socket_path) as client:
         await client.begin(b"for ever", connector_name="gate")
         await client.health()
         began_at = trio.current_time()
@@ -86,7 +86,7 @@ async def test_a_request_that_outlasts_the_drain_is_given_up(clock, nursery, set
 
 async def test_a_request_that_ends_within_the_drain_is_answered(clock, nursery, settings, gate, log):
     running = await started(nursery, settings)
-    async with connected(settings.socket_path) as client:
+    async with connected(settings.listen.socket_path) as client:
         await client.begin(b"a while", connector_name="gate")
         await client.health()
         signal.raise_signal(signal.SIGINT)
@@ -110,7 +110,7 @@ async def test_a_connection_that_is_accepted_in_the_moment_of_the_signal_is_drai
 
 async def test_a_second_signal_ends_the_drain(clock, nursery, settings, gate, log):
     running = await started(nursery, settings)
-    async with connected(settings.socket_path) as client:
+    async with connected(settings.listen.socket_path) as client:
         await client.begin(b"for ever", connector_name="gate")
         await client.health()
         began_at = trio.current_time()
@@ -127,7 +127,7 @@ async def test_a_mistake_of_ours_on_one_connection_is_logged_and_the_others_go_o
     nursery, settings, gate, log, monkeypatch
 ):
     running = await started(nursery, settings)
-    async with connected(settings.socket_path) as neighbour:
+    async with connected(settings.listen.socket_path) as neighbour:
         await neighbour.begin(b"mine", connector_name="gate")
         await neighbour.health()
 
@@ -135,7 +135,7 @@ async def test_a_mistake_of_ours_on_one_connection_is_logged_and_the_others_go_o
             raise ZeroDivisionError("a mistake of ours")
 
         monkeypatch.setattr(Session, "_read", fail)
-        async with connected(settings.socket_path) as client:
+        async with connected(settings.listen.socket_path) as client:
             await client.end()
         monkeypatch.undo()
         gate.open("mine")
@@ -148,7 +148,7 @@ async def test_a_mistake_of_ours_on_one_connection_is_logged_and_the_others_go_o
 
 async def test_health_counts_the_requests_of_all_connections(nursery, settings, gate):
     running = await started(nursery, settings)
-    async with connected(settings.socket_path) as one, connected(settings.socket_path) as other:
+    async with connected(settings.listen.socket_path) as one, connected(settings.listen.socket_path) as other:
         await one.begin(b"1", connector_name="gate")
         await one.begin(b"2", connector_name="gate")
         assert (await one.health()).active_requests == 2
@@ -164,7 +164,7 @@ async def test_health_counts_the_requests_of_all_connections(nursery, settings, 
 
 
 def test_a_daemon_that_cannot_start_says_so_in_one_line_and_raises_it_bare(settings):
-    settings = Settings(socket_path="/dev/null/s")
+    settings = Settings(listen=Listen(socket_path="/dev/null/s"))
     with pytest.raises(StartupError, match=r"^cannot listen on /dev/null/s: Not a directory; [^\n]*$"):
         daemon_module.run(settings)
 

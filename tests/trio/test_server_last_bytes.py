@@ -12,6 +12,7 @@ from wire_client import WireClient, execute_request
 from connector_sdk.wire import BodyChunk, CreditUpdate, ErrorClass, ExecuteResponse, Hello, ResponseEnd
 from vastar_runtime.connectors import Services
 from vastar_runtime.http.pool import Pool
+from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.server.session import Session
 
 
@@ -33,7 +34,7 @@ def gate():
 async def half_closed(gate, *first):
     """A session on a real Unix socket whose client has asked for something and then ended its sending."""
     ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
-    served = Session(theirs, Services(Pool(), None), idle_timeout_s=60, health=lambda: HEALTH)
+    served = Session(theirs, Services(Pool(), None), Pipeline(), health=lambda: HEALTH)
     client = WireClient(ours)
     await client.send(*first, execute_request(1, b"x", connector_name="gate"))
     await ours.send_eof()
@@ -64,7 +65,7 @@ async def test_it_is_told_of_no_drain_since_there_is_none(gate):
 async def test_a_stream_longer_than_its_credit_ends_since_no_more_can_come(nursery, log):
     upstream = MemoryUpstream(nursery)
     ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
-    served = Session(theirs, upstream.services, idle_timeout_s=60, health=lambda: HEALTH)
+    served = Session(theirs, upstream.services, Pipeline(), health=lambda: HEALTH)
     client = WireClient(ours)
     nursery.start_soon(served.run)
     async with ours:
@@ -98,7 +99,7 @@ async def test_a_drained_tcp_connection_stays_until_the_client_has_all_of_its_an
         theirs = listener.accept()[0]
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1024 * 1024)
     ours, stream = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in (client_socket, theirs))
-    served = Session(stream, upstream.services, idle_timeout_s=60, health=lambda: HEALTH)
+    served = Session(stream, upstream.services, Pipeline(), health=lambda: HEALTH)
     client = WireClient(ours)
     async with ours, trio.open_nursery() as session_tasks:
         session_tasks.start_soon(served.run)

@@ -24,7 +24,7 @@ def log():
 
 
 class NeverOpens:
-    async def dial(self, origin):
+    async def dial(self, origin, timeout_s):
         await trio.sleep_forever()
 
 
@@ -51,7 +51,7 @@ async def timed_out(answer: Answer, *words: str) -> None:
 
 # --- whose limit has passed, and in which phase ---
 
-LIMITS = [("timeout_ms", "30000 ms passed (timeout_ms)"), ("none", "nothing moved for 30 s (VASTAR_TIMEOUT)")]
+LIMITS = [("timeout_ms", "30000 ms passed (timeout_ms)"), ("none", "nothing moved for 30 s (deadline.idle_timeout_ms)")]
 
 
 def asked(limit: str, **parameters) -> dict:

@@ -182,7 +182,10 @@ async def test_after_a_grant_the_upstream_s_idle_time_counts_again_and_the_error
     last = await end(client)
     assert trio.current_time() - granted_at == pytest.approx(30)
     assert last.error_class is ErrorClass.TIMEOUT
-    assert f"nothing moved for 30 s (VASTAR_TIMEOUT) while reading the response body from {HOST}" in last.error_message
+    assert (
+        f"nothing moved for 30 s (deadline.idle_timeout_ms) while reading the response body from {HOST}"
+        in last.error_message
+    )
 
 
 async def test_a_grant_of_nothing_changes_nothing(client, up, autojump_clock):

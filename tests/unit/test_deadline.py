@@ -5,6 +5,7 @@ import trio
 from trio.testing import MockClock
 
 from connector_sdk.wire import ErrorClass
+from vastar_runtime.config.policy import DeadlinePolicy
 from vastar_runtime.errors import RequestError
 from vastar_runtime.policies.deadline import Deadline
 
@@ -13,7 +14,12 @@ NOW_S = 1_800_000_000.0
 
 def deadline(in_ms: float | None = None, timeout_ms: float | None = None, idle_s: float = 60.0) -> Deadline:
     at_ms = 0 if in_ms is None else int(NOW_S * 1000 + in_ms)
-    return Deadline(deadline_at_ms=at_ms, timeout_ms=timeout_ms, idle_timeout_s=idle_s, unix_now_s=NOW_S)
+    return Deadline(
+        deadline_at_ms=at_ms,
+        timeout_ms=timeout_ms,
+        policy=DeadlinePolicy(idle_timeout_ms=int(idle_s * 1000)),
+        unix_now_s=NOW_S,
+    )
 
 
 async def wait_out(limit: Deadline) -> tuple[float, str]:
@@ -36,7 +42,7 @@ async def wait_out(limit: Deadline) -> tuple[float, str]:
         (250, 5000.0, 0.25, "250 ms passed (deadline_at_ms)"),
         (250, 250.0, 0.25, "250 ms passed (timeout_ms)"),
         (248, 250.0, 0.248, "250 ms passed (timeout_ms)"),  # what a client calls 250 ms in both, 2 ms later
-        (None, None, 60.0, "nothing moved for 60 s (VASTAR_TIMEOUT)"),
+        (None, None, 60.0, "nothing moved for 60 s (deadline.idle_timeout_ms)"),
     ],
 )
 async def test_the_smaller_limit_wins_and_is_named(
@@ -60,7 +66,7 @@ async def test_a_request_without_a_limit_may_take_any_time_while_something_moves
         await trio.sleep_forever()
     assert trio.current_time() - began == pytest.approx(100 * 9.9 + 10.0)
     assert limited.passed().message == (
-        "HTTP request timed out: nothing moved for 10 s (VASTAR_TIMEOUT) while reading the response body"
+        "HTTP request timed out: nothing moved for 10 s (deadline.idle_timeout_ms) while reading the response body"
     )
 
 
@@ -84,7 +90,9 @@ async def test_a_deadline_that_has_passed_already_is_said_before_anything_is_sen
 
 
 async def test_the_largest_deadline_of_the_wire_is_no_problem(autojump_clock: MockClock) -> None:
-    limited = Deadline(deadline_at_ms=2**64 - 1, timeout_ms=10.0, idle_timeout_s=1.0, unix_now_s=NOW_S)
+    limited = Deadline(
+        deadline_at_ms=2**64 - 1, timeout_ms=10.0, policy=DeadlinePolicy(idle_timeout_ms=1000), unix_now_s=NOW_S
+    )
     assert (await wait_out(limited))[0] == pytest.approx(0.01)
 
 

@@ -128,7 +128,7 @@ def test_the_existing_runtime_answers_in_one_piece(get: Any, socket_path: str) -
         ("ConnectError", ErrorClass.PERMANENT, "HTTP request failed: the TLS certificate of u:443 was rejected: x"),
         ("ConnectError", ErrorClass.TRANSIENT, "HTTP request failed: cannot connect to the proxy p:1: refused"),
         ("ProxyError", ErrorClass.PERMANENT, "HTTP request failed: the proxy p:1 refused CONNECT to u:443: 407 x"),
-        ("ConnectTimeout", ErrorClass.TIMEOUT, "HTTP request failed: connecting to u:80 took longer than 10 s"),
+        ("ConnectTimeout", ErrorClass.TIMEOUT, "HTTP request failed: connecting to u:80 took longer than 10 s (…)"),
         ("ReadTimeout", ErrorClass.TIMEOUT, "HTTP request timed out: nothing came for 5 ms"),
         ("ReadError", ErrorClass.TRANSIENT, "HTTP request failed: the connection to u:80 was reset inside the body"),
         ("ReadError", ErrorClass.TRANSIENT, "lost the connection to the daemon at socket /s: it broke"),

@@ -19,6 +19,7 @@ _COMMANDS = {
     "restart": "control",
     "status": "status",
     "run": "run",
+    "config": "config",
     "simulator": "simulator",
     "demo": "demo",
     "clean": "clean",

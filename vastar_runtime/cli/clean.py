@@ -23,7 +23,7 @@ KILL_TIMEOUT_S = 5.0
 @log_option
 def clean(socket_path: str | None, log_path: str) -> None:
     """End the runtime on the socket, by force after 5 s, and remove its socket and log."""
-    path = config.load(socket_path=socket_path).socket_path
+    path = config.load_socket_path(socket_path=socket_path)
     # A runtime that hangs is found too: the pid comes from the kernel and needs no answer.
     found = probe(path, timeout_s=1.0)
     done = [_end(found), _remove_socket(path), _remove_lock(f"{path}.lock"), _remove_log(log_path)]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import NamedTuple
 
 import click
 
@@ -9,7 +10,7 @@ from vastar_runtime import config
 from vastar_runtime.errors import StartupError
 
 from .background import end, open_log, spawn, tail
-from .options import listen_options, log_option, socket_option
+from .options import config_option, listen_options, log_option, socket_option
 from .probe import Found, State, probe
 from .process import Process
 from .run import READY
@@ -26,48 +27,76 @@ _HELP = {"help_option_names": ["-h", "--help"]}
 )
 @listen_options
 @log_option
-def start(socket_path: str | None, socket_mode: str | None, socket_group: str | None, log_path: str) -> None:
+def start(
+    config_path: str | None, socket_path: str | None, socket_mode: str | None, socket_group: str | None, log_path: str
+) -> None:
     """Start the daemon in the background; returns when it answers."""
-    settings = config.load(socket_path=socket_path, socket_mode=socket_mode, socket_group=socket_group)
-    _start(settings, log_path)
+    wanted = _Wanted(config_path, socket_path, socket_mode, socket_group)
+    _start(wanted, wanted.settings(), log_path)
 
 
 @click.command(context_settings=_HELP, epilog="Example: vastar-runtime stop --socket /run/app/vastar.sock")
+@config_option
 @socket_option
-def stop(socket_path: str | None) -> None:
+def stop(config_path: str | None, socket_path: str | None) -> None:
     """Stop the daemon; returns when it has ended.
 
     Requests in flight finish first (30 s at most).
     """
-    _stop(config.load(socket_path=socket_path).socket_path)
+    _stop(config.load_socket_path(config_path=config_path, socket_path=socket_path))
 
 
 @click.command(context_settings=_HELP, epilog="Example: vastar-runtime restart --log-file /var/log/vastar.log")
 @listen_options
 @log_option
-def restart(socket_path: str | None, socket_mode: str | None, socket_group: str | None, log_path: str) -> None:
+def restart(
+    config_path: str | None, socket_path: str | None, socket_mode: str | None, socket_group: str | None, log_path: str
+) -> None:
     """Stop the daemon, if it runs, and start it."""
-    settings = config.load(socket_path=socket_path, socket_mode=socket_mode, socket_group=socket_group)
-    _stop(settings.socket_path)
-    _start(settings, log_path)
+    wanted = _Wanted(config_path, socket_path, socket_mode, socket_group)
+    settings = wanted.settings()  # before anything stops: a mistake in the file must not end what runs
+    _stop(settings.listen.socket_path)
+    _start(wanted, settings, log_path)
 
 
-def _start(settings: config.Settings, log_path: str) -> None:
-    path = settings.socket_path
+class _Wanted(NamedTuple):
+    """The options of a start."""
+
+    config_path: str | None
+    socket_path: str | None
+    socket_mode: str | None
+    socket_group: str | None
+
+    def settings(self) -> config.Settings:
+        return config.load(**self._asdict())
+
+    def arguments(self) -> list[str]:
+        """What the daemon is started with, so that a reload, which reads the file again, finds what was given here.
+
+        Paths are absolute: it works in another directory.
+        """
+        given = {
+            "--config": config.named_file(os.environ, self.config_path),
+            "--socket": config.named_socket(os.environ, self.socket_path),
+            "--socket-mode": self.socket_mode,
+            "--socket-group": self.socket_group,
+        }
+        return [word for option, value in given.items() if value is not None for word in (option, value)]
+
+
+def _start(wanted: _Wanted, settings: config.Settings, log_path: str) -> None:
+    path = settings.listen.socket_path
     found = probe(path)
     if found.state in (State.RUNNING, State.LEGACY, State.SILENT, State.FORBIDDEN):
         _say_running(found)
-        if settings != config.load({}, socket_path=path):
+        if settings != config.examine({}, socket_path=path).settings:
             click.echo(
                 "   Options and VASTAR_* variables given now do not apply to it; to apply them: vastar-runtime restart"
             )
         return
-    arguments = ["run", "--socket", path, "--socket-mode", f"{settings.socket_mode:o}"]
-    if settings.socket_group is not None:
-        arguments += ["--socket-group", settings.socket_group]
     log_fd = open_log(log_path)
     try:
-        child = spawn(arguments, log_fd, environ=os.environ, detached=True)
+        child = spawn(["run", *wanted.arguments()], log_fd, environ=os.environ, detached=True)
     except StartupError as error:
         last = tail(log_path, 1)
         raise StartupError(f"the daemon did not start: {error}; {log_path} ends with: {' '.join(last)!r}") from error
@@ -87,8 +116,8 @@ def _start(settings: config.Settings, log_path: str) -> None:
             f"the daemon (PID {child.process.pid}) started but does not answer on {path}; see {log_path}"
         )
     _report("Started the daemon", found)
-    if settings.tcp_port:
-        click.echo(f"   TCP: 127.0.0.1:{settings.tcp_port}")
+    if settings.listen.tcp_port:
+        click.echo(f"   TCP: 127.0.0.1:{settings.listen.tcp_port}")
     click.echo(f"   Log: {log_path}")
     child.process.returncode = 0  # it lives on: not ours to wait for
 

@@ -86,13 +86,14 @@ def _run(directory: str, log_path: str) -> None:
     api_key = os.environ.get("OPENAI_API_KEY", "").strip()
     with ExitStack() as stack:
         environ = {name: os.environ[name] for name in os.environ if not name.startswith(("VASTAR_", "OPENAI_"))}
+        environ["VASTAR_CONFIG"] = os.devnull  # limits of this machine are for its daemon, not for this one
         if api_key:
             upstream = _api(api_key)
         else:
             # The simulator is on this machine, where no proxy leads.
             environ = {name: value for name, value in environ.items() if name.lower() not in _PROXY_VARIABLES}
             upstream = stack.enter_context(_simulator(os.path.join(directory, "simulator.log"), environ))
-        socket_path = config.load({}, socket_path=os.path.join(directory, "vastar.sock")).socket_path
+        socket_path = config.load_socket_path({}, socket_path=os.path.join(directory, "vastar.sock"))
         daemon = stack.enter_context(_child(["run", "--socket", socket_path], log_path, environ))
         if daemon.line != READY:
             raise StartupError(daemon.line)

@@ -6,13 +6,23 @@ from typing import Any
 
 import click
 
-from vastar_runtime.config import DEFAULT_LOG_PATH, DEFAULT_SOCKET_PATH
+from vastar_runtime.config import DEFAULT_CONFIG_PATH, DEFAULT_LOG_PATH, DEFAULT_SOCKET_PATH
 
 _Function = Callable[..., Any]
 
 
+def config_option(function: _Function) -> _Function:
+    """``--config``: argument ``config_path`` (str, or None when not given: the variable or the default holds)."""
+    return click.option(
+        "--config",
+        "config_path",
+        metavar="PATH",
+        help=f"The configuration file.  [env var: VASTAR_CONFIG; default: {DEFAULT_CONFIG_PATH}, if it exists]",
+    )(function)
+
+
 def socket_option(function: _Function) -> _Function:
-    """``--socket``: argument ``socket_path`` (str, or None when not given: the variable or the default holds)."""
+    """``--socket``: argument ``socket_path`` (str, or None: the variable, the file or the default holds)."""
     return click.option(
         "--socket",
         "socket_path",
@@ -22,14 +32,14 @@ def socket_option(function: _Function) -> _Function:
 
 
 def listen_options(function: _Function) -> _Function:
-    """``--socket``, ``--socket-mode``, ``--socket-group``: arguments as ``vastar_runtime.config.load`` takes them."""
+    """``--config``, ``--socket``, ``--socket-mode``, ``--socket-group``: arguments as ``config.load`` takes them."""
     function = click.option("--socket-group", metavar="GROUP", help="Group that owns the socket (name or number).")(
         function
     )
     function = click.option(
         "--socket-mode", metavar="MODE", help="Permissions of the socket, in octal.  [default: 0600]"
     )(function)
-    return socket_option(function)
+    return config_option(socket_option(function))
 
 
 def log_option(function: _Function) -> _Function:

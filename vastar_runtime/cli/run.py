@@ -21,19 +21,27 @@ READY = "ready"
 )
 @listen_options
 @click.option("--ready-fd", type=click.IntRange(min=0), hidden=True)
-def run(socket_path: str | None, socket_mode: str | None, socket_group: str | None, ready_fd: int | None) -> None:
+def run(
+    config_path: str | None,
+    socket_path: str | None,
+    socket_mode: str | None,
+    socket_group: str | None,
+    ready_fd: int | None,
+) -> None:
     """Run the daemon in the foreground (systemd, containers).
 
     Logs to standard error. SIGTERM and Ctrl-C let requests in flight finish (30 s at most); a second one stops now.
     """
     pipe = _ReadyPipe(ready_fd)
     try:
-        settings = config.load(socket_path=socket_path, socket_mode=socket_mode, socket_group=socket_group)
+        settings = config.load(
+            config_path=config_path, socket_path=socket_path, socket_mode=socket_mode, socket_group=socket_group
+        )
         from setproctitle import setproctitle
 
         from vastar_runtime import daemon
 
-        setproctitle(title(settings.socket_path))
+        setproctitle(title(settings.listen.socket_path))
         daemon.run(settings, ready=lambda: pipe.tell(READY))
     except StartupError as error:
         pipe.tell(str(error))

@@ -8,7 +8,7 @@ import msgspec
 from vastar_runtime import config
 
 from .control import obstacle
-from .options import socket_option
+from .options import config_option, socket_option
 from .probe import Found, State, probe
 
 EXIT_NOT_RUNNING = 3  # as an init script's status says it (LSB)
@@ -29,11 +29,12 @@ class _Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: vastar-runtime status --json")
+@config_option
 @socket_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def status(socket_path: str | None, as_json: bool) -> None:
+def status(config_path: str | None, socket_path: str | None, as_json: bool) -> None:
     """Say whether the daemon runs. Exit code: 0 it runs, 3 it does not, 1 something is wrong with it."""
-    found = probe(config.load(socket_path=socket_path).socket_path)
+    found = probe(config.load_socket_path(config_path=config_path, socket_path=socket_path))
     if as_json:
         click.echo(msgspec.json.encode(_summary(found)))
     else:

@@ -10,6 +10,7 @@ import msgspec
 from connector_sdk.wire import ExecuteRequest
 from vastar_runtime.http.dial import Dialer
 from vastar_runtime.http.pool import Pool
+from vastar_runtime.policies.pipeline import Passage
 
 
 class Services(msgspec.Struct, frozen=True):
@@ -44,23 +45,25 @@ class Call(Protocol):
     """One request, checked, not yet begun."""
 
     @property
+    def origin(self) -> str:
+        """Where it goes: what policies are chosen by."""
+
+    @property
     def timeout_ms(self) -> float | None:
         """The time limit that stands in the payload; None: none."""
 
-    async def execute(
-        self, services: Services, tenant_id: str, progress: Callable[[str], None], hold: Callable[[int], None]
-    ) -> bytes:
+    async def execute(self, services: Services, passage: Passage, hold: Callable[[int], None]) -> bytes:
         """Run it; the answer's payload.
 
         Args:
-            progress: to be told what is being waited for, whenever something has moved.
+            passage: what every attempt goes through; its deadline is told of every progress.
             hold: to be called with the size of each piece that is kept; raises RequestError when it is too much.
 
         Raises:
             RequestError: how it failed.
         """
 
-    async def stream(self, services: Services, tenant_id: str, progress: Callable[[str], None], sink: Sink) -> None:
+    async def stream(self, services: Services, passage: Passage, sink: Sink) -> None:
         """Run it; the answer goes to ``sink`` piece by piece as it arrives.
 
         Raises:

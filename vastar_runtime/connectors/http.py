@@ -25,6 +25,7 @@ from vastar_runtime.http.connection import ResponseHead
 from vastar_runtime.http.exchange import Exchange
 from vastar_runtime.http.request import OutboundRequest, build_request
 from vastar_runtime.http.url import Url, parse_url
+from vastar_runtime.policies.pipeline import Passage
 
 from .base import Outcome, Services, Sink
 
@@ -110,18 +111,17 @@ class HttpCall:
         encode: Callable[[ResponseHead, bytes, bool], bytes],
     ) -> None:
         outcome.method = outbound.method
+        self.origin = outcome.origin
         self.timeout_ms = timeout_ms
         self._outbound = outbound
         self._outcome = outcome
         self._encode = encode
 
-    async def execute(
-        self, services: Services, tenant_id: str, progress: Callable[[str], None], hold: Callable[[int], None]
-    ) -> bytes:
+    async def execute(self, services: Services, passage: Passage, hold: Callable[[int], None]) -> bytes:
         """The buffered answer's payload."""
-        exchange = Exchange(services.pool, services.dialer, tenant_id, self._outbound, progress)
+        exchange = self._exchange(services, passage)
         try:
-            await self._open(exchange)
+            await self._open(exchange, passage)
             is_streaming = _is_event_stream(exchange.head)
             body = await _collect(exchange, is_streaming, hold)
         finally:
@@ -129,11 +129,11 @@ class HttpCall:
         self._outcome.body_bytes = len(body)
         return self._encode(exchange.head, body, is_streaming)
 
-    async def stream(self, services: Services, tenant_id: str, progress: Callable[[str], None], sink: Sink) -> None:
+    async def stream(self, services: Services, passage: Passage, sink: Sink) -> None:
         """Head and pieces as they arrive."""
-        exchange = Exchange(services.pool, services.dialer, tenant_id, self._outbound, progress)
+        exchange = self._exchange(services, passage)
         try:
-            await self._open(exchange)
+            await self._open(exchange, passage)
             await sink.head(exchange.head.status_code, _pairs(exchange.head))
             async for piece in exchange.pieces():
                 self._outcome.body_bytes += len(piece)
@@ -141,11 +141,22 @@ class HttpCall:
         finally:
             await exchange.close()
 
-    async def _open(self, exchange: Exchange) -> None:
+    def _exchange(self, services: Services, passage: Passage) -> Exchange:
+        return Exchange(
+            services.pool,
+            services.dialer,
+            passage.tenant_id,
+            self._outbound,
+            passage.deadline.progress,
+            passage.send,
+        )
+
+    async def _open(self, exchange: Exchange, passage: Passage) -> None:
         try:
             await exchange.open()
         finally:
             self._outcome.attempts = exchange.attempts
+        passage.deadline.head_received()
         self._outcome.status_code = exchange.head.status_code
 
 

@@ -11,7 +11,7 @@ import h11
 import msgspec
 import trio
 
-from vastar_runtime.errors import UpstreamError
+from vastar_runtime.errors import Failure, UpstreamError
 
 from .reading import read_some
 from .request import Headers, OutboundRequest
@@ -46,8 +46,8 @@ class ResponseHead(msgspec.Struct, frozen=True):
 class ConnectionLost(UpstreamError):
     """The connection broke. ``before_response``: not one byte of a response had arrived."""
 
-    def __init__(self, cause: str, *, before_response: bool) -> None:
-        super().__init__(cause)
+    def __init__(self, cause: str, *, before_response: bool, failure: Failure = Failure.OTHER) -> None:
+        super().__init__(cause, failure=failure)
         self.cause = cause
         self.before_response = before_response
 
@@ -87,6 +87,7 @@ class Connection:
         self._uploaded = trio.Event()
         self._write_error: BaseException | None = None
         self._progress: Progress = _unheard
+        self._when_sent: Callable[[], None] | None = None
 
     # --- one exchange ---
 
@@ -102,6 +103,7 @@ class Connection:
         self._ahead = None
         self._write_error = None
         self._progress = progress
+        self._when_sent = None
         try:
             head = self._h11.send(
                 h11.Request(
@@ -129,6 +131,13 @@ class Connection:
             self._write_error = error
             raise self._lost("was closed", error) from error
 
+    def when_sent(self, call: Callable[[], None]) -> None:
+        """Have this called when the request has been written whole: at once, if it has been."""
+        if self._upload is None or self._uploaded.is_set():
+            call()
+        else:
+            self._when_sent = call
+
     async def receive_head(self) -> ResponseHead:
         """The final response's head; interim ones (1xx, RFC 9110, section 15.2) are passed over.
 
@@ -142,8 +151,6 @@ class Connection:
                 self._head_received = True
                 if len(event.headers) > MAX_HEADERS:
                     raise UpstreamError(f"{self.name} sent {len(event.headers)} header fields, more than {MAX_HEADERS}")
-                if event.status_code >= 400:
-                    await self._end_upload()  # nobody wants the rest of the body
                 return ResponseHead(event.status_code, tuple((bytes(n), bytes(v)) for n, v in event.headers))
             if not isinstance(event, h11.InformationalResponse):
                 raise UpstreamError(f"{self.name} sent something other than a response")
@@ -160,7 +167,7 @@ class Connection:
         if isinstance(event, h11.EndOfMessage):
             if self._upload is not None:
                 await self._uploaded.wait()  # the upstream has said all, and may still be reading
-                await self._end_upload()
+                await self.end_upload()
             return None
         if not isinstance(event, h11.Data):
             raise UpstreamError(f"{self.name} sent something other than the response's body")
@@ -180,6 +187,12 @@ class Connection:
         else:
             await trio.lowlevel.checkpoint()
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+
+    async def end_upload(self) -> None:
+        """Stop the body's writer. For the task that sent the request only: the nursery is its own."""
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            await upload.aclose()
 
     def buffered_end(self) -> bool:
         """True when the end of the body has arrived already, so that nothing need be waited for."""
@@ -216,7 +229,7 @@ class Connection:
         """Close at once, without a TLS goodbye; a cancelled scope sees its cancellation at its next checkpoint, so
         that closing several connections closes them all."""
         try:
-            await self._end_upload()
+            await self.end_upload()
         finally:
             with trio.CancelScope(shield=True):  # nothing is waited for inside: aclose_forcefully cancels itself
                 await trio.aclose_forcefully(self.stream)
@@ -235,12 +248,6 @@ class Connection:
         self._upload.callback(nursery.cancel_scope.cancel)
         nursery.start_soon(self._send_body)
 
-    async def _end_upload(self) -> None:
-        """Stop the body's writer. For the task that sent the request only: the nursery is its own."""
-        upload, self._upload = self._upload, None
-        if upload is not None:
-            await upload.aclose()
-
     async def _send_body(self) -> None:
         """Write what is left of the body. A failure is remembered, and reported only if no answer can be read."""
         body = memoryview(self._unsent_body)
@@ -257,6 +264,8 @@ class Connection:
                 self._progress(f"waiting for the response head from {self.name}")
         finally:
             self._uploaded.set()
+            if self._when_sent is not None and not self._head_received:
+                self._when_sent()
 
     def _has_undecrypted(self) -> bool:
         """Bytes that came with the end of a response and lie in TLS's own buffer, where no socket shows them."""
@@ -316,8 +325,11 @@ class Connection:
         else:
             when = "before a response came"
         reason = _system_reason(error)
+        failure = Failure.OTHER if self._head_received else Failure.LOST if self.has_written else Failure.UNSENT
         return ConnectionLost(
-            f"the connection to {self.name} {how} {when}{reason}", before_response=not self._has_received
+            f"the connection to {self.name} {how} {when}{reason}",
+            before_response=not self._has_received,
+            failure=failure,
         )
 
 

@@ -12,7 +12,7 @@ import h11
 import trio
 
 from connector_sdk.wire import ErrorClass
-from vastar_runtime.errors import ConfigError, UpstreamError
+from vastar_runtime.errors import ConfigError, Failure, UpstreamError
 
 from .connection import READ_BYTES, Connection, connection_name
 from .proxy import Proxies, Proxy
@@ -58,20 +58,25 @@ class Dialer:
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
 
-    async def dial(self, origin: Origin) -> Connection:
+    async def dial(self, origin: Origin, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:
         """A connection ready for a request to ``origin``.
 
         Raises:
             UpstreamError: Transient (DNS, refused, unreachable, a proxy's refusal, a failed handshake), Timeout
-                (not open after CONNECT_TIMEOUT_S), or Permanent (the certificate is rejected).
+                (not open after ``timeout_s``), or Permanent (the certificate is rejected). Always Failure.UNSENT.
         """
         proxy = self._proxies.for_origin(origin)
         name = connection_name(origin, proxy.origin if proxy else None)
-        with trio.move_on_after(CONNECT_TIMEOUT_S):
-            return await self._open(origin, proxy, name)
-        raise UpstreamError(
-            f"connecting to {name} took longer than {CONNECT_TIMEOUT_S:g} s", error_class=ErrorClass.TIMEOUT
-        )
+        try:
+            with trio.move_on_after(timeout_s):
+                return await self._open(origin, proxy, name)
+            raise UpstreamError(
+                f"connecting to {name} took longer than {timeout_s:g} s (deadline.connect_timeout_ms)",
+                ErrorClass.TIMEOUT,
+            )
+        except UpstreamError as error:
+            error.failure = Failure.UNSENT  # wherever it arose: there was no connection yet
+            raise
 
     async def _open(self, origin: Origin, proxy: Proxy | None, name: str) -> Connection:
         first_hop = origin if proxy is None else proxy.origin

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import trio
 
 from connector_sdk.wire import ErrorClass
-from vastar_runtime.errors import UpstreamError
+from vastar_runtime.config.policy import DeadlinePolicy
+from vastar_runtime.errors import Failure, UpstreamError
 
 from .connection import Connection, ConnectionLost, Progress, ResponseHead
 from .decoding import BodyDecoder, encodings_to_undo
@@ -24,6 +25,11 @@ MAX_DRAIN_S = 1.0
 STEPS_PER_TURN = 16
 
 
+async def at_once(origin: str, exchange: Exchange) -> ResponseHead:
+    """One attempt, with nothing before or after it."""
+    return await exchange.attempt(DeadlinePolicy())
+
+
 class Exchange:
     """The response to a request, once ``open`` has returned.
 
@@ -31,6 +37,7 @@ class Exchange:
 
     Args:
         progress: told what is being waited for, each time something has moved.
+        send: called for the request and for each redirected one; makes attempts and returns the last one's head.
 
     Attributes:
         request: what is being sent now; after redirects, the last one.
@@ -40,7 +47,13 @@ class Exchange:
     """
 
     def __init__(
-        self, pool: Pool, dialer: Dialer, tenant_id: str, request: OutboundRequest, progress: Progress
+        self,
+        pool: Pool,
+        dialer: Dialer,
+        tenant_id: str,
+        request: OutboundRequest,
+        progress: Progress,
+        send: Callable[[str, Exchange], Awaitable[ResponseHead]] = at_once,
     ) -> None:
         self.request = request
         self.head = ResponseHead(0, ())
@@ -50,10 +63,12 @@ class Exchange:
         self._dialer = dialer
         self._tenant_id = tenant_id
         self._progress = progress
+        self._send = send
         self._key: PoolKey | None = None  # set while a slot is held
         self._connection: Connection | None = None
         self._decoder: BodyDecoder | None = None
         self._complete = False
+        self._has_head = False
 
     async def open(self) -> None:
         """Send the request and follow redirects until the head of the answer to deliver is there.
@@ -62,13 +77,12 @@ class Exchange:
             UpstreamError: see Dialer.dial and Connection; Permanent after MAX_REDIRECTS redirects.
         """
         for _ in range(MAX_REDIRECTS + 1):
-            head = await self._attempt()
+            head = await self._send(str(self.request.url.origin), self)
             following = next_request(self.request, head.status_code, head.headers)
             if following is None:
                 self._deliver(head)
                 return
-            await self._drain()
-            await self.close()
+            await self.discard()
             self.request = following
         raise UpstreamError(
             f"stopped after {MAX_REDIRECTS} redirects, the last one to {self.request.url.origin}", ErrorClass.PERMANENT
@@ -104,33 +118,57 @@ class Exchange:
         finally:
             self._pool.release_slot(key)
 
-    # --- inside ---
+    # --- one attempt, for who makes them ---
 
-    async def _attempt(self) -> ResponseHead:
+    @property
+    def may_repeat(self) -> bool:
+        """Sending the request of the moment twice does no more than sending it once."""
+        return self.request.may_repeat
+
+    @property
+    def is_with_upstream(self) -> bool:
+        """The attempt has its slot: what it waits for is the upstream."""
+        return self._key is not None
+
+    async def attempt(self, limits: DeadlinePolicy) -> ResponseHead:
         """One request to one origin. An idle connection may die in the moment it is used: then the request goes
-        out once more on a fresh one, unless the upstream may have acted on it already."""
+        out once more on a fresh one, unless the upstream may have acted on it already.
+
+        Raises:
+            UpstreamError: see Dialer.dial and Connection; Timeout, when no head came in time.
+        """
         key = PoolKey(self._tenant_id, self.request.url.origin)
         address = key.origin.address
-        self._complete = False
+        self._complete = self._has_head = False
         self._progress(f"waiting for a free connection to {address}")
         await self._pool.acquire_slot(key)
         self._key = key
         connection = await self._idle_connection(key)
         if connection is not None:
             try:
-                return await self._converse(connection)
+                return await self._converse(connection, limits)
             except ConnectionLost as error:
                 if not error.before_response:
                     raise
-                if connection.has_written and not self.request.is_idempotent:
+                if connection.has_written and not self.request.may_repeat:
                     raise UpstreamError(
-                        f"{error.cause}; the {self.request.method} is not sent again, as it may have been acted upon"
+                        f"{error.cause}; the {self.request.method} is not sent again, as it may have been acted upon",
+                        failure=Failure.LOST,
                     ) from error
                 self._connection = None
                 await connection.close()
         self._progress(f"connecting to {address}")
         looking_up_for.set(self._tenant_id)
-        return await self._converse(await self._dialer.dial(key.origin))
+        return await self._converse(await self._dialer.dial(key.origin, limits.connect_timeout_ms / 1000), limits)
+
+    async def discard(self) -> None:
+        """Let go of what the last attempt brought, and make ready for another one. A short body is read to its end,
+        so that the connection can be used again."""
+        if self._has_head:
+            await self._drain()
+        await self.close()
+
+    # --- inside ---
 
     async def _idle_connection(self, key: PoolKey) -> Connection | None:
         while (connection := self._pool.take_idle(key)) is not None:
@@ -139,13 +177,19 @@ class Exchange:
             await connection.close()
         return None
 
-    async def _converse(self, connection: Connection) -> ResponseHead:
+    async def _converse(self, connection: Connection, limits: DeadlinePolicy) -> ResponseHead:
         self._connection = connection
         self.attempts += 1
         self._progress(f"sending the request to {connection.name}")
         await connection.send_request(self.request, self._progress)
         self._progress(f"waiting for the response head from {connection.name}")
-        head = await connection.receive_head()
+        if limits.first_byte_timeout_ms is None:
+            head = await connection.receive_head()
+        else:
+            head = await _head_within(connection, limits.first_byte_timeout_ms)
+        self._has_head = True
+        if head.status_code >= 400:
+            await connection.end_upload()  # nobody wants the rest of the request's body
         self._progress(f"reading the response body from {connection.name}")
         return head
 
@@ -181,6 +225,21 @@ class Exchange:
             assert self._connection is not None
             self._decoder = BodyDecoder(encodings, self._connection.name)
             self.head = ResponseHead(head.status_code, _without_encoding(head.headers))
+
+
+async def _head_within(connection: Connection, timeout_ms: int) -> ResponseHead:
+    with trio.CancelScope() as scope:
+
+        def request_sent() -> None:
+            scope.deadline = trio.current_time() + timeout_ms / 1000
+
+        connection.when_sent(request_sent)
+        return await connection.receive_head()
+    raise UpstreamError(
+        f"no response head from {connection.name} within {timeout_ms} ms (deadline.first_byte_timeout_ms)",
+        ErrorClass.TIMEOUT,
+        failure=Failure.NO_HEAD_IN_TIME,
+    )
 
 
 class _Pieces(AsyncIterator[bytes]):

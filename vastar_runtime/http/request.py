@@ -28,6 +28,8 @@ class OutboundRequest(msgspec.Struct, frozen=True):
     Attributes:
         headers: names in lower case, in order; Host and Content-Length are among them.
         decodes: the client set no Accept-Encoding, so that a Content-Encoding is for us to undo.
+        has_idempotency_key: the client vouches that the upstream acts only once, however often this is sent
+            (draft-ietf-httpapi-idempotency-key-header).
     """
 
     method: str
@@ -35,11 +37,12 @@ class OutboundRequest(msgspec.Struct, frozen=True):
     headers: Headers
     body: bytes
     decodes: bool
+    has_idempotency_key: bool = False
 
     @property
-    def is_idempotent(self) -> bool:
+    def may_repeat(self) -> bool:
         """Sending it twice does no more than sending it once."""
-        return self.method in IDEMPOTENT_METHODS
+        return self.has_idempotency_key or self.method in IDEMPOTENT_METHODS
 
 
 def build_request(method: str, url: Url, headers: Iterable[tuple[str, str]], body: bytes) -> OutboundRequest:
@@ -81,7 +84,14 @@ def build_request(method: str, url: Url, headers: Iterable[tuple[str, str]], bod
         out.append((b"authorization", b"Basic " + base64.b64encode(url.userinfo)))
     if body or method in _METHODS_WITH_BODY:
         out.append((b"content-length", b"%d" % len(body)))
-    return OutboundRequest(method, url, tuple(out), body, b"accept-encoding" not in names)
+    return OutboundRequest(
+        method,
+        url,
+        tuple(out),
+        body,
+        decodes=b"accept-encoding" not in names,
+        has_idempotency_key=b"idempotency-key" in names,
+    )
 
 
 def _checked(name: str, value: str) -> tuple[bytes, bytes]:

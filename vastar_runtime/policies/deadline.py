@@ -7,30 +7,36 @@ import math
 import trio
 
 from connector_sdk.wire import ErrorClass
+from vastar_runtime.config.policy import DeadlinePolicy
 from vastar_runtime.errors import RequestError
 
 SAME_LIMIT_S = 0.05
 
 
 class Deadline:
-    """The time limit of one request: one cancel scope, whose deadline is the request's own or, when it has none,
-    moves on with every progress (first byte and between bytes).
+    """The time limits of one request: one cancel scope, whose deadline is that of the whole request, or the sooner
+    one to which every progress moves on.
+
+    The limits of an attempt (to connect, to the response head) are not here: when they pass, another attempt may
+    follow.
 
     Args:
         deadline_at_ms: Unix milliseconds, 0 for none (the wire's field).
         timeout_ms: from now, None for none (the connector's field).
-        idle_timeout_s: seconds to the first byte and between bytes, for a request with neither.
+        policy: the configured limits.
         unix_now_s: the wall clock, which is what ``deadline_at_ms`` speaks of.
+
+    Attributes:
+        scope: for the caller to enter; ``passed`` has the error once it has caught its cancellation.
 
     Raises:
         RequestError: Timeout, when ``deadline_at_ms`` has passed already.
     """
 
     def __init__(
-        self, *, deadline_at_ms: int, timeout_ms: float | None, idle_timeout_s: float, unix_now_s: float
+        self, *, deadline_at_ms: int, timeout_ms: float | None, policy: DeadlinePolicy, unix_now_s: float
     ) -> None:
-        self._began_at = trio.current_time()
-        self._idle_timeout_s = idle_timeout_s
+        self._policy = policy
         self._waiting_for = self._suspended = "starting"
         allowed_s, self._name = math.inf, ""
         if deadline_at_ms:
@@ -46,29 +52,61 @@ class Deadline:
         if timeout_ms is not None and timeout_ms / 1000 < allowed_s + SAME_LIMIT_S:
             self._limit_ms, self._name = timeout_ms, "timeout_ms"
             allowed_s = min(allowed_s, timeout_ms / 1000)
-        self._is_idle = math.isinf(allowed_s)
-        self.scope = trio.CancelScope(deadline=self._began_at + (idle_timeout_s if self._is_idle else allowed_s))
+        has_own = not math.isinf(allowed_s)
+        longest_ms = policy.max_duration_ms
+        if longest_ms is not None and longest_ms / 1000 < allowed_s:
+            self._limit_ms, self._name = longest_ms, "deadline.max_duration_ms"
+            allowed_s = longest_ms / 1000
+        self._ends_at = trio.current_time() + allowed_s
+        # How long nothing may move; None: as long as it likes.
+        self._pause_ms = None if has_own else policy.idle_timeout_ms
+        self._pause_name = "deadline.idle_timeout_ms"
+        self.scope = trio.CancelScope()
+        self._set(self._pause_ms)
 
     def progress(self, waiting_for: str) -> None:
         """Something moved; ``waiting_for`` says what is being waited for from here on."""
         self._waiting_for = waiting_for
-        if self._is_idle:
-            self.scope.deadline = trio.current_time() + self._idle_timeout_s
+        if self._pause_ms is not None:
+            self._set(self._pause_ms)
+
+    def head_received(self) -> None:
+        """From here on it is pieces of the body that are waited for."""
+        between_ms = self._policy.between_bytes_timeout_ms
+        if between_ms is not None and (self._pause_ms is None or between_ms < self._pause_ms):
+            self._pause_ms, self._pause_name = between_ms, "deadline.between_bytes_timeout_ms"
+            self._set(between_ms)
 
     def suspend(self, waiting_for: str) -> None:
-        """What is waited for is the client's own doing: without a deadline of its own it may take its time."""
+        """What is waited for is the client's own doing, or ours: that nothing moves is as it should be."""
         self._suspended, self._waiting_for = self._waiting_for, waiting_for
-        if self._is_idle:
-            self.scope.deadline = math.inf
+        if self._pause_ms is not None:
+            self._set(None)
 
     def resume(self) -> None:
-        """The client has moved; what was waited for before ``suspend`` is waited for again."""
+        """What was waited for before ``suspend`` is waited for again."""
         self.progress(self._suspended)
+
+    def remaining_s(self) -> float:
+        """Until the whole request must be done; may be infinite."""
+        return self._ends_at - trio.current_time()
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether a limit has passed, as opposed to a cancellation by somebody."""
+        return trio.current_time() >= self.scope.deadline
 
     def passed(self) -> RequestError:
         """The error to answer with once the scope has caught its cancellation."""
-        if self._is_idle:
-            limit = f"nothing moved for {self._idle_timeout_s:g} s (VASTAR_TIMEOUT)"
-        else:
+        if trio.current_time() >= self._ends_at:
             limit = f"{self._limit_ms:.0f} ms passed ({self._name})"
+        else:
+            assert self._pause_ms is not None
+            limit = f"nothing moved for {self._pause_ms / 1000:g} s ({self._pause_name})"
         return RequestError(ErrorClass.TIMEOUT, f"HTTP request timed out: {limit} while {self._waiting_for}")
+
+    def _set(self, pause_ms: int | None) -> None:
+        ends_at = self._ends_at
+        if pause_ms is not None:
+            ends_at = min(ends_at, trio.current_time() + pause_ms / 1000)
+        self.scope.deadline = ends_at

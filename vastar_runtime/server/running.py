@@ -24,6 +24,7 @@ from vastar_runtime.connectors import CONNECTORS, Services
 from vastar_runtime.connectors.base import Outcome
 from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.policies.deadline import Deadline
+from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.telemetry.log import clean, without_quotations, write_request
 
 from .memory import Holding
@@ -51,7 +52,7 @@ class RunningRequest:
         request: ExecuteRequest,
         size: int,
         services: Services,
-        idle_timeout_s: float,
+        pipeline: Pipeline,
         holding: Holding,
         send: Callable[[Message], None],
         full: Callable[[], trio.Event | None],
@@ -60,7 +61,7 @@ class RunningRequest:
         self._request = request
         self._size = size
         self._services = services
-        self._idle_timeout_s = idle_timeout_s
+        self._pipeline = pipeline
         self._holding = holding
         self._send = send
         self._full = full
@@ -167,17 +168,15 @@ class RunningRequest:
         if self._stopped_by is not None:  # before it began
             raise self._stopped_by
         call = connector.prepare(request, self._outcome)
-        deadline = self._deadline = Deadline(
-            deadline_at_ms=request.deadline_at_ms,
-            timeout_ms=call.timeout_ms,
-            idle_timeout_s=self._idle_timeout_s,
-            unix_now_s=time.time(),
+        passage = self._pipeline.passage(
+            request.tenant_id, call.origin, deadline_at_ms=request.deadline_at_ms, timeout_ms=call.timeout_ms
         )
-        with deadline.scope:
+        deadline = self._deadline = passage.deadline
+        with deadline.scope, await passage.enter():
             if request.response_mode is ResponseMode.STREAM:
-                await call.stream(self._services, request.tenant_id, deadline.progress, self)
+                await call.stream(self._services, passage, self)
                 return None
-            return await call.execute(self._services, request.tenant_id, deadline.progress, self._holding.hold)
+            return await call.execute(self._services, passage, self._holding.hold)
         raise deadline.passed()
 
     def _terminal(self, payload: bytes | None, error: RequestError | None, duration_us: int) -> Message:
@@ -190,6 +189,7 @@ class RunningRequest:
                 error_class=error_class,
                 error_message=error_message,
                 duration_us=duration_us,
+                retry_after_ms=error.retry_after_ms if error else 0,
                 attempts=self._outcome.attempts,
             )
         return ExecuteResponse(
@@ -198,6 +198,7 @@ class RunningRequest:
             error_message=error_message,
             payload=payload,
             duration_us=duration_us,
+            retry_after_ms=error.retry_after_ms if error else 0,
             attempts=self._outcome.attempts,
         )
 

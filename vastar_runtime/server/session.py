@@ -40,6 +40,7 @@ from vastar_runtime import __version__
 from vastar_runtime.connectors import Services
 from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.http.reading import read_some
+from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.telemetry.log import clean
 
 from .memory import Holding, MemoryBudget
@@ -73,7 +74,7 @@ class Session:
 
     Args:
         health: asked at each HealthCheck.
-        idle_timeout_s: see Settings.timeout_s.
+        pipeline: what every request goes through.
         memory: what this connection may hold.
     """
 
@@ -81,14 +82,14 @@ class Session:
         self,
         stream: trio.abc.HalfCloseableStream,
         services: Services,
+        pipeline: Pipeline,
         *,
-        idle_timeout_s: float,
         health: Callable[[], Health],
         memory: MemoryBudget | None = None,
     ) -> None:
         self._stream = stream
         self._services = services
-        self._idle_timeout_s = idle_timeout_s
+        self._pipeline = pipeline
         self._health = health
         self._memory = memory or MemoryBudget()
         self._outbox = Outbox(stream, self._memory)
@@ -214,7 +215,7 @@ class Session:
             request,
             size,
             self._services,
-            self._idle_timeout_s,
+            self._pipeline,
             Holding(self._memory),
             lambda message: self._outbox.put(self._wire.send(message), request_id),
             lambda: self._outbox.full(request_id),

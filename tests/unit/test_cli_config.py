@@ -1,0 +1,199 @@
+"""``vastar-runtime config``: check, show, explain, example."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vastar_runtime.cli import _group
+from vastar_runtime.config import Settings, load
+from vastar_runtime.errors import ConfigError
+
+THREE_SCOPES = """
+[policy.retry]
+max_retries = 1
+
+[[scope]]
+tenant = "batch"
+[scope.rate_limit]
+per_tenant = "100/s"
+
+[[scope]]
+origin = "https://*.openai.com"
+retry.max_retries = 0
+circuit_breaker.enabled = false
+
+[[scope]]
+tenant = "batch"
+origin = "https://api.openai.com"
+deadline = { first_byte_timeout_ms = 7000 }
+"""
+
+
+@pytest.fixture(autouse=True)
+def default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The default path, where no file is yet; and no variables."""
+    path = tmp_path / "etc.toml"
+    monkeypatch.setattr("vastar_runtime.config.file.DEFAULT_CONFIG_PATH", str(path))
+    for name in ("CONFIG", "SOCKET_PATH", "USE_TCP", "TCP_PORT", "TIMEOUT"):
+        monkeypatch.delenv(f"VASTAR_{name}", raising=False)
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "runtime.toml"
+    path.write_text(THREE_SCOPES)
+    return path
+
+
+def run(*arguments: str, **environ: str) -> Result:
+    return CliRunner().invoke(_group, ["config", *arguments], env=environ)
+
+
+def test_a_valid_file_is_said_to_be_so(file: Path) -> None:
+    done = run("check", "--config", str(file))
+    assert (done.exit_code, done.output) == (0, f"{file} is valid: 3 scopes\n")
+
+
+def test_one_scope_is_one_scope(file: Path) -> None:
+    file.write_text("[[scope]]\ntenant = 'a'")
+    assert run("check", VASTAR_CONFIG=str(file)).output == f"{file} is valid: 1 scope\n"
+
+
+def test_no_file_is_no_mistake() -> None:
+    done = run("check")
+    assert done.exit_code == 0
+    assert done.output.startswith("No file (")
+    assert done.output.endswith("does not exist): the defaults hold\n")
+
+
+def test_every_mistake_is_told_in_a_line_of_its_own(file: Path) -> None:
+    file.write_text("[policy.retry]\nmax_retrys = 1\nmax_backoff_ms = '10s'\n[[scope]]\norigin = 'api.openai.com'\n")
+    done = run("check", "--config", str(file), VASTAR_TIMEOUT="soon")
+    assert done.exit_code == 1
+    lines = done.output.splitlines()
+    assert len(lines) == 4
+    assert lines[0] == f"{file}:2: policy.retry.max_retrys: unknown key; did you mean max_retries?"
+    assert lines[1].endswith("write milliseconds: 10000")
+    assert lines[2].startswith(f"{file}:5: [[scope]] number 1: origin: found 'api.openai.com'")
+    assert lines[3] == "VASTAR_TIMEOUT: 'soon' is no number of seconds above 0"
+
+
+@pytest.mark.parametrize("command", [["check"], ["show"], ["explain", "--url", "http://h"]])
+def test_a_file_that_is_not_there_is_a_mistake(command: list[str], tmp_path: Path) -> None:
+    done = run(*command, "--config", str(tmp_path / "none.toml"))
+    assert done.exit_code == 1
+    said = done.output if command == ["check"] else str(done.exception)
+    assert "cannot read" in said
+    assert isinstance(done.exception, SystemExit if command == ["check"] else ConfigError)
+
+
+def test_show_prints_a_file_that_gives_the_same_settings(file: Path, tmp_path: Path) -> None:
+    environ = {"VASTAR_TIMEOUT": "7", "VASTAR_USE_TCP": "1", "VASTAR_SOCKET_PATH": "/run/v.sock"}
+    done = run("show", "--config", str(file), **environ)
+    assert done.exit_code == 0
+    first = done.output.splitlines()[0]
+    assert first == f"# From {file}, with VASTAR_SOCKET_PATH, VASTAR_USE_TCP, VASTAR_TIMEOUT over it"
+    again = tmp_path / "again.toml"
+    again.write_text(done.output)
+    assert load({}, config_path=str(again)) == load(environ, config_path=str(file))
+    assert load({}, config_path=str(again)).policy.deadline.idle_timeout_ms == 7000
+
+
+def test_show_without_a_file_prints_the_defaults() -> None:
+    done = run("show")
+    assert done.output.startswith("# Built-in defaults\n")
+    assert 'max_concurrent = "none"' in done.output
+
+
+def test_show_prints_json_for_scripts(file: Path) -> None:
+    shown = json.loads(run("show", "--json", "--config", str(file)).output)
+    text = tomllib.loads(run("show", "--config", str(file)).output)
+    assert shown == text
+    assert shown["scope"][0] == {"tenant": "batch", "rate_limit": {"per_tenant": "100/s"}}
+
+
+def test_explain_prints_every_key_and_where_it_is_set(file: Path) -> None:
+    done = run(
+        "explain",
+        "--config",
+        str(file),
+        "--tenant",
+        "batch",
+        "--url",
+        "https://API.openai.com:443/v1",
+        VASTAR_TIMEOUT="7",
+    )
+    assert done.exit_code == 0
+    head, blank, *lines = done.output.splitlines()
+    assert (head, blank) == ("Tenant 'batch', origin https://api.openai.com", "")
+    rows = {key: (value, where) for key, value, where in (line.split(None, 2) for line in lines)}
+    assert len(rows) == len(lines) == 26
+    assert rows["retry.max_retries"] == ("0", f"{file}:12 [[scope]] number 2")
+    assert rows["circuit_breaker.enabled"] == ("false", f"{file}:13 [[scope]] number 2")
+    assert rows["rate_limit.per_tenant"] == ("100/s", f"{file}:8 [[scope]] number 1")
+    assert rows["deadline.first_byte_timeout_ms"] == ("7000", f"{file}:18 [[scope]] number 3")
+    assert rows["deadline.idle_timeout_ms"] == ("7000", "VASTAR_TIMEOUT")
+    assert rows["deadline.max_duration_ms"] == ("none", "default")
+
+
+def test_explain_of_what_no_scope_is_about(file: Path) -> None:
+    done = run("explain", "--config", str(file), "--url", "http://h:8080/x?y")
+    assert done.output.startswith("No tenant, origin http://h:8080\n")
+    assert f"retry.max_retries                       1       {file}:3\n" in done.output
+    assert "[[scope]]" not in done.output
+
+
+def test_explain_prints_json_for_scripts(file: Path) -> None:
+    done = run("explain", "--json", "--config", str(file), "--url", "https://a.openai.com")
+    effects = {effect["key"]: effect for effect in json.loads(done.output)}
+    assert effects["retry.max_retries"] == {
+        "key": "retry.max_retries",
+        "value": 0,
+        "source": f"{file}:12 [[scope]] number 2",
+    }
+    assert effects["deadline.max_duration_ms"]["value"] == "none"
+
+
+@pytest.mark.parametrize("url", ["", "api.openai.com", "ftp://h", "https://", "http://h:99999"])
+def test_explain_refuses_what_the_daemon_would_refuse(url: str) -> None:
+    done = run("explain", "--url", url)
+    assert done.exit_code == 2
+    assert "Invalid value for --url" in done.output
+
+
+def test_explain_does_not_print_a_password() -> None:
+    done = run("explain", "--url", "https://me:secret@api.openai.com/secret")
+    assert done.exit_code == 0
+    assert "secret" not in done.output
+
+
+def test_the_example_can_be_put_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "from example.toml"
+    path.write_text(run("example").output)
+    assert load({}, config_path=str(path)) == Settings()
+    assert run("check", "--config", str(path)).output == f"{path} is valid: 0 scopes\n"
+
+
+@pytest.mark.parametrize("command", ["check", "show", "explain", "example"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = run(command, "--help")
+    assert done.exit_code == 0
+    assert "Example: vastar-runtime config" in done.output
+
+
+@pytest.mark.parametrize("command", ["run", "start", "restart", "stop", "status"])
+def test_the_commands_that_need_the_file_take_it_as_an_option(command: str) -> None:
+    done = CliRunner().invoke(_group, [command, "--help"])
+    assert "--config PATH" in done.output
+
+
+@pytest.mark.parametrize("command", ["run", "start", "restart"])
+def test_a_daemon_does_not_start_with_a_wrong_file(command: str, file: Path) -> None:
+    file.write_text("[policy.retry]\nmax_retrys = 1\n")
+    done = CliRunner().invoke(_group, [command, "--config", str(file)])
+    assert isinstance(done.exception, ConfigError)
+    assert str(done.exception) == f"{file}:2: policy.retry.max_retrys: unknown key; did you mean max_retries?"

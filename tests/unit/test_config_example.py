@@ -1,0 +1,134 @@
+"""The example file, and settings written as a file."""
+
+import re
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vastar_runtime.config import Admission, Listen, Scope, Settings, load
+from vastar_runtime.config.check import check
+from vastar_runtime.config.lines import key_lines
+from vastar_runtime.config.origins import parse_pattern
+from vastar_runtime.config.policy import Policy, Rate
+from vastar_runtime.config.settings import Change, fields_of
+from vastar_runtime.config.text import plain, toml
+from vastar_runtime.config.values import MAX_COUNT, MAX_DURATION_MS
+
+EXAMPLE = files("vastar_runtime.config").joinpath("example.toml").read_text(encoding="utf-8")
+
+
+def settings(text: str) -> Settings:
+    checked = check(tomllib.loads(text), key_lines(text))
+    assert checked.problems == []
+    return checked.settings
+
+
+def with_scopes(text: str) -> str:
+    """The text with the examples in its comments: a # without a blank after it."""
+    return re.sub(r"^#(?=[^ \n#])", "", text, flags=re.MULTILINE)
+
+
+def keys(tree: dict[str, Any], path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
+    found = set()
+    for key, value in tree.items():
+        found |= keys(value, (*path, key)) if isinstance(value, dict) else {(*path, key)}
+    return found
+
+
+def test_the_example_as_it_stands_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "runtime.toml"
+    path.write_text(EXAMPLE)
+    assert load({}, config_path=str(path)) == Settings()
+
+
+def test_the_example_holds_every_key_in_the_order_of_the_tree() -> None:
+    every = plain(Settings())
+    del every["scope"]
+    example = tomllib.loads(EXAMPLE)
+    assert keys(example) == keys(every)
+    assert list(example["policy"]) == list(every["policy"])
+    assert all(list(example["policy"][stage]) == list(every["policy"][stage]) for stage in every["policy"])
+
+
+def test_every_key_of_the_example_is_explained_above_it() -> None:
+    """By a comment of its own, or by that of its neighbour, the rate whose burst it is."""
+    lines = EXAMPLE.splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"[a-z_]+ = ", line):
+            above = lines[number - 1]
+            assert above.startswith("# ") or (line.split(" = ")[0] == above.split(" = ")[0] + "_burst"), line
+
+
+def test_the_scopes_of_the_example_are_loaded_when_they_are_uncommented() -> None:
+    scopes = settings(with_scopes(EXAMPLE)).scopes
+    assert [(scope.tenant, scope.origin) for scope in scopes] == [
+        ("batch", None),
+        (None, "https://*.openai.com"),
+        ("batch", "https://api.openai.com"),
+    ]
+    assert Change("rate_limit", "per_tenant", Rate(100, 1)) in scopes[0].changes
+    assert all(scope.changes for scope in scopes)
+
+
+def test_the_numbers_in_the_example_are_those_of_the_code() -> None:
+    assert f"from 1 to {MAX_DURATION_MS} (10 years)" in EXAMPLE
+    assert f"A count is a whole number up to {MAX_COUNT}" in " ".join(re.sub("^# ?", "", EXAMPLE, flags=re.M).split())
+
+
+@pytest.mark.parametrize("text", ["", EXAMPLE, with_scopes(EXAMPLE)])
+def test_settings_written_as_a_file_are_the_same_when_it_is_read(text: str) -> None:
+    tree = settings(text)
+    assert settings(toml(tree)) == tree
+    assert tomllib.loads(toml(tree)).get("scope", []) == plain(tree)["scope"]
+
+
+COUNTS = st.integers(1, MAX_COUNT)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
+    bool: st.booleans(),
+    int: COUNTS,
+    float: st.floats(0, 1, exclude_min=True),
+    int | None: st.none() | COUNTS,
+    float | None: st.none() | st.floats(0, 1, exclude_min=True),
+    Rate | None: st.none() | st.builds(Rate, COUNTS, st.sampled_from([1, 60, 3600])),
+}
+# Keys that may stand in any scope, and contradict no other; in the order of the tree, which a scope's changes keep.
+FREE = {
+    (stage.name, field.name): BY_TYPE[field.type]
+    for stage in fields_of(Policy)
+    if stage.name in ("deadline", "rate_limit", "retry")
+    for field in fields_of(stage.type)
+    if not field.name.endswith("backoff_ms")
+    and (stage.name != "rate_limit" or field.name.startswith("per_tenant_and_origin"))
+}
+CHANGES = st.fixed_dictionaries({}, optional=FREE).map(
+    lambda chosen: tuple(Change(*key, chosen[key]) for key in FREE if key in chosen)
+)
+ORIGINS = st.sampled_from(["https://h", "*://*", "http://[::1]:8080", "https://*.a:*"]).map(
+    lambda text: str(parse_pattern(text))
+)
+SCOPES = st.builds(Scope, tenant=TEXTS, origin=st.none() | ORIGINS, changes=CHANGES)
+
+
+TREES = st.builds(
+    Settings,
+    listen=st.builds(
+        Listen,
+        socket_path=st.text("abc \t\n\"'\\#é\x7f", max_size=20).map(lambda name: f"/run/{name}x"),
+        socket_mode=st.integers(0, 0o777),
+        socket_group=st.none() | TEXTS.filter(lambda text: text not in ("", "none") and "\0" not in text),
+        tcp_port=st.none() | st.integers(0, 65535),
+    ),
+    admission=st.builds(Admission, max_concurrent=BY_TYPE[int | None], max_queued=COUNTS),
+    scopes=st.lists(SCOPES, max_size=3, unique_by=lambda scope: (scope.tenant, scope.origin)).map(tuple),
+)
+
+
+@given(TREES)
+def test_any_settings_written_as_a_file_are_the_same_when_it_is_read(tree: Settings) -> None:
+    assert settings(toml(tree)) == tree

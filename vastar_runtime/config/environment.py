@@ -1,0 +1,145 @@
+"""``VASTAR_*`` variables and flags over the file's settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from vastar_runtime.errors import ConfigError
+
+from .quoting import quoted
+from .settings import DEFAULT_TCP_PORT, KeyPath, Settings, Value, fields_of
+from .values import MAX_DURATION_MS, socket_mode, socket_path
+
+
+class Flags(NamedTuple):
+    """What the command line says; None: nothing."""
+
+    socket_path: str | None = None
+    socket_mode: str | None = None
+    socket_group: str | None = None
+
+
+class Override(NamedTuple):
+    """One key that is set over the file.
+
+    Attributes:
+        source: ``--socket-mode``, ``VASTAR_TIMEOUT``.
+    """
+
+    key: KeyPath
+    value: Value
+    source: str
+
+
+class Overrides(NamedTuple):
+    """All of them, and what is wrong with others: the key, and the whole text."""
+
+    overrides: list[Override]
+    problems: list[tuple[KeyPath, str]]
+
+
+def overrides(settings: Settings, environ: Mapping[str, str], flags: Flags) -> Overrides:
+    """What variables and flags set over the file's settings."""
+    found: list[Override] = []
+    problems: list[tuple[KeyPath, str]] = []
+    for key, read in _READERS.items():
+        try:
+            override = read(settings, environ, flags)
+        except ConfigError as error:
+            problems.append((key, str(error)))
+        else:
+            if override is not None:
+                found.append(Override(key, *override))
+    return Overrides(found, problems)
+
+
+def applied(settings: Settings, given: list[Override]) -> Settings:
+    """The settings with overrides."""
+    for override in given:
+        settings = _replaced(settings, override.key, override.value)
+    return settings
+
+
+def named_socket(environ: Mapping[str, str], flag: str | None) -> str | None:
+    """The absolute path of the socket that ``--socket`` or ``VASTAR_SOCKET_PATH`` names; None: neither does.
+
+    Raises:
+        ConfigError: no socket can have it.
+    """
+    override = _socket(Settings(), environ, Flags(socket_path=flag))
+    return None if override is None else str(override[0])
+
+
+def _replaced(part: Any, key: KeyPath, value: Value) -> Any:
+    name, *rest = key
+    (field,) = (field.name for field in fields_of(part.__class__) if field.encode_name == name)
+    new = _replaced(getattr(part, field), tuple(rest), value) if rest else value
+    return msgspec.structs.replace(part, **{field: new})
+
+
+def _socket(_settings: Settings, environ: Mapping[str, str], flags: Flags) -> tuple[Value, str] | None:
+    flag = flags.socket_path
+    name, path = ("--socket", flag) if flag is not None else ("VASTAR_SOCKET_PATH", environ.get("VASTAR_SOCKET_PATH"))
+    if path is None or (not path and flag is None):
+        return None
+    try:
+        return socket_path(path), name
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
+
+
+def _mode(_settings: Settings, _environ: Mapping[str, str], flags: Flags) -> tuple[Value, str] | None:
+    if flags.socket_mode is None:
+        return None
+    try:
+        return socket_mode(flags.socket_mode), "--socket-mode"
+    except ValueError as error:
+        raise ConfigError(f"--socket-mode: {error}") from error
+
+
+def _group(_settings: Settings, _environ: Mapping[str, str], flags: Flags) -> tuple[Value, str] | None:
+    return None if flags.socket_group is None else (flags.socket_group, "--socket-group")
+
+
+def _tcp_port(settings: Settings, environ: Mapping[str, str], _flags: Flags) -> tuple[Value, str] | None:
+    use = environ.get("VASTAR_USE_TCP", "").strip().lower()
+    if use not in ("true", "false", "1", "0", ""):
+        raise ConfigError(f"VASTAR_USE_TCP: {quoted(use)} is neither true nor false")
+    in_file = settings.listen.tcp_port
+    if use in ("false", "0"):
+        return None, "VASTAR_USE_TCP"
+    if not use and in_file is None:
+        return None
+    text = environ.get("VASTAR_TCP_PORT", "")
+    if not text:
+        return (DEFAULT_TCP_PORT, "VASTAR_USE_TCP") if in_file is None else None
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise ConfigError(f"VASTAR_TCP_PORT: {quoted(text)} is no port; it takes a number from 0 to 65535")
+    return int(text), "VASTAR_TCP_PORT"
+
+
+def _timeout(_settings: Settings, environ: Mapping[str, str], _flags: Flags) -> tuple[Value, str] | None:
+    text = environ.get("VASTAR_TIMEOUT", "")
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ConfigError(f"VASTAR_TIMEOUT: {quoted(text)} is no number of seconds above 0")
+    # The existing runtime takes any number: below a millisecond and above ten years nobody sees the difference.
+    return max(1, round(min(seconds * 1000, MAX_DURATION_MS))), "VASTAR_TIMEOUT"
+
+
+_READERS = {
+    ("listen", "socket"): _socket,
+    ("listen", "socket_mode"): _mode,
+    ("listen", "socket_group"): _group,
+    ("listen", "tcp_port"): _tcp_port,
+    ("policy", "deadline", "idle_timeout_ms"): _timeout,
+}

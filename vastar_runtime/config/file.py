@@ -1,0 +1,135 @@
+"""The configuration file: which one, and what is in it. Whatever lies at its path, reading it ends soon."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from vastar_runtime.errors import ConfigError
+
+from .lines import TooManyDots, key_lines
+from .quoting import quoted, shown_path
+from .settings import KeyPath
+
+DEFAULT_CONFIG_PATH = "/etc/vastar/runtime.toml"
+
+# Ten thousand scopes fit; TOML of this size is parsed in half a second.
+MAX_FILE_BYTES = 1 << 20
+
+_AT_LINE = re.compile(r"(.*) \(at line (\d+), column (\d+)\)", re.DOTALL)
+_AT_END = re.compile(r"(.*) \(at end of document\)", re.DOTALL)
+_MAX_REASON_CHARACTERS = 200
+
+
+class Document(NamedTuple):
+    """A file that is TOML.
+
+    Attributes:
+        path: absolute.
+        tree: as tomllib gives it.
+        lines: where each key and table begins, counted from 1.
+    """
+
+    path: str
+    tree: dict[str, Any]
+    lines: Mapping[KeyPath, int]
+
+
+def named_file(environ: Mapping[str, str], flag: str | None) -> str | None:
+    """The absolute path that ``--config`` or ``VASTAR_CONFIG`` names; None: neither does.
+
+    Raises:
+        ConfigError: it can be no path.
+    """
+    name, path = ("--config", flag) if flag is not None else ("VASTAR_CONFIG", environ.get("VASTAR_CONFIG"))
+    if path is None or (not path and flag is None):
+        return None
+    if not path or "\0" in path:
+        raise ConfigError(f"{name}: {quoted(path)} is no path of a file")
+    return os.path.abspath(path)
+
+
+def read_file(named: str | None) -> Document | None:
+    """The file that was named, else DEFAULT_CONFIG_PATH; None when there is none at that.
+
+    Raises:
+        ConfigError: it is missing though it was named, cannot be read, or is no TOML.
+    """
+    if named == os.devnull:  # the way to say: no file
+        return Document(named, {}, {})
+    if named is None and not _may_exist(DEFAULT_CONFIG_PATH):
+        return None
+    path = named or DEFAULT_CONFIG_PATH
+    shown = shown_path(path)
+    try:
+        text = _read(path).decode("utf-8-sig")  # editors on Windows begin a file with a mark that is no TOML
+    except OSError as error:
+        raise ConfigError(f"cannot read {shown}: {error.strerror or error}{_advice(named, error)}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{shown}:{line}: this is no UTF-8 text (byte 0x{error.object[error.start]:02x})") from error
+    return _parse(path, text)
+
+
+def _read(path: str) -> bytes:
+    # Opening a FIFO or a terminal must neither wait nor take hold of it.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        before = os.fstat(fd)
+        if not stat.S_ISREG(before.st_mode):
+            what = "a directory, not a file" if stat.S_ISDIR(before.st_mode) else "no regular file"
+            raise ConfigError(f"{shown_path(path)} is {what}")
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        after = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if len(data) > MAX_FILE_BYTES:
+        raise ConfigError(f"{shown_path(path)} is larger than {MAX_FILE_BYTES >> 20} MiB: this is no configuration")
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ConfigError(f"{shown_path(path)} was written to while it was read: try again when it is complete")
+    return data
+
+
+def _may_exist(path: str) -> bool:
+    """False when there is nothing at all: a link that leads nowhere, or a directory that is closed, is a mistake."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _advice(named: str | None, error: OSError) -> str:
+    if named is None:
+        return "; let this user read it, or choose another with --config or VASTAR_CONFIG"
+    return "; vastar-runtime config example prints one to begin with" if isinstance(error, FileNotFoundError) else ""
+
+
+def _parse(path: str, text: str) -> Document:
+    import tomllib  # 10 ms that a start without a file does not take
+
+    shown = shown_path(path)
+    try:
+        lines = key_lines(text)  # first: it keeps what tomllib would chew on for hours away from it
+        return Document(path, tomllib.loads(text), lines)
+    except TooManyDots as error:
+        raise ConfigError(f"{shown}:{error.line}: a key of so many parts is none of ours") from error
+    except RecursionError as error:
+        raise ConfigError(f"{shown}: this is no configuration: arrays or tables nested too deeply") from error
+    except ValueError as error:
+        reason = str(error)
+        if at_line := _AT_LINE.fullmatch(reason):
+            place, reason = f"{at_line[2]}", f"{at_line[1]} (column {at_line[3]})"
+        elif at_end := _AT_END.fullmatch(reason):
+            place, reason = f"{len(text.rstrip().splitlines()) or 1}", f"{at_end[1]} (end of the file)"
+        else:  # a number that Python does not convert: no line is told
+            raise ConfigError(f"{shown}: a number of too many digits") from error
+        reason = reason[:_MAX_REASON_CHARACTERS]
+        hint = "; a string needs quotes" if "Invalid value" in reason or "after a statement" in reason else ""
+        raise ConfigError(f"{shown}:{place}: this is no TOML: {reason}{hint}") from error

@@ -1,0 +1,136 @@
+"""Settings from all that says something about them: the file, variables over it, flags over both."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from vastar_runtime.errors import ConfigError
+
+from .check import check
+from .environment import Flags, applied, named_socket, overrides
+from .file import named_file, read_file
+from .quoting import shown_key, shown_path
+from .settings import KeyPath, Settings
+
+
+class Mistake(NamedTuple):
+    """Something that cannot be used.
+
+    Attributes:
+        key: of the setting that it concerns; () for all of the file.
+        text: one line: where it stands, what was found, what is allowed.
+    """
+
+    key: KeyPath
+    text: str
+
+
+class Examined(NamedTuple):
+    """Settings, and how they came about.
+
+    Attributes:
+        settings: all that could be used; what is wrong has its default.
+        file: the absolute path of the file; None: there is none.
+        mistakes: in the order of the file, then those of variables and flags.
+        sources: of each key that is set: ``/etc/vastar/runtime.toml:12``, ``VASTAR_TIMEOUT``, ``--socket``.
+    """
+
+    settings: Settings
+    file: str | None
+    mistakes: list[Mistake]
+    sources: Mapping[KeyPath, str]
+
+    def valid(self) -> Settings:
+        """The settings.
+
+        Raises:
+            ConfigError: the first mistake.
+        """
+        if not self.mistakes:
+            return self.settings
+        first, *more = self.mistakes
+        command = "vastar-runtime config check" + (f" --config {shlex.quote(self.file)}" if self.file else "")
+        raise ConfigError(first.text + (f" (and {len(more)} more: {command})" if more else ""))
+
+
+def load(
+    environ: Mapping[str, str] = os.environ,
+    *,
+    config_path: str | None = None,
+    socket_path: str | None = None,
+    socket_mode: str | None = None,
+    socket_group: str | None = None,
+) -> Settings:
+    """Settings from the file, with variables over it and flags (None: not given) over both.
+
+    Called again with the same arguments, it reads the file again.
+
+    Args:
+        environ: the process's variables.
+        config_path: the file; None: the one that VASTAR_CONFIG names, else DEFAULT_CONFIG_PATH if that exists.
+
+    Raises:
+        ConfigError: the first mistake: where it stands, what was found and what is allowed.
+    """
+    return examine(
+        environ,
+        config_path=config_path,
+        socket_path=socket_path,
+        socket_mode=socket_mode,
+        socket_group=socket_group,
+    ).valid()
+
+
+def examine(
+    environ: Mapping[str, str] = os.environ,
+    *,
+    config_path: str | None = None,
+    socket_path: str | None = None,
+    socket_mode: str | None = None,
+    socket_group: str | None = None,
+) -> Examined:
+    """As ``load``, with every mistake instead of an exception for the first."""
+    settings = Settings()
+    file: str | None = None
+    mistakes: list[Mistake] = []
+    sources: dict[KeyPath, str] = {}
+    try:
+        document = read_file(named_file(environ, config_path))
+    except ConfigError as error:
+        mistakes.append(Mistake((), str(error)))
+    else:
+        if document is not None:
+            file = document.path
+            shown = shown_path(file)
+            settings, lines, problems = check(document.tree, document.lines)
+            mistakes += [Mistake(problem.key, f"{shown}:{problem.line}: {problem.text}") for problem in problems]
+            sources = {key: f"{shown}:{line}{_scope(key)}" for key, line in lines.items()}
+    given = overrides(settings, environ, Flags(socket_path, socket_mode, socket_group))
+    mistakes += [Mistake(*problem) for problem in given.problems]
+    sources |= {override.key: override.source for override in given.overrides}
+    return Examined(applied(settings, given.overrides), file, mistakes, sources)
+
+
+def load_socket_path(
+    environ: Mapping[str, str] = os.environ, *, config_path: str | None = None, socket_path: str | None = None
+) -> str:
+    """Where the daemon listens: all that is needed to find it, whatever else is wrong in the file.
+
+    Raises:
+        ConfigError: that cannot be told.
+    """
+    given = named_socket(environ, socket_path)
+    if given is not None:
+        return given
+    examined = examine(environ, config_path=config_path)
+    for mistake in examined.mistakes:
+        if mistake.key == ("listen", "socket")[: len(mistake.key)]:
+            raise ConfigError(f"{mistake.text} (or say where the daemon is: --socket)")
+    return examined.settings.listen.socket_path
+
+
+def _scope(key: KeyPath) -> str:
+    return f" {shown_key(key[:2])}" if key[0] == "scope" else ""

@@ -1,0 +1,70 @@
+"""Settings as TOML that gives them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from .policy import Rate
+from .settings import Scope, Settings, fields_of
+from .values import write_value
+
+Plain = dict[str, Any]
+"""Tables and keys as the file has them."""
+
+
+def plain(settings: Settings) -> Plain:
+    """All settings, as tomllib would read them."""
+    return {**_tables(settings), "scope": [_scope(scope) for scope in settings.scopes]}
+
+
+def toml(settings: Settings) -> str:
+    """The text of a file with all settings."""
+    tree = plain(settings)
+    scopes = tree.pop("scope")
+    lines = [*_lines(tree, "")]
+    for scope in scopes:
+        lines += ["", "[[scope]]", *_lines(scope, "scope.")]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _tables(struct: msgspec.Struct) -> Plain:
+    values = ((field.encode_name, getattr(struct, field.name)) for field in fields_of(type(struct)))
+    return {
+        key: _tables(value)
+        if isinstance(value, msgspec.Struct) and not isinstance(value, Rate)
+        else write_value(key, value)
+        for key, value in values
+        if key != "scope"
+    }
+
+
+def _scope(scope: Scope) -> Plain:
+    names = {"tenant": scope.tenant, "origin": scope.origin}
+    tree: Plain = {key: name for key, name in names.items() if name is not None}
+    for stage, key, value in scope.changes:
+        tree.setdefault(stage, {})[key] = write_value(key, value)
+    return tree
+
+
+def _lines(tree: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key, value in tree.items():
+        if not isinstance(value, dict):
+            yield f"{key} = {_literal(value)}"
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            if not all(isinstance(inner, dict) for inner in value.values()):
+                yield ""
+                yield f"[{prefix}{key}]"
+            yield from _lines(value, f"{prefix}{key}.")
+
+
+def _literal(value: bool | int | float | str) -> str:
+    if isinstance(value, str):
+        # JSON's escapes are TOML's; DEL is one more. A path may hold bytes that are no UTF-8: shown, not loadable.
+        text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return text.encode("utf-8", "backslashreplace").decode()
+    return str(value).lower() if isinstance(value, bool) else repr(value)

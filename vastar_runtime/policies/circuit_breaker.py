@@ -1,0 +1,259 @@
+"""Circuit breakers: an origin that fails is left alone for a while, for each tenant on its own.
+
+The caller decides what is a failure and tells it; here it is decided whether a request may be sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from connector_sdk.wire import ErrorClass
+from vastar_runtime.config.policy import CircuitBreakerPolicy
+from vastar_runtime.errors import RequestError
+
+from .bounded import MAX_KEYS, BoundedTable
+from .circuit import NS_PER_MS, Circuit, State
+
+# What is kept of a failure's reason for the status: it may quote an upstream.
+MAX_REASON_CHARACTERS = 256
+# Of the circuits that are not closed the status lists so many, the latest; their number counts all.
+MAX_LISTED = 100
+# While a probe is under way nobody knows when the next one may be. A refused client that asks again after this long
+# finds most probes answered, and does not wait for the whole of another opening.
+PROBE_TAKES_MS = 1000
+
+
+class _Key(NamedTuple):
+    tenant_id: str
+    origin: str
+
+
+class Permit:
+    """Leave to send one request. What came of it must be told, once: ``succeeded``, ``failed`` or ``abandoned``.
+
+    Telling the same again, or ``abandoned`` after one of the others, as a ``finally`` would, changes nothing. What
+    contradicts the first raises RuntimeError.
+    """
+
+    __slots__ = ("_breaker", "_key", "_openings", "_policy", "_told")
+
+    def __init__(self, breaker: CircuitBreaker, policy: CircuitBreakerPolicy, key: _Key, openings: int) -> None:
+        self._breaker = breaker
+        self._told = ""
+        self._policy = policy
+        self._key = key
+        self._openings = openings
+
+    def succeeded(self) -> None:
+        """The upstream answered, and not with what counts as a failure."""
+        if self._is_first("succeeded"):
+            self._breaker._succeeded(self)
+
+    def failed(self, reason: str) -> None:
+        """The upstream failed; ``reason`` is for the status."""
+        if self._is_first("failed"):
+            self._breaker._failed(self, reason)
+
+    def abandoned(self) -> None:
+        """The request ended, or was never sent, and says nothing of the upstream."""
+        if not self._told:
+            self._told = "abandoned"
+            self._breaker._abandoned(self)
+
+    def _is_first(self, told: str) -> bool:
+        if self._told not in ("", told):
+            raise RuntimeError(f"a permit that was told {self._told} is told {told}")
+        is_first = not self._told
+        self._told = told
+        return is_first
+
+
+class _FreePermit(Permit):
+    """For requests that no circuit watches: one for all."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        pass
+
+    def succeeded(self) -> None:
+        pass
+
+    def failed(self, reason: str) -> None:
+        pass
+
+    def abandoned(self) -> None:
+        pass
+
+
+_FREE = _FreePermit()
+
+
+class CircuitStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """A circuit that is not closed.
+
+    Attributes:
+        state: OPEN or HALF_OPEN.
+        failures: in a row, failed probes included.
+        last_reason: of the last of them, at most MAX_REASON_CHARACTERS.
+        next_probe_in_ms: 0: the next request is the probe, or one is under way.
+        times_opened: after failed probes too.
+    """
+
+    tenant_id: str
+    origin: str
+    state: State
+    failures: int
+    last_reason: str
+    next_probe_in_ms: int
+    times_opened: int
+
+
+class CircuitBreakerStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot.
+
+    Attributes:
+        opened: how often any circuit opened, since the start; after failed probes too.
+        refused: requests, since the start.
+        untracked: results that could not be counted, since the start, as the table held nothing that may be forgotten.
+        tracked: circuits in the table; closed ones that counted something are among them.
+        not_closed: circuits that are open or half-open.
+        circuits: those, the latest first, at most MAX_LISTED.
+    """
+
+    opened: int
+    refused: int
+    untracked: int
+    tracked: int
+    not_closed: int
+    circuits: tuple[CircuitStatistics, ...]
+
+
+class CircuitBreaker:
+    """The stage: the circuits of all tenants and origins; where nothing fails there are none, unless rates are counted.
+
+    A result counts only if its circuit has not opened since the request was sent: what was sent before is not heard,
+    neither while the circuit is open nor after it has closed again. Only a failure opens a circuit. A request keeps
+    the policy that it was sent under. Where a policy turns breakers off nothing is kept: a circuit that was open is
+    forgotten at the next request.
+
+    Args:
+        clock: seconds, monotonic.
+        max_keys: circuits kept; while none of them may be forgotten, requests of other keys are sent unwatched.
+    """
+
+    def __init__(self, clock: Callable[[], float], max_keys: int = MAX_KEYS) -> None:
+        self._clock = clock
+        self._table: BoundedTable[_Key, Circuit] = BoundedTable(max_keys, Circuit.is_idle)
+        # Every opening of any circuit has a number. A permit bears that of its time, so that requests sent before a
+        # circuit opened are told from those sent since, and those of a circuit that nobody knows cost nothing.
+        self._openings = 0
+        self._refused = self._untracked = 0
+
+    def permit(self, policy: CircuitBreakerPolicy, tenant_id: str, origin: str) -> Permit:
+        """Leave to send a request.
+
+        Raises:
+            RequestError: Transient; the circuit is open.
+        """
+        key = _Key(tenant_id, origin)
+        if not policy.enabled:
+            self._table.remove(key)
+            return _FREE
+        permit = Permit(self, policy, key, self._openings)
+        circuit = self._table.get(key)
+        if circuit is None or circuit.state is State.CLOSED:
+            return permit
+        if circuit.state is State.HALF_OPEN:
+            raise self._refusal(origin, min(PROBE_TAKES_MS, policy.open_ms), " unless the one under way succeeds")
+        now_ns = self._now_ns()
+        if not circuit.may_probe(policy, now_ns):
+            raise self._refusal(origin, _ms(circuit.probe_in_ns(now_ns)))
+        circuit.probe_sent(permit)
+        return permit
+
+    def statistics(self) -> CircuitBreakerStatistics:
+        """What happened so far, and which circuits are not closed."""
+        now_ns = self._now_ns()
+        circuits = [(key, circuit) for key, circuit in self._table.latest() if circuit.state is not State.CLOSED]
+        return CircuitBreakerStatistics(
+            opened=self._openings,
+            refused=self._refused,
+            untracked=self._untracked,
+            tracked=len(self._table),
+            not_closed=len(circuits),
+            circuits=tuple(
+                CircuitStatistics(
+                    tenant_id=key.tenant_id,
+                    origin=key.origin,
+                    state=circuit.state,
+                    failures=circuit.failures,
+                    last_reason=circuit.last_reason,
+                    next_probe_in_ms=_ms(circuit.probe_in_ns(now_ns)),
+                    times_opened=circuit.times_opened,
+                )
+                for key, circuit in circuits[:MAX_LISTED]
+            ),
+        )
+
+    # --- what permits are told ---
+
+    def _succeeded(self, permit: Permit) -> None:
+        counts_rate = permit._policy.failure_rate is not None
+        circuit = self._table.get(permit._key)
+        if circuit is None:
+            circuit = self._track(permit._key) if counts_rate else None
+        if circuit is None:
+            return
+        if circuit.probe is permit:
+            circuit.probe_succeeded(permit._policy, self._now_ns())
+        elif circuit.last_opening > permit._openings:
+            return
+        elif counts_rate or circuit.last_opening:
+            circuit.success(permit._policy, self._now_ns())
+        else:
+            self._table.remove(permit._key)  # there is nothing left to know
+
+    def _failed(self, permit: Permit, reason: str) -> None:
+        circuit = self._table.get(permit._key) or self._track(permit._key)
+        if circuit is None:
+            return
+        if circuit.probe is permit:
+            circuit.probe_failed(permit._policy, self._now_ns(), self._openings + 1)
+        elif circuit.last_opening > permit._openings:
+            return
+        else:
+            circuit.failure(permit._policy, self._now_ns(), self._openings + 1)
+        circuit.last_reason = reason[:MAX_REASON_CHARACTERS]
+        self._openings = max(self._openings, circuit.last_opening)
+
+    def _abandoned(self, permit: Permit) -> None:
+        circuit = self._table.get(permit._key)
+        if circuit is not None and circuit.probe is permit:
+            circuit.probe_abandoned(self._now_ns())
+
+    # --- inside ---
+
+    def _track(self, key: _Key) -> Circuit | None:
+        if not self._table.make_room(1, self._now_ns()):
+            self._untracked += 1
+            return None
+        circuit = Circuit()
+        self._table.put(key, circuit)
+        return circuit
+
+    def _refusal(self, origin: str, wait_ms: int, unless: str = "") -> RequestError:
+        self._refused += 1
+        message = f"circuit open for {origin}, next probe in {wait_ms} ms{unless}"
+        return RequestError(ErrorClass.TRANSIENT, message, retry_after_ms=wait_ms)
+
+    def _now_ns(self) -> int:
+        return round(self._clock() * 10**9)
+
+
+def _ms(ns: int) -> int:
+    """Rounded up."""
+    return -(-ns // NS_PER_MS)

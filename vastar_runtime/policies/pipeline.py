@@ -1,0 +1,297 @@
+"""The stages in their order: deadline, admission, rate limit, circuit breaker, retry.
+
+The first two hold for a whole request. The others stand before every attempt, after redirects too, each time with
+what is set for that origin. Rate limit before circuit breaker: where both refuse, the client learns of the limit; but
+a request that an open circuit refuses gets its token back, as nothing was sent.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+import msgspec
+import trio
+
+from vastar_runtime.config import Policies, Settings
+from vastar_runtime.config.policy import DeadlinePolicy, Policy
+from vastar_runtime.errors import Failure, RequestError, UpstreamError
+
+from .admission import Admission, AdmissionStatistics, Place
+from .circuit_breaker import CircuitBreaker, CircuitBreakerStatistics, Permit
+from .deadline import Deadline
+from .rate_limit import RateLimiter, RateLimitStatistics
+from .retry import RETRIED_STATUS_CODES, Answer, retry_delay_s
+from .retry_budget import RequestRetries, RetryBudget, RetryStatistics
+from .token_bucket import LocalBackend, Taken
+
+# What opens a circuit. A connection that broke before the head says too little: the upstream may have restarted.
+FAILED_STATUS_CODES = frozenset({502, 503, 504})
+FAILURES = frozenset({Failure.UNSENT, Failure.NO_HEAD_IN_TIME})
+# For a shared backend that does not answer, when a request that was cancelled gives its token back.
+GIVE_BACK_S = 1.0
+
+
+class ResponseHead(Protocol):
+    """What is read of an answer."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]: ...
+
+
+Head = TypeVar("Head", bound=ResponseHead)
+Head_co = TypeVar("Head_co", bound=ResponseHead, covariant=True)
+
+
+class Attempts(Protocol[Head_co]):
+    """An exchange with one origin, which can be made again."""
+
+    @property
+    def may_repeat(self) -> bool:
+        """Sending the request twice does no more than sending it once."""
+
+    @property
+    def is_with_upstream(self) -> bool:
+        """The attempt waits for the upstream, and no longer for something of ours."""
+
+    async def attempt(self, limits: DeadlinePolicy) -> Head_co:
+        """Send the request; returns with the head of the response.
+
+        Raises:
+            UpstreamError: how it failed.
+        """
+
+    async def discard(self) -> None:
+        """Let go of what the last attempt brought."""
+
+
+class PipelineStatistics(msgspec.Struct, frozen=True):
+    """A snapshot of every stage that keeps something."""
+
+    admission: AdmissionStatistics
+    rate_limit: RateLimitStatistics
+    circuit_breaker: CircuitBreakerStatistics
+    retry: RetryStatistics
+
+
+class Pipeline:
+    """What the stages share and keep.
+
+    Args:
+        settings: ``configure`` replaces them.
+        clock: monotonic seconds.
+        unix_clock: Unix seconds.
+        random: from 0 up to 1.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        clock: Callable[[], float] = trio.current_time,
+        unix_clock: Callable[[], float] = time.time,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        settings = settings or Settings()
+        self.unix_clock = unix_clock
+        self.random = random
+        self._policies = Policies(settings)
+        self.admission = Admission(
+            max_concurrent=settings.admission.max_concurrent, max_queued=settings.admission.max_queued, clock=clock
+        )
+        self.rate_limiter = RateLimiter(LocalBackend(clock), clock)
+        self.circuit_breaker = CircuitBreaker(clock)
+        self.retry_budget = RetryBudget()
+
+    def configure(self, settings: Settings) -> None:
+        """Use other settings from the next request on. What the stages have counted stays."""
+        self._policies = Policies(settings)
+        self.admission.configure(
+            max_concurrent=settings.admission.max_concurrent, max_queued=settings.admission.max_queued
+        )
+
+    def passage(self, tenant_id: str, origin: str, *, deadline_at_ms: int, timeout_ms: float | None) -> Passage:
+        """A request's way through; its time begins to run.
+
+        Args:
+            origin: of its URL; "" for one that goes nowhere.
+            deadline_at_ms, timeout_ms: see Deadline.
+
+        Raises:
+            RequestError: Timeout, when its deadline has passed already.
+        """
+        return Passage(self, self._policies, tenant_id, origin, deadline_at_ms, timeout_ms)
+
+    def statistics(self) -> PipelineStatistics:
+        """What each stage holds now, and has done so far."""
+        return PipelineStatistics(
+            admission=self.admission.statistics(),
+            rate_limit=self.rate_limiter.statistics(),
+            circuit_breaker=self.circuit_breaker.statistics(),
+            retry=self.retry_budget.statistics(),
+        )
+
+
+class Passage:
+    """One request's way through the pipeline; it keeps to the settings that it began with.
+
+    Use: ``with passage.deadline.scope:``, in it ``with await passage.enter():``, and in that ``send``.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        policies: Policies,
+        tenant_id: str,
+        origin: str,
+        deadline_at_ms: int,
+        timeout_ms: float | None,
+    ) -> None:
+        self.tenant_id = tenant_id
+        self._pipeline = pipeline
+        self._policies = policies
+        self._place: Place | None = None
+        self._retries: RequestRetries | None = None  # with the origin of the moment
+        self.deadline = Deadline(
+            deadline_at_ms=deadline_at_ms,
+            timeout_ms=timeout_ms,
+            policy=policies.policy_for(tenant_id, origin).deadline,
+            unix_now_s=pipeline.unix_clock(),
+        )
+
+    async def enter(self) -> Passage:
+        """Wait for a place among the requests that run; it is held until the ``with`` block ends.
+
+        Raises:
+            RateLimited: there is none, and none will come in time.
+        """
+        self.deadline.progress("waiting for its turn among the requests of this runtime")
+        self._place = await self._pipeline.admission.enter(
+            self._policies.concurrency_for(self.tenant_id), self.tenant_id, self.deadline.remaining_s()
+        )
+        return self
+
+    def __enter__(self) -> Passage:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave_origin()
+        if self._place is not None:
+            self._place.release()
+            self._place = None
+
+    async def send(self, origin: str, exchange: Attempts[Head]) -> Head:
+        """Make attempts until there is an answer to deliver: a good one, or the last one as it came.
+
+        Raises:
+            RateLimited: a rate limit refuses.
+            RequestError: Transient, the circuit is open.
+            UpstreamError: of the last attempt.
+        """
+        policy = self._policies.policy_for(self.tenant_id, origin)
+        self._leave_origin()
+        retries = self._retries = self._pipeline.retry_budget.request(origin).__enter__()
+        leave = await self._leave_to_send(policy, origin)
+        retries_done = 0
+        while True:
+            outcome = await self._attempt(policy, exchange, leave)
+            if not isinstance(outcome, UpstreamError) and outcome.status_code not in RETRIED_STATUS_CODES:
+                break
+            delay_s = self._retry_delay_s(policy, exchange, outcome, retries_done)
+            if delay_s is None or not retries.try_retry(policy.retry):
+                break
+            # What came is kept until another attempt may really be made: else it is what the client gets.
+            next_leave = await self._leave_to_retry(policy, origin, delay_s)
+            if next_leave is None:
+                break
+            leave = next_leave
+            retries_done += 1
+            await exchange.discard()
+        retries.retry_ended()
+        if isinstance(outcome, UpstreamError):
+            raise outcome
+        return outcome
+
+    # --- inside ---
+
+    async def _leave_to_send(self, policy: Policy, origin: str) -> _Leave:
+        """A token of the rate limit, and the circuit's permit."""
+        taken = await self._pipeline.rate_limiter.take(policy.rate_limit, self.tenant_id, origin)
+        try:
+            permit = self._pipeline.circuit_breaker.permit(policy.circuit_breaker, self.tenant_id, origin)
+        except RequestError:
+            await self._pipeline.rate_limiter.give_back(taken)
+            raise
+        return _Leave(taken, permit)
+
+    async def _attempt(self, policy: Policy, exchange: Attempts[Head], leave: _Leave) -> Head | UpstreamError:
+        permit = leave.permit
+        try:
+            head = await exchange.attempt(policy.deadline)
+        except UpstreamError as error:
+            if error.failure in FAILURES:
+                permit.failed(error.message)
+            return error
+        except trio.Cancelled:
+            if not exchange.is_with_upstream:
+                with trio.move_on_after(GIVE_BACK_S, shield=True):
+                    await self._pipeline.rate_limiter.give_back(leave.taken)
+            elif self.deadline.has_passed:
+                permit.failed("no response head within the request's time limit")
+            raise
+        else:
+            if head.status_code in FAILED_STATUS_CODES:
+                permit.failed(f"status {head.status_code}")
+            else:
+                permit.succeeded()
+            return head
+        finally:
+            permit.abandoned()  # unless it has been told something
+
+    def _retry_delay_s(
+        self, policy: Policy, exchange: Attempts[Head], outcome: Head | UpstreamError, retries_done: int
+    ) -> float | None:
+        return retry_delay_s(
+            policy.retry,
+            retries_done=retries_done,
+            outcome=outcome if isinstance(outcome, UpstreamError) else _answer(outcome),
+            may_repeat=exchange.may_repeat,
+            remaining_s=self.deadline.remaining_s(),
+            random=self._pipeline.random,
+            unix_now_s=self._pipeline.unix_clock(),
+        )
+
+    async def _leave_to_retry(self, policy: Policy, origin: str, delay_s: float) -> _Leave | None:
+        """After the pause; None when a limit or the circuit refuses by then."""
+        self.deadline.suspend(f"waiting {delay_s * 1000:.0f} ms to try {origin} again")
+        await trio.sleep(delay_s)
+        try:
+            return await self._leave_to_send(policy, origin)
+        except RequestError:
+            self.deadline.resume()
+            return None
+
+    def _leave_origin(self) -> None:
+        if self._retries is not None:
+            self._retries.__exit__(None, None, None)
+            self._retries = None
+
+
+class _Leave(msgspec.Struct, frozen=True):
+    """What one attempt holds."""
+
+    taken: Taken | None
+    permit: Permit
+
+
+def _answer(head: ResponseHead) -> Answer:
+    retry_after = next((value for name, value in head.headers if name == b"retry-after"), None)
+    return Answer(head.status_code, retry_after)
