@@ -10,18 +10,20 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
+import msgspec
 import structlog
 import trio
 
 from . import __version__
-from .config import Settings
+from .config import Examined, Settings, needs_restart
 from .connectors import Services
+from .connectors.base import Reloaded
 from .errors import RuntimeFault
 from .http.dial import Dialer, check_trust_store
-from .http.pool import Pool
+from .http.pool import Pool, PoolStatistics
 from .http.proxy import Proxies
 from .http.resolver import Resolver
-from .policies.pipeline import Pipeline
+from .policies.pipeline import Pipeline, PipelineStatistics
 from .server.listener import tcp_listener, unix_listener
 from .server.memory import MAX_HELD_BYTES_IN_ALL, MemoryBudget
 from .server.session import Health, Session
@@ -33,10 +35,18 @@ DRAIN_S = 30.0
 log = structlog.get_logger()
 
 
-def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
+class Statistics(msgspec.Struct, frozen=True):
+    """A snapshot of what the daemon holds and does."""
+
+    pool: PoolStatistics
+    policies: PipelineStatistics
+
+
+def run(settings: Settings, examine: Callable[[], Examined], *, ready: Callable[[], None] | None = None) -> None:
     """Run the daemon until it is told to stop (SIGTERM or SIGINT drain it, a second one stops it at once).
 
     Args:
+        examine: reads the settings again; called in a thread, on SIGHUP and when the daemon's user asks for it.
         ready: called once connections are accepted.
 
     Raises:
@@ -47,7 +57,7 @@ def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
         logging.configure(writer)
         _raise_descriptor_limit()
         try:
-            trio.run(Daemon(settings, ready).run, strict_exception_groups=True)
+            trio.run(Daemon(settings, examine, ready).run, strict_exception_groups=True)
         except* RuntimeFault as group:
             fault: BaseException = group
             while isinstance(fault, BaseExceptionGroup):
@@ -58,17 +68,21 @@ def run(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
 class Daemon:
     """One daemon: its listeners, its sessions, and the services that requests share."""
 
-    def __init__(self, settings: Settings, ready: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, examine: Callable[[], Examined], ready: Callable[[], None] | None = None
+    ) -> None:
         self._settings = settings
+        self._examine = examine
         self._ready = ready
         self._pool = Pool()
-        self._services = Services(self._pool, Dialer(Proxies(os.environ)))
+        self._services = Services(self._pool, Dialer(Proxies(os.environ)), control=self)
         self._pipeline = Pipeline(settings)
         self._memory = MemoryBudget(MAX_HELD_BYTES_IN_ALL)
         self._sessions: set[Session] = set()
         self._is_draining = False
         self._began_at = time.monotonic()
         self._all_gone = trio.Event()
+        self._reloading = trio.Lock()
 
     async def run(self) -> None:
         """Serve until drained.
@@ -79,7 +93,7 @@ class Daemon:
         listen = self._settings.listen
         trio.socket.set_custom_hostname_resolver(Resolver())
         with (
-            trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+            trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals,
             unix_listener(listen.socket_path, listen.socket_mode, listen.socket_group) as unix,
         ):
             listeners = [unix]
@@ -134,8 +148,9 @@ class Daemon:
                 self._all_gone.set()
 
     async def _stop_on(self, signals: AsyncIterator[int], accepting: trio.CancelScope) -> None:
-        """Wait for the first signal, then drain until all is answered, time is up, or a second signal comes."""
-        first = await anext(signals)
+        """Wait for the first signal to stop, then drain until all is answered, time is up, or a second one comes."""
+        while (first := await anext(signals)) == signal.SIGHUP:
+            await self.reload()
         self._is_draining = True
         accepting.cancel()
         log.info("draining", signal=signal.Signals(first).name, active_requests=self._active_requests())
@@ -153,9 +168,40 @@ class Daemon:
             nursery.cancel_scope.cancel()
 
     async def _stop_at_once_on(self, signals: AsyncIterator[int], drain: trio.CancelScope) -> None:
-        second = await anext(signals)
+        while (second := await anext(signals)) == signal.SIGHUP:
+            log.warning("configuration not reloaded", reason="draining")
         log.warning("stopping now", signal=signal.Signals(second).name, active_requests=self._active_requests())
         drain.cancel()
+
+    # --- what its own user may ask and tell it ---
+
+    def statistics(self) -> Statistics:
+        """What the daemon holds and does now."""
+        return Statistics(self._pool.statistics(), self._pipeline.statistics())
+
+    async def reload(self) -> Reloaded:
+        """Read the settings again, all of them, and use them from the next request on if they are valid."""
+        async with self._reloading:  # the file that was read last is the one that holds
+            examined = await trio.to_thread.run_sync(self._examine)
+            mistakes = tuple(mistake.text for mistake in examined.mistakes)
+            later: tuple[str, ...] = ()
+            if mistakes:
+                log.error("configuration not reloaded", file=examined.file, mistakes=len(mistakes), error=mistakes[0])
+            else:
+                later = tuple(needs_restart(self._settings, examined.settings))
+                self._settings = msgspec.structs.replace(examined.settings, listen=self._settings.listen)
+                self._pipeline.configure(self._settings)
+                log.info(
+                    "configuration reloaded",
+                    file=examined.file,
+                    scopes=len(self._settings.scopes),
+                    **({"needs_restart": ",".join(later)} if later else {}),
+                )
+            return Reloaded(
+                file=examined.file, mistakes=mistakes, scopes=len(self._settings.scopes), needs_restart=later
+            )
+
+    # --- inside ---
 
     def _active_requests(self) -> int:
         return sum(session.active_requests for session in self._sessions)

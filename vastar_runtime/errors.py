@@ -2,7 +2,7 @@
 
 RuntimeFault
 ├── StartupError        the daemon cannot start; the message is one line for a person
-│   └── ConfigError     a variable or a flag is wrong
+│   └── ConfigError     the file, a variable or a flag is wrong
 └── RequestError        one request failed; carries the wire's ErrorClass
     ├── InvalidRequest  our client's mistake
     ├── RateLimited     a limit of ours refuses it
@@ -25,7 +25,7 @@ class StartupError(RuntimeFault):
 
 
 class ConfigError(StartupError):
-    """An environment variable or a flag has a value that cannot be used."""
+    """The configuration file, an environment variable or a flag says something that cannot be used."""
 
 
 class RequestError(RuntimeFault):

@@ -30,6 +30,7 @@ class Place:
         foreign = ("VASTAR_", "OPENAI_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
         self.environ = {name: value for name, value in os.environ.items() if not name.upper().startswith(foreign)}
         self.environ |= {
+            "VASTAR_CONFIG": os.devnull,  # whatever this machine's own file says
             "VASTAR_SOCKET_PATH": str(self.socket),
             "VASTAR_LOG_FILE": str(self.log),
             "PYTHONPATH": str(ROOT),

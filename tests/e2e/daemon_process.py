@@ -114,7 +114,7 @@ def environment(**variables: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("VASTAR_") and not name.lower().endswith("_proxy")
     }
-    return clean | variables
+    return clean | {"VASTAR_CONFIG": os.devnull} | variables  # whatever this machine's own file says
 
 
 @contextmanager

@@ -218,7 +218,7 @@ async def test_other_connector_name(client):
     answer = await client.execute({"url": "http://h/"}, connector_name="smtp")
     assert (answer.error_class, answer.message) == (
         ErrorClass.INVALID_REQUEST,
-        "Unknown connector: smtp (known: http)",
+        "Unknown connector: smtp (known: http, runtime)",
     )
 
 

@@ -30,6 +30,7 @@ def environment() -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="readme", dir="/tmp") as directory:
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("VASTAR_", "OPENAI_"))}
         environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ['PATH']}"
+        environ["VASTAR_CONFIG"] = os.devnull
         environ["VASTAR_SOCKET_PATH"] = f"{directory}/socket"
         environ["VASTAR_LOG_FILE"] = f"{directory}/log"
         yield environ

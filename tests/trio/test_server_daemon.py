@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from wire_client import connected
 
 from vastar_runtime import daemon as daemon_module
-from vastar_runtime.config import Listen, Settings
+from vastar_runtime.config import Examined, Listen, Settings
 from vastar_runtime.daemon import DRAIN_S, Daemon
 from vastar_runtime.errors import StartupError
 from vastar_runtime.server.session import Session
@@ -54,7 +54,7 @@ class Running:
     def __init__(self, nursery: trio.Nursery, settings: Settings) -> None:
         self.ready = trio.Event()
         self.ended = trio.Event()
-        self._daemon = Daemon(settings, self.ready.set)
+        self._daemon = Daemon(settings, lambda: Examined(settings, None, [], {}), self.ready.set)
         nursery.start_soon(self._run)
 
     async def _run(self) -> None:
@@ -100,7 +100,7 @@ async def test_a_request_that_ends_within_the_drain_is_answered(clock, nursery, 
 
 
 async def test_a_connection_that_is_accepted_in_the_moment_of_the_signal_is_drained_too(clock, settings):
-    daemon = Daemon(settings)
+    daemon = Daemon(settings, lambda: Examined(settings, None, [], {}))
     daemon._is_draining = True
     ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
     async with ours:

@@ -18,6 +18,7 @@ _COMMANDS = {
     "stop": "control",
     "restart": "control",
     "status": "status",
+    "reload": "reload",
     "run": "run",
     "config": "config",
     "simulator": "simulator",

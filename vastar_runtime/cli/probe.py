@@ -8,24 +8,16 @@ import time
 
 import msgspec
 
-from connector_sdk.wire import (
-    ExecuteResponse,
-    FrameDecoder,
-    HealthCheck,
-    HealthCheckResponse,
-    ProtocolError,
-    decode_message,
-    encode_message,
-)
+from connector_sdk.wire import ExecuteResponse, HealthCheck, HealthCheckResponse, ProtocolError
 from vastar_runtime.errors import StartupError
 
+from .asking import ask
 from .process import lock_holder
 
 # A daemon answers a HealthCheck in well under a millisecond; a loaded machine gets its time.
 ANSWER_TIMEOUT_S = 3.0
 
 _UCRED = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
-_RECEIVE_BYTES = 65536
 _LOST = "it closed the connection without an answer"
 
 
@@ -96,7 +88,7 @@ def _probe(socket_path: str, timeout_s: float) -> Found:
             )
         pid = _peer_pid(client)
         try:
-            health = _ask(client, deadline)
+            answer = ask(client, HealthCheck(), deadline)
         except (OSError, ProtocolError) as error:
             detail = str(error)
             if isinstance(error, TimeoutError):
@@ -104,8 +96,9 @@ def _probe(socket_path: str, timeout_s: float) -> Found:
             elif isinstance(error, ConnectionError):
                 detail = _LOST
             return Found(state=State.SILENT, socket_path=socket_path, pid=pid, detail=detail)
-    state = State.LEGACY if health is None else State.RUNNING
-    return Found(state=state, socket_path=socket_path, pid=pid, health=health)
+    if isinstance(answer, ExecuteResponse):
+        return Found(state=State.LEGACY, socket_path=socket_path, pid=pid)
+    return Found(state=State.RUNNING, socket_path=socket_path, pid=pid, health=answer)
 
 
 def _peer_pid(client: socket.socket) -> int | None:
@@ -113,24 +106,3 @@ def _peer_pid(client: socket.socket) -> int | None:
         return None
     pid, _, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return int(pid) or None  # 0: it lives in a pid namespace that cannot be seen from ours
-
-
-def _ask(client: socket.socket, deadline: float) -> HealthCheckResponse | None:
-    """The health that the daemon reports; None from the existing runtime."""
-    client.sendall(encode_message(HealthCheck()))
-    decoder = FrameDecoder()
-    while True:
-        while (frame := decoder.next_frame()) is not None:
-            match decode_message(*frame):
-                case HealthCheckResponse() as health:
-                    return health
-                case ExecuteResponse():
-                    return None
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        client.settimeout(left_s)
-        data = client.recv(_RECEIVE_BYTES)
-        if not data:
-            raise ConnectionResetError
-        decoder.receive_data(data)

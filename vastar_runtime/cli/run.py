@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from functools import partial
 
 import click
 
@@ -31,18 +32,24 @@ def run(
     """Run the daemon in the foreground (systemd, containers).
 
     Logs to standard error. SIGTERM and Ctrl-C let requests in flight finish (30 s at most); a second one stops now.
+    SIGHUP, as vastar-runtime reload, reads the configuration again.
     """
     pipe = _ReadyPipe(ready_fd)
     try:
-        settings = config.load(
-            config_path=config_path, socket_path=socket_path, socket_mode=socket_mode, socket_group=socket_group
+        examine = partial(
+            config.examine,
+            config_path=config_path,
+            socket_path=socket_path,
+            socket_mode=socket_mode,
+            socket_group=socket_group,
         )
+        settings = examine().valid()
         from setproctitle import setproctitle
 
         from vastar_runtime import daemon
 
         setproctitle(title(settings.listen.socket_path))
-        daemon.run(settings, ready=lambda: pipe.tell(READY))
+        daemon.run(settings, examine, ready=lambda: pipe.tell(READY))
     except StartupError as error:
         pipe.tell(str(error))
         raise

@@ -1,22 +1,27 @@
 """``vastar-runtime status``."""
 
 import sys
+from typing import Any
 
 import click
 import msgspec
 
 from vastar_runtime import config
+from vastar_runtime.errors import StartupError
 
+from .asking import ask_runtime
 from .control import obstacle
 from .options import config_option, socket_option
-from .probe import Found, State, probe
+from .probe import ANSWER_TIMEOUT_S, Found, State, probe
+from .refusals import refusals
 
 EXIT_NOT_RUNNING = 3  # as an init script's status says it (LSB)
 EXIT_NOT_HEALTHY = 1
 
 
 class _Status(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``--json`` prints. ``running`` is null when the socket may not be asked."""
+    """What ``--json`` prints. ``running`` is null when the socket may not be asked, ``statistics`` when the daemon
+    does not tell this user."""
 
     running: bool | None
     state: str
@@ -26,6 +31,7 @@ class _Status(msgspec.Struct, frozen=True, kw_only=True):
     active_requests: int | None
     draining: bool | None
     socket: str
+    statistics: dict[str, Any] | None
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: vastar-runtime status --json")
@@ -33,12 +39,20 @@ class _Status(msgspec.Struct, frozen=True, kw_only=True):
 @socket_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(config_path: str | None, socket_path: str | None, as_json: bool) -> None:
-    """Say whether the daemon runs. Exit code: 0 it runs, 3 it does not, 1 something is wrong with it."""
+    """Say whether the daemon runs, and what holds requests back: circuits that are not closed, limits that refuse.
+
+    Exit code: 0 it runs, 3 it does not, 1 something is wrong with it.
+    """
     found = probe(config.load_socket_path(config_path=config_path, socket_path=socket_path))
+    statistics, reason = _statistics(found)
     if as_json:
-        click.echo(msgspec.json.encode(_summary(found)))
+        click.echo(msgspec.json.encode(_summary(found, statistics)))
     else:
         _print(found)
+        if statistics is not None:
+            _print_refusals(statistics)
+        elif reason:
+            click.echo(f"   Limits and circuits: {reason}")
     match found.state:
         case State.RUNNING:
             sys.exit(0)
@@ -48,7 +62,17 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
             sys.exit(EXIT_NOT_HEALTHY)
 
 
-def _summary(found: Found) -> _Status:
+def _statistics(found: Found) -> tuple[dict[str, Any] | None, str]:
+    """The daemon's snapshot of itself, or why there is none."""
+    if found.health is None or found.health.draining:
+        return None, ""
+    try:
+        return msgspec.json.decode(ask_runtime(found.socket_path, "statistics", ANSWER_TIMEOUT_S)), ""
+    except StartupError as error:
+        return None, str(error)
+
+
+def _summary(found: Found, statistics: dict[str, Any] | None) -> _Status:
     health = found.health
     running = {State.NOT_RUNNING: False, State.LEGACY: False, State.FORBIDDEN: None}
     return _Status(
@@ -60,7 +84,15 @@ def _summary(found: Found) -> _Status:
         active_requests=health.active_requests if health else None,
         draining=health.draining if health else None,
         socket=found.socket_path,
+        statistics=statistics,
     )
+
+
+def _print_refusals(statistics: dict[str, Any]) -> None:
+    lines = list(refusals(statistics["policies"]))
+    click.echo(f"   Held back: {'nothing' if not lines else ''}".rstrip())
+    for line in lines:
+        click.echo(f"      {line}")
 
 
 def _print(found: Found) -> None:

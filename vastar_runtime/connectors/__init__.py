@@ -2,7 +2,8 @@
 
 from .base import Call, Connector, Services
 from .http import HttpConnector
+from .runtime import RuntimeConnector
 
-CONNECTORS: dict[str, Connector] = {connector.name: connector for connector in (HttpConnector(),)}
+CONNECTORS: dict[str, Connector] = {connector.name: connector for connector in (HttpConnector(), RuntimeConnector())}
 
 __all__ = ["CONNECTORS", "Call", "Connector", "Services"]

@@ -13,11 +13,38 @@ from vastar_runtime.http.pool import Pool
 from vastar_runtime.policies.pipeline import Passage
 
 
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of reading the configuration again.
+
+    Attributes:
+        file: that was read; None: there is none, and the defaults hold.
+        mistakes: one line each; where there are any, nothing has changed.
+        scopes: that hold now.
+        needs_restart: keys that differ and hold only after a restart.
+    """
+
+    file: str | None
+    mistakes: tuple[str, ...]
+    scopes: int
+    needs_restart: tuple[str, ...]
+
+
+class Control(Protocol):
+    """The daemon, as far as it can be asked and told."""
+
+    def statistics(self) -> msgspec.Struct:
+        """An immutable snapshot."""
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again and use it from the next request on, if it is valid."""
+
+
 class Services(msgspec.Struct, frozen=True):
     """What all requests share."""
 
     pool: Pool
     dialer: Dialer
+    control: Control | None = None
 
 
 class Outcome(msgspec.Struct):
@@ -46,7 +73,7 @@ class Call(Protocol):
 
     @property
     def origin(self) -> str:
-        """Where it goes: what policies are chosen by."""
+        """Where it goes: what policies are chosen by; "" for one that goes nowhere, and through no limit."""
 
     @property
     def timeout_ms(self) -> float | None:

@@ -42,7 +42,7 @@ class Exchange:
     Attributes:
         request: what is being sent now; after redirects, the last one.
         head: the response's; with headers as they are to be delivered.
-        attempts: how often the request, or a redirected one, was sent.
+        attempts: how often the request, or a redirected one, was sent, or could not be.
         has_body: whether that head is followed by one; else its Content-Length tells of something that was not sent.
     """
 
@@ -143,6 +143,7 @@ class Exchange:
         self._progress(f"waiting for a free connection to {address}")
         await self._pool.acquire_slot(key)
         self._key = key
+        self.attempts += 1
         connection = await self._idle_connection(key)
         if connection is not None:
             try:
@@ -157,6 +158,7 @@ class Exchange:
                     ) from error
                 self._connection = None
                 await connection.close()
+                self.attempts += 1
         self._progress(f"connecting to {address}")
         looking_up_for.set(self._tenant_id)
         return await self._converse(await self._dialer.dial(key.origin, limits.connect_timeout_ms / 1000), limits)
@@ -179,7 +181,6 @@ class Exchange:
 
     async def _converse(self, connection: Connection, limits: DeadlinePolicy) -> ResponseHead:
         self._connection = connection
-        self.attempts += 1
         self._progress(f"sending the request to {connection.name}")
         await connection.send_request(self.request, self._progress)
         self._progress(f"waiting for the response head from {connection.name}")

@@ -23,6 +23,7 @@ from vastar_runtime.errors import Failure, RequestError, UpstreamError
 from .admission import Admission, AdmissionStatistics, Place
 from .circuit_breaker import CircuitBreaker, CircuitBreakerStatistics, Permit
 from .deadline import Deadline
+from .peer import Peer
 from .rate_limit import RateLimiter, RateLimitStatistics
 from .retry import RETRIED_STATUS_CODES, Answer, retry_delay_s
 from .retry_budget import RequestRetries, RetryBudget, RetryStatistics
@@ -116,17 +117,33 @@ class Pipeline:
             max_concurrent=settings.admission.max_concurrent, max_queued=settings.admission.max_queued
         )
 
-    def passage(self, tenant_id: str, origin: str, *, deadline_at_ms: int, timeout_ms: float | None) -> Passage:
+    def passage(
+        self,
+        tenant_id: str,
+        origin: str,
+        *,
+        deadline_at_ms: int,
+        timeout_ms: float | None,
+        peer: Peer | None = None,
+    ) -> Passage:
         """A request's way through; its time begins to run.
 
         Args:
             origin: of its URL; "" for one that goes nowhere.
             deadline_at_ms, timeout_ms: see Deadline.
+            peer: who asks; None: the kernel does not say.
 
         Raises:
             RequestError: Timeout, when its deadline has passed already.
         """
-        return Passage(self, self._policies, tenant_id, origin, deadline_at_ms, timeout_ms)
+        policies = self._policies
+        deadline = Deadline(
+            deadline_at_ms=deadline_at_ms,
+            timeout_ms=timeout_ms,
+            policy=policies.policy_for(tenant_id, origin).deadline,
+            unix_now_s=self.unix_clock(),
+        )
+        return Passage(self, policies, tenant_id, deadline, peer)
 
     def statistics(self) -> PipelineStatistics:
         """What each stage holds now, and has done so far."""
@@ -149,21 +166,16 @@ class Passage:
         pipeline: Pipeline,
         policies: Policies,
         tenant_id: str,
-        origin: str,
-        deadline_at_ms: int,
-        timeout_ms: float | None,
+        deadline: Deadline,
+        peer: Peer | None,
     ) -> None:
         self.tenant_id = tenant_id
+        self.deadline = deadline
+        self.peer = peer
         self._pipeline = pipeline
         self._policies = policies
         self._place: Place | None = None
         self._retries: RequestRetries | None = None  # with the origin of the moment
-        self.deadline = Deadline(
-            deadline_at_ms=deadline_at_ms,
-            timeout_ms=timeout_ms,
-            policy=policies.policy_for(tenant_id, origin).deadline,
-            unix_now_s=pipeline.unix_clock(),
-        )
 
     async def enter(self) -> Passage:
         """Wait for a place among the requests that run; it is held until the ``with`` block ends.

@@ -24,6 +24,7 @@ from vastar_runtime.connectors import CONNECTORS, Services
 from vastar_runtime.connectors.base import Outcome
 from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.policies.deadline import Deadline
+from vastar_runtime.policies.peer import Peer
 from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.telemetry.log import clean, without_quotations, write_request
 
@@ -53,6 +54,7 @@ class RunningRequest:
         size: int,
         services: Services,
         pipeline: Pipeline,
+        peer: Peer | None,
         holding: Holding,
         send: Callable[[Message], None],
         full: Callable[[], trio.Event | None],
@@ -62,6 +64,7 @@ class RunningRequest:
         self._size = size
         self._services = services
         self._pipeline = pipeline
+        self._peer = peer
         self._holding = holding
         self._send = send
         self._full = full
@@ -169,10 +172,14 @@ class RunningRequest:
             raise self._stopped_by
         call = connector.prepare(request, self._outcome)
         passage = self._pipeline.passage(
-            request.tenant_id, call.origin, deadline_at_ms=request.deadline_at_ms, timeout_ms=call.timeout_ms
+            request.tenant_id,
+            call.origin,
+            deadline_at_ms=request.deadline_at_ms,
+            timeout_ms=call.timeout_ms,
+            peer=self._peer,
         )
         deadline = self._deadline = passage.deadline
-        with deadline.scope, await passage.enter():
+        with deadline.scope, await passage.enter() if call.origin else passage:
             if request.response_mode is ResponseMode.STREAM:
                 await call.stream(self._services, passage, self)
                 return None
@@ -216,6 +223,7 @@ class RunningRequest:
             "path": clean(outcome.path),
             "status": outcome.status_code,
             "bytes": outcome.body_bytes,
+            "attempts": outcome.attempts if outcome.attempts > 1 else 0,
             "duration_ms": round(duration_us / 1000, 1),
             "tenant": clean(self._request.tenant_id),
             "trace": clean(self._request.trace_id or ""),

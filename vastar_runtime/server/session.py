@@ -45,6 +45,7 @@ from vastar_runtime.telemetry.log import clean
 
 from .memory import Holding, MemoryBudget
 from .outbox import MAX_PENDING_FRAMES, ClientDoesNotRead, Outbox
+from .peer import peer_of
 from .running import RunningRequest
 
 log = structlog.get_logger()
@@ -90,6 +91,7 @@ class Session:
         self._stream = stream
         self._services = services
         self._pipeline = pipeline
+        self._peer = peer_of(stream)
         self._health = health
         self._memory = memory or MemoryBudget()
         self._outbox = Outbox(stream, self._memory)
@@ -216,6 +218,7 @@ class Session:
             size,
             self._services,
             self._pipeline,
+            self._peer,
             Holding(self._memory),
             lambda message: self._outbox.put(self._wire.send(message), request_id),
             lambda: self._outbox.full(request_id),

@@ -1,0 +1,66 @@
+"""What holds requests back in a daemon now, in lines for a person, from the snapshot that it gives of itself."""
+
+from collections.abc import Iterator
+from typing import Any
+
+_MAX_NAME_CHARACTERS = 64
+
+
+def refusals(policies: dict[str, Any]) -> Iterator[str]:
+    """One line for each circuit that is not closed and each limit that refuses or queues.
+
+    Args:
+        policies: ``PipelineStatistics``, as JSON gives it.
+    """
+    yield from _admission(policies["admission"])
+    yield from _rate_limits(policies["rate_limit"])
+    yield from _circuits(policies["circuit_breaker"])
+
+
+def _admission(admission: dict[str, Any]) -> Iterator[str]:
+    most = admission["max_concurrent"]
+    if most is not None and admission["running"] >= most:
+        yield f"admission.max_concurrent of {most} is used up: {admission['waiting']} requests wait"
+    for tenant in admission["tenants"]:
+        limit = tenant["limit"]
+        if limit is not None and tenant["running"] >= limit:
+            who = _quoted(tenant["tenant_id"])
+            yield f"concurrency.max_per_tenant of {limit} is used up: {tenant['waiting']} requests of tenant {who} wait"
+
+
+def _rate_limits(rate_limit: dict[str, Any]) -> Iterator[str]:
+    periods = {1: "s", 60: "min", 3600: "h"}
+    for limit in rate_limit["refusing"]:
+        rate = limit["rate"]
+        whose = [f"tenant {_quoted(limit['tenant_id'])}"] if limit["tenant_id"] is not None else []
+        whose += [f"origin {_quoted(limit['origin'])}"] if limit["origin"] is not None else []
+        yield (
+            f"{limit['limit']} of {rate['count']}/{periods[rate['period_s']]} is used up for "
+            f"{' and '.join(whose) or 'all that are too many to be told apart'}: {limit['refused']} refused, "
+            f"next in {limit['next_in_ms']} ms"
+        )
+
+
+def _circuits(circuit_breaker: dict[str, Any]) -> Iterator[str]:
+    circuits = circuit_breaker["circuits"]
+    for circuit in circuits:
+        state = circuit["state"].replace("_", "-")
+        when = f"next probe in {circuit['next_probe_in_ms']} ms" if circuit["next_probe_in_ms"] else "a probe is due"
+        if state == "half-open":
+            when = "a probe is under way"
+        yield (
+            f"circuit {state} for {_quoted(circuit['origin'])}, tenant {_quoted(circuit['tenant_id'])}: "
+            f"{circuit['failures']} failures in a row, the last: {_cleaned(circuit['last_reason'], 256)}; {when}"
+        )
+    if circuit_breaker["not_closed"] > len(circuits):
+        yield f"{circuit_breaker['not_closed'] - len(circuits)} more circuits are not closed"
+
+
+def _quoted(name: str) -> str:
+    """A name that a client chose."""
+    return repr(name if len(name) <= _MAX_NAME_CHARACTERS else f"{name[:_MAX_NAME_CHARACTERS]}…")
+
+
+def _cleaned(text: str, most: int) -> str:
+    """Words of an upstream: they must not drive a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text[:most])
