@@ -16,7 +16,9 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 SHELL = [text for language, text in BLOCKS if language == "sh"]
 PYTHON = [text for language, text in BLOCKS if language == "python"]
+[TOML] = [text for language, text in BLOCKS if language == "toml"]
 SIMULATOR_PORT = "4545"
+START = "vastar-runtime start  "  # and not the one with a configuration
 
 
 def shell_block(command: str) -> str:
@@ -36,10 +38,10 @@ def environment() -> Iterator[dict[str, str]]:
         yield environ
 
 
-def shell(block: str, environ: dict[str, str]) -> str:
+def shell(block: str, environ: dict[str, str], cwd: Path | str = ROOT) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],
-        cwd=ROOT,
+        cwd=cwd,
         env=environ,
         text=True,
         stdout=subprocess.PIPE,
@@ -53,7 +55,7 @@ def shell(block: str, environ: dict[str, str]) -> str:
 
 @pytest.fixture
 def daemon(environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    start, _, stop = shell_block("vastar-runtime start").strip().splitlines()
+    start, _, stop = shell_block(START).strip().splitlines()
     shell(start, environment)
     yield environment
     shell(stop, environment)
@@ -73,10 +75,22 @@ def simulator_port(environment: dict[str, str]) -> Iterator[str]:
 
 
 def test_start_status_and_stop(environment: dict[str, str]) -> None:
-    output = shell(shell_block("vastar-runtime start"), environment)
+    output = shell(shell_block(START), environment)
 
     assert environment["VASTAR_SOCKET_PATH"] in output
     assert not os.path.exists(environment["VASTAR_SOCKET_PATH"])
+
+
+def test_the_configuration_is_checked_explained_used_and_reloaded(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "runtime.toml").write_text(TOML)
+
+    output = shell(shell_block("config check"), environment, tmp_path)
+
+    assert "runtime.toml is valid: 2 scopes" in output
+    assert re.search(r"^rate_limit\.per_tenant +60/min +\S*runtime\.toml:9\b", output, re.MULTILINE)
+    assert re.search(r"^retry\.max_retries +1 +\S*runtime\.toml:17\b", output, re.MULTILINE)
+    assert "Reloaded" in output
+    assert "Held back: nothing" in output
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.splitlines()[0])
@@ -119,6 +133,6 @@ def test_no_block_is_left_out() -> None:
     assert {block.split()[0] + " " + block.split()[-1] for block in SHELL} == {
         block.split()[0] + " " + block.split()[-1]
         for block in map(
-            shell_block, ("demo.sh", "scripts/test.sh", "activate", "vastar-runtime start", "vastar-runtime simulator")
+            shell_block, ("demo.sh", "scripts/test.sh", "activate", START, "vastar-runtime simulator", "config check")
         )
     }
