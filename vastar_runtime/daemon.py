@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from . import __version__
-from .config import Examined, Settings, needs_restart
+from .config import Examined, Policies, Settings, needs_restart
 from .connectors import Services
 from .connectors.base import Reloaded
 from .errors import RuntimeFault
@@ -112,7 +112,7 @@ class Daemon:
                 )
                 if self._ready is not None:
                     self._ready()
-                await self._stop_on(signals, accepting)
+                await self._stop_on(signals, accepting, nursery)
                 nursery.cancel_scope.cancel()
         log.info("stopped", pid=os.getpid())
 
@@ -147,10 +147,10 @@ class Daemon:
             if not self._sessions:
                 self._all_gone.set()
 
-    async def _stop_on(self, signals: AsyncIterator[int], accepting: trio.CancelScope) -> None:
+    async def _stop_on(self, signals: AsyncIterator[int], accepting: trio.CancelScope, nursery: trio.Nursery) -> None:
         """Wait for the first signal to stop, then drain until all is answered, time is up, or a second one comes."""
         while (first := await anext(signals)) == signal.SIGHUP:
-            await self.reload()
+            nursery.start_soon(self._reload_on_signal)
         self._is_draining = True
         accepting.cancel()
         log.info("draining", signal=signal.Signals(first).name, active_requests=self._active_requests())
@@ -182,7 +182,8 @@ class Daemon:
     async def reload(self) -> Reloaded:
         """Read the settings again, all of them, and use them from the next request on if they are valid."""
         async with self._reloading:  # the file that was read last is the one that holds
-            examined = await trio.to_thread.run_sync(self._examine)
+            # The file's disk may hang; that must not keep the daemon from ending.
+            examined, policies = await trio.to_thread.run_sync(self._read_settings, abandon_on_cancel=True)
             mistakes = tuple(mistake.text for mistake in examined.mistakes)
             later: tuple[str, ...] = ()
             if mistakes:
@@ -190,7 +191,7 @@ class Daemon:
             else:
                 later = tuple(needs_restart(self._settings, examined.settings))
                 self._settings = msgspec.structs.replace(examined.settings, listen=self._settings.listen)
-                self._pipeline.configure(self._settings)
+                self._pipeline.configure(self._settings, policies)
                 log.info(
                     "configuration reloaded",
                     file=examined.file,
@@ -202,6 +203,17 @@ class Daemon:
             )
 
     # --- inside ---
+
+    async def _reload_on_signal(self) -> None:
+        try:
+            await self.reload()
+        except Exception:
+            # A mistake of ours: nothing has changed, and nobody's request is to suffer for it.
+            log.exception("internal error; configuration not reloaded")
+
+    def _read_settings(self) -> tuple[Examined, Policies]:
+        examined = self._examine()
+        return examined, Policies(examined.settings)
 
     def _active_requests(self) -> int:
         return sum(session.active_requests for session in self._sessions)

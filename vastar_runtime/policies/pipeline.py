@@ -110,9 +110,14 @@ class Pipeline:
         self.circuit_breaker = CircuitBreaker(clock)
         self.retry_budget = RetryBudget()
 
-    def configure(self, settings: Settings) -> None:
-        """Use other settings from the next request on. What the stages have counted stays."""
-        self._policies = Policies(settings)
+    def configure(self, settings: Settings, policies: Policies | None = None) -> None:
+        """Use other settings from the next request on. What the stages have counted stays.
+
+        Args:
+            policies: those of these settings, for a caller that has made them elsewhere: for thousands of scopes that
+                takes a while.
+        """
+        self._policies = policies or Policies(settings)
         self.admission.configure(
             max_concurrent=settings.admission.max_concurrent, max_queued=settings.admission.max_queued
         )
@@ -226,7 +231,11 @@ class Passage:
                 break
             leave = next_leave
             retries_done += 1
-            await exchange.discard()
+            try:
+                await exchange.discard()
+            except BaseException:  # cancelled, while a body is read to its end
+                await self._unused(leave)
+                raise
         retries.retry_ended()
         if isinstance(outcome, UpstreamError):
             raise outcome
@@ -254,8 +263,7 @@ class Passage:
             return error
         except trio.Cancelled:
             if not exchange.is_with_upstream:
-                with trio.move_on_after(GIVE_BACK_S, shield=True):
-                    await self._pipeline.rate_limiter.give_back(leave.taken)
+                await self._unused(leave)
             elif self.deadline.has_passed:
                 permit.failed("no response head within the request's time limit")
             raise
@@ -267,6 +275,12 @@ class Passage:
             return head
         finally:
             permit.abandoned()  # unless it has been told something
+
+    async def _unused(self, leave: _Leave) -> None:
+        """Nothing was sent with it."""
+        leave.permit.abandoned()
+        with trio.move_on_after(GIVE_BACK_S, shield=True):
+            await self._pipeline.rate_limiter.give_back(leave.taken)
 
     def _retry_delay_s(
         self, policy: Policy, exchange: Attempts[Head], outcome: Head | UpstreamError, retries_done: int
