@@ -99,3 +99,106 @@ async def test_the_largest_deadline_of_the_wire_is_no_problem(autojump_clock: Mo
 async def test_before_any_progress_the_message_still_makes_sense(autojump_clock: MockClock) -> None:
     _, message = await wait_out(deadline(timeout_ms=1.0))
     assert message == "HTTP request timed out: 1 ms passed (timeout_ms) while starting"
+
+
+def limited(timeout_ms: float | None = None, at_ms: int = 0, **limits: int) -> Deadline:
+    return Deadline(deadline_at_ms=at_ms, timeout_ms=timeout_ms, policy=DeadlinePolicy(**limits), unix_now_s=NOW_S)
+
+
+@pytest.mark.parametrize(
+    ("timeout_ms", "longest_ms", "seconds", "words"),
+    [
+        (None, 3000, 3, "3000 ms passed (deadline.max_duration_ms)"),
+        (5000, 3000, 3, "3000 ms passed (deadline.max_duration_ms)"),
+        (3000, 3000, 3, "3000 ms passed (timeout_ms)"),
+        (2000, 3000, 2, "2000 ms passed (timeout_ms)"),
+        (None, 90_000, 60, "nothing moved for 60 s (deadline.idle_timeout_ms)"),
+    ],
+)
+async def test_the_longest_duration_is_a_limit_like_the_client_s(
+    autojump_clock: MockClock, timeout_ms: float | None, longest_ms: int, seconds: float, words: str
+) -> None:
+    limit = limited(timeout_ms, max_duration_ms=longest_ms)
+    assert limit.remaining_s() == pytest.approx(min(longest_ms, timeout_ms or longest_ms) / 1000)
+    assert await wait_out(limit) == (pytest.approx(seconds), f"HTTP request timed out: {words} while starting")
+
+
+async def test_a_request_without_a_deadline_has_all_the_time_there_is(autojump_clock: MockClock) -> None:
+    assert limited().remaining_s() == float("inf")
+
+
+@pytest.mark.parametrize("timeout_ms", [None, 10**6])
+async def test_between_pieces_of_the_body_another_limit_counts_than_before_the_head(
+    autojump_clock: MockClock, timeout_ms: float | None
+) -> None:
+    limit = limited(timeout_ms, idle_timeout_ms=60_000, between_bytes_timeout_ms=2000)
+    began = trio.current_time()
+    with limit.scope:
+        await trio.sleep(59)
+        limit.head_received()
+        for _ in range(50):
+            await trio.sleep(1.9)
+            limit.progress("reading the response body")
+        await trio.sleep_forever()
+    assert trio.current_time() - began == pytest.approx(59 + 50 * 1.9 + 2)
+    assert limit.passed().message == (
+        "HTTP request timed out: nothing moved for 2 s (deadline.between_bytes_timeout_ms) while reading the response "
+        "body"
+    )
+
+
+async def test_between_pieces_nothing_is_longer_than_the_idle_time(autojump_clock: MockClock) -> None:
+    limit = limited(idle_timeout_ms=1000, between_bytes_timeout_ms=2000)
+    limit.head_received()
+    seconds, message = await wait_out(limit)
+    assert (seconds, "nothing moved for 1 s (deadline.idle_timeout_ms)" in message) == (pytest.approx(1), True)
+
+
+async def test_while_suspended_nothing_runs_but_the_whole_request_s_limit(autojump_clock: MockClock) -> None:
+    limit = limited(max_duration_ms=500_000)
+    limit.progress("reading the response body")
+    limit.suspend("waiting for the client to read")
+    assert await wait_out(limit) == (
+        pytest.approx(500),
+        "HTTP request timed out: 500000 ms passed (deadline.max_duration_ms) while waiting for the client to read",
+    )
+
+
+async def test_progress_of_something_else_does_not_end_a_suspension(autojump_clock: MockClock) -> None:
+    limit = limited(idle_timeout_ms=1000)
+    began = trio.current_time()
+    with limit.scope:
+        limit.suspend("waiting for the client to read")
+        await trio.sleep(100)
+        limit.progress("sending the request body")
+        await trio.sleep(100)
+        limit.resume()
+        await trio.sleep_forever()
+    assert trio.current_time() - began == pytest.approx(201)
+    assert limit.passed().message.endswith(" while sending the request body")
+
+
+async def test_after_a_suspension_what_was_waited_for_is_waited_for_again(autojump_clock: MockClock) -> None:
+    limit = limited(idle_timeout_ms=1000)
+    limit.progress("reading the response body")
+    for _ in range(3):
+        limit.suspend("waiting for the client to read")
+        await trio.sleep(100)
+        limit.resume()
+    assert not limit.has_passed
+    seconds, message = await wait_out(limit)
+    assert (seconds, message.endswith(" while reading the response body")) == (pytest.approx(1), True)
+    assert limit.has_passed
+
+
+@pytest.mark.parametrize("timeout_ms", [None, 1000])
+async def test_a_scope_that_somebody_cancelled_has_not_passed_and_still_makes_an_error(
+    autojump_clock: MockClock, timeout_ms: float | None
+) -> None:
+    """The server asks for it before it looks who cancelled."""
+    limit = limited(timeout_ms)
+    with limit.scope:
+        limit.scope.cancel()
+        await trio.sleep_forever()
+    assert not limit.has_passed
+    assert limit.passed().error_class is ErrorClass.TIMEOUT

@@ -37,7 +37,8 @@ class Deadline:
         self, *, deadline_at_ms: int, timeout_ms: float | None, policy: DeadlinePolicy, unix_now_s: float
     ) -> None:
         self._policy = policy
-        self._waiting_for = self._suspended = "starting"
+        self._waiting_for = "starting"
+        self._suspended: str | None = None  # what will be waited for again after ``resume``
         allowed_s, self._name = math.inf, ""
         if deadline_at_ms:
             allowed_s, self._name = deadline_at_ms / 1000 - unix_now_s, "deadline_at_ms"
@@ -66,6 +67,9 @@ class Deadline:
 
     def progress(self, waiting_for: str) -> None:
         """Something moved; ``waiting_for`` says what is being waited for from here on."""
+        if self._suspended is not None:  # a request's body may be on its way still, while the client is waited for
+            self._suspended = waiting_for
+            return
         self._waiting_for = waiting_for
         if self._pause_ms is not None:
             self._set(self._pause_ms)
@@ -85,7 +89,9 @@ class Deadline:
 
     def resume(self) -> None:
         """What was waited for before ``suspend`` is waited for again."""
-        self.progress(self._suspended)
+        assert self._suspended is not None
+        waiting_for, self._suspended = self._suspended, None
+        self.progress(waiting_for)
 
     def remaining_s(self) -> float:
         """Until the whole request must be done; may be infinite."""
@@ -98,10 +104,10 @@ class Deadline:
 
     def passed(self) -> RequestError:
         """The error to answer with once the scope has caught its cancellation."""
-        if trio.current_time() >= self._ends_at:
+        # Somebody may have cancelled it too, before any limit passed: nobody gets to read this then.
+        if self._pause_ms is None or trio.current_time() >= self._ends_at:
             limit = f"{self._limit_ms:.0f} ms passed ({self._name})"
         else:
-            assert self._pause_ms is not None
             limit = f"nothing moved for {self._pause_ms / 1000:g} s ({self._pause_name})"
         return RequestError(ErrorClass.TIMEOUT, f"HTTP request timed out: {limit} while {self._waiting_for}")
 

@@ -299,10 +299,10 @@ class Passage:
         """After the pause; None when a limit or the circuit refuses by then."""
         self.deadline.suspend(f"waiting {delay_s * 1000:.0f} ms to try {origin} again")
         await trio.sleep(delay_s)
+        self.deadline.resume()
         try:
             return await self._leave_to_send(policy, origin)
         except RequestError:
-            self.deadline.resume()
             return None
 
     def _leave_origin(self) -> None:
