@@ -27,7 +27,7 @@ class ConnectorException(Exception):
         error_class: how it failed (protocol.md part 1, error classes).
         request_id: the request's id on its connection, 0 when there was none yet.
         retry_after_ms: how long the daemon asks to wait before another try, in milliseconds; 0: it asks for nothing.
-        attempts: how often the daemon sent the request upstream; 0: it never did, or did not say.
+        attempts: how often the daemon tried to send the request; 0: it never did, or did not say.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ _TYPES = tuple(
     for words, name in (
         (r"lost the connection to the daemon ", "ReadError"),
         (r"HTTP request failed: connecting to \S+ .*took longer ", "ConnectTimeout"),
+        (r"HTTP request timed out: .* while connecting to ", "ConnectTimeout"),
         (r"HTTP request failed: (cannot connect to|DNS lookup of) ", "ConnectError"),
         (r"HTTP request failed: (the TLS \w+ (of|with) |TLS cannot be set up)", "ConnectError"),
         (r"HTTP request failed: the proxy ", "ProxyError"),

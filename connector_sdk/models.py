@@ -129,7 +129,7 @@ class HTTPResponse:
         duration_us: what the daemon took, in microseconds.
         error_class: SUCCESS: every other class is raised.
         error_message: None with SUCCESS.
-        attempts: how often the daemon sent the request upstream; 0: the existing runtime, which does not say.
+        attempts: how often the daemon tried to send the request; 0: it never did, or did not say.
     """
 
     request_id: int

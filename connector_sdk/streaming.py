@@ -45,7 +45,7 @@ class StreamedResponse:
         request_id: the request's id on its connection.
         status_code: HTTP status.
         headers: the upstream's.
-        attempts: how often the daemon sent the request upstream; 0: the existing runtime, which does not say.
+        attempts: how often the daemon tried to send the request; 0: it never did, or did not say.
     """
 
     def __init__(self, head: ResponseHead, body: Body) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -14,11 +15,13 @@ import msgspec
 import structlog
 import trio
 
+from connector_sdk.wire import ErrorClass
+
 from . import __version__
 from .config import Examined, Policies, Settings, needs_restart
 from .connectors import Services
 from .connectors.base import Reloaded
-from .errors import RuntimeFault
+from .errors import RequestError, RuntimeFault
 from .http.dial import Dialer, check_trust_store
 from .http.pool import Pool, PoolStatistics
 from .http.proxy import Proxies
@@ -31,22 +34,38 @@ from .telemetry import log as logging
 from .telemetry.background_writer import BackgroundWriter, write_all
 
 DRAIN_S = 30.0
+# A file of a mebibyte may hold more of them than an answer may.
+MAX_TOLD_MISTAKES = 100
 
 log = structlog.get_logger()
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """A snapshot of what the daemon holds and does."""
+    """A snapshot of what the daemon holds and does.
 
+    Attributes:
+        config_file: absolute path; None: there is none, and the defaults hold.
+        configured_at_unix_s: when that was read, at the start or at the last reload that changed anything.
+    """
+
+    config_file: str | None
+    configured_at_unix_s: float
     pool: PoolStatistics
     policies: PipelineStatistics
 
 
-def run(settings: Settings, examine: Callable[[], Examined], *, ready: Callable[[], None] | None = None) -> None:
+def run(
+    settings: Settings,
+    examine: Callable[[], Examined],
+    *,
+    config_file: str | None = None,
+    ready: Callable[[], None] | None = None,
+) -> None:
     """Run the daemon until it is told to stop (SIGTERM or SIGINT drain it, a second one stops it at once).
 
     Args:
         examine: reads the settings again; called in a thread, on SIGHUP and when the daemon's user asks for it.
+        config_file: where the settings come from.
         ready: called once connections are accepted.
 
     Raises:
@@ -57,7 +76,7 @@ def run(settings: Settings, examine: Callable[[], Examined], *, ready: Callable[
         logging.configure(writer)
         _raise_descriptor_limit()
         try:
-            trio.run(Daemon(settings, examine, ready).run, strict_exception_groups=True)
+            trio.run(Daemon(settings, examine, ready, config_file).run, strict_exception_groups=True)
         except* RuntimeFault as group:
             fault: BaseException = group
             while isinstance(fault, BaseExceptionGroup):
@@ -69,9 +88,15 @@ class Daemon:
     """One daemon: its listeners, its sessions, and the services that requests share."""
 
     def __init__(
-        self, settings: Settings, examine: Callable[[], Examined], ready: Callable[[], None] | None = None
+        self,
+        settings: Settings,
+        examine: Callable[[], Examined],
+        ready: Callable[[], None] | None = None,
+        config_file: str | None = None,
     ) -> None:
         self._settings = settings
+        self._config_file = config_file
+        self._configured_at_unix_s = time.time()
         self._examine = examine
         self._ready = ready
         self._pool = Pool()
@@ -83,6 +108,7 @@ class Daemon:
         self._began_at = time.monotonic()
         self._all_gone = trio.Event()
         self._reloading = trio.Lock()
+        self._background: trio.Nursery | None = None
 
     async def run(self) -> None:
         """Serve until drained.
@@ -100,6 +126,7 @@ class Daemon:
             if listen.tcp_port is not None:
                 listeners.append(await tcp_listener(listen.tcp_port))
             async with trio.open_nursery() as nursery:
+                self._background = nursery
                 nursery.start_soon(self._pool.reap_forever)
                 accepting = trio.CancelScope()
                 await nursery.start(self._accept, accepting, listeners, nursery)
@@ -108,6 +135,7 @@ class Daemon:
                     pid=os.getpid(),
                     version=__version__,
                     socket=listen.socket_path,
+                    **({"config": self._config_file} if self._config_file else {}),
                     **({"tcp_port": listeners[1].socket.getsockname()[1]} if len(listeners) > 1 else {}),
                 )
                 if self._ready is not None:
@@ -177,21 +205,57 @@ class Daemon:
 
     def statistics(self) -> Statistics:
         """What the daemon holds and does now."""
-        return Statistics(self._pool.statistics(), self._pipeline.statistics())
+        return Statistics(
+            config_file=self._config_file,
+            configured_at_unix_s=self._configured_at_unix_s,
+            pool=self._pool.statistics(),
+            policies=self._pipeline.statistics(),
+        )
 
     async def reload(self) -> Reloaded:
-        """Read the settings again, all of them, and use them from the next request on if they are valid."""
+        """Read the settings again, all of them, and use them from the next request on if they are valid. It is done,
+        and logged, even if whoever asked for it has gone."""
+        assert self._background is not None
+        reloaded: list[Reloaded] = []
+        ended = trio.Event()
+
+        async def run() -> None:
+            try:
+                reloaded.append(await self._reload())
+            except Exception:
+                # A mistake of ours: nothing has changed, and nobody's request is to suffer for it.
+                log.exception("internal error; configuration not reloaded")
+            finally:
+                ended.set()
+
+        self._background.start_soon(run)
+        await ended.wait()
+        if not reloaded:
+            raise RequestError(ErrorClass.PERMANENT, "internal error of the runtime; its log has the details")
+        return reloaded[0]
+
+    # --- inside ---
+
+    async def _reload_on_signal(self) -> None:
+        with contextlib.suppress(RequestError):  # it is in the log
+            await self.reload()
+
+    async def _reload(self) -> Reloaded:
         async with self._reloading:  # the file that was read last is the one that holds
             # The file's disk may hang; that must not keep the daemon from ending.
             examined, policies = await trio.to_thread.run_sync(self._read_settings, abandon_on_cancel=True)
-            mistakes = tuple(mistake.text for mistake in examined.mistakes)
+            mistakes = tuple(mistake.text for mistake in examined.mistakes[:MAX_TOLD_MISTAKES])
             later: tuple[str, ...] = ()
             if mistakes:
-                log.error("configuration not reloaded", file=examined.file, mistakes=len(mistakes), error=mistakes[0])
+                count = len(examined.mistakes)
+                if count > MAX_TOLD_MISTAKES:
+                    mistakes += (f"{count - MAX_TOLD_MISTAKES} more mistakes: vastar-runtime config check tells all",)
+                log.error("configuration not reloaded", file=examined.file, mistakes=count, error=mistakes[0])
             else:
                 later = tuple(needs_restart(self._settings, examined.settings))
                 self._settings = msgspec.structs.replace(examined.settings, listen=self._settings.listen)
-                self._pipeline.configure(self._settings, policies)
+                self._config_file, self._configured_at_unix_s = examined.file, time.time()
+                await self._pipeline.configure(self._settings, policies)
                 log.info(
                     "configuration reloaded",
                     file=examined.file,
@@ -201,15 +265,6 @@ class Daemon:
             return Reloaded(
                 file=examined.file, mistakes=mistakes, scopes=len(self._settings.scopes), needs_restart=later
             )
-
-    # --- inside ---
-
-    async def _reload_on_signal(self) -> None:
-        try:
-            await self.reload()
-        except Exception:
-            # A mistake of ours: nothing has changed, and nobody's request is to suffer for it.
-            log.exception("internal error; configuration not reloaded")
 
     def _read_settings(self) -> tuple[Examined, Policies]:
         examined = self._examine()

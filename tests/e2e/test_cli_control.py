@@ -48,7 +48,7 @@ def test_a_day_of_a_daemon(runtime: Place) -> None:
     asked = runtime.run("status")
     assert asked.returncode == 0
     assert asked.stdout.startswith(f"Running\n{place_lines}   Version: {__version__}\n   Uptime: ")
-    assert asked.stdout.endswith("   Active requests: 0\n")
+    assert asked.stdout.endswith("   Active requests: 0\n   Held back: nothing\n")
 
     again = runtime.run("start")
     assert (again.returncode, again.stdout) == (0, f"Already running\n{place_lines}")
@@ -77,6 +77,7 @@ def test_status_as_json_has_the_same_keys_whether_it_runs_or_not(runtime: Place)
     [pid] = runtimes_under(runtime.directory)
     told = json.loads(present.stdout)
     assert 0 <= told.pop("uptime_s") < 60
+    assert told.pop("statistics").keys() >= {"pool", "policies"}
     common = {"socket": str(runtime.socket)}
     assert told == common | {
         "running": True,
@@ -86,7 +87,7 @@ def test_status_as_json_has_the_same_keys_whether_it_runs_or_not(runtime: Place)
         "active_requests": 0,
         "draining": False,
     }
-    absent_keys = dict.fromkeys(["pid", "version", "uptime_s", "active_requests", "draining"])
+    absent_keys = dict.fromkeys(["pid", "version", "uptime_s", "active_requests", "draining", "statistics"])
     assert json.loads(absent.stdout) == common | absent_keys | {"running": False, "state": "not_running"}
 
 

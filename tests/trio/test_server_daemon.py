@@ -166,7 +166,7 @@ async def test_health_counts_the_requests_of_all_connections(nursery, settings, 
 def test_a_daemon_that_cannot_start_says_so_in_one_line_and_raises_it_bare(settings):
     settings = Settings(listen=Listen(socket_path="/dev/null/s"))
     with pytest.raises(StartupError, match=r"^cannot listen on /dev/null/s: Not a directory; [^\n]*$"):
-        daemon_module.run(settings)
+        daemon_module.run(settings, lambda: Examined(settings, None, [], {}))
 
 
 async def test_a_signal_that_comes_before_the_daemon_is_ready_is_not_lost(nursery, settings):

@@ -98,8 +98,8 @@ async def test_waiting_for_a_turn_counts_and_is_said(autojump_clock):
         queued = await world.result()
         assert (queued.error_class, queued.attempts) == (ErrorClass.TIMEOUT, 0)
         assert queued.message == (
-            "HTTP request timed out: 1000 ms passed (timeout_ms) while waiting for its turn among the requests of "
-            "this runtime"
+            "HTTP request timed out: 1000 ms passed (timeout_ms) while waiting for its turn "
+            "(concurrency.max_per_tenant, admission.max_concurrent)"
         )
         assert (await world.result()).error_class is ErrorClass.TIMEOUT
         assert len(upstream.requests) == 1

@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from connector_sdk.wire import ErrorClass
-from vastar_runtime.config import Settings
+from vastar_runtime.config import Policies, Settings
 from vastar_runtime.config.policy import DeadlinePolicy, Policy, Rate, RateLimitPolicy, RetryPolicy
 from vastar_runtime.errors import Failure, RequestError, UpstreamError
 from vastar_runtime.policies.circuit import State
@@ -89,15 +89,15 @@ class Exchange:
 
     def __init__(self, upstream: Upstream, may_repeat: bool) -> None:
         self.may_repeat = may_repeat
-        self.is_with_upstream = False
+        self.with_upstream_since: float | None = None
         self.attempts = 0
         self.limits: list[DeadlinePolicy] = []
         self._upstream = upstream
 
     async def attempt(self, limits: DeadlinePolicy) -> Head:
-        assert not self.is_with_upstream, "the last attempt was not discarded"
+        assert self.with_upstream_since is None, "the last attempt was not discarded"
         await self._upstream.slots.acquire()
-        self.is_with_upstream = True
+        self.with_upstream_since = trio.current_time()
         self.attempts += 1
         self.limits.append(limits)
         return await self._upstream.answer()
@@ -109,8 +109,8 @@ class Exchange:
             self.close()
 
     def close(self) -> None:
-        if self.is_with_upstream:
-            self.is_with_upstream = False
+        if self.with_upstream_since is not None:
+            self.with_upstream_since = None
             self._upstream.slots.release()
 
 
@@ -198,6 +198,10 @@ class Requests:
             random=random,
         )
         self._nursery = nursery
+
+    async def configure(self, settings: Settings) -> None:
+        """As a reload does."""
+        await self.pipeline.configure(settings, Policies(settings))
 
     def start_soon(
         self,

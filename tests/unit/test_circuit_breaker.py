@@ -58,7 +58,7 @@ def circuit(breaker: CircuitBreaker) -> CircuitStatistics:
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 TOLD: dict[Event, Callable[[Circuit], None]] = {
     Event.TRIPPED: lambda circuit: circuit.failure(CircuitBreakerPolicy(consecutive_failures=1), 0, 1),
-    Event.PROBE_SENT: lambda circuit: circuit.probe_sent(object()),
+    Event.PROBE_SENT: lambda circuit: circuit.probe_sent(object(), 0),
     Event.PROBE_SUCCEEDED: lambda circuit: circuit.probe_succeeded(DEFAULT, 0),
     Event.PROBE_FAILED: lambda circuit: circuit.probe_failed(DEFAULT, 0, 1),
     Event.PROBE_ABANDONED: lambda circuit: circuit.probe_abandoned(0),
@@ -76,6 +76,7 @@ def test_every_event_in_every_state_leads_where_the_table_says_or_cannot_happen(
     leads_to = {
         (CLOSED, Event.TRIPPED): OPEN,
         (OPEN, Event.PROBE_SENT): HALF_OPEN,
+        (HALF_OPEN, Event.PROBE_SENT): HALF_OPEN,
         (HALF_OPEN, Event.PROBE_SUCCEEDED): CLOSED,
         (HALF_OPEN, Event.PROBE_FAILED): OPEN,
         (HALF_OPEN, Event.PROBE_ABANDONED): OPEN,
@@ -146,7 +147,7 @@ def test_one_probe_at_a_time_is_sent(breaker: CircuitBreaker, clock: Clock) -> N
         )
         assert error.retry_after_ms == 1000
     assert circuit(breaker).state is State.HALF_OPEN
-    clock.now += 3600
+    clock.now += 29
     refusal(breaker)
     probe.succeeded()
     assert [breaker.permit(DEFAULT, "t", A) for _ in range(3)]

@@ -21,6 +21,7 @@ class Expected:
         self.sent: list[Permit] = []  # since it last opened, and not answered
         self.late: list[Permit] = []  # sent before that
         self.probe: Permit | None = None
+        self.probe_sent_at_ms = 0
         self.failures = 0
         self.open_ms = 0
         self.probe_at_ms: int | None = None  # None: closed
@@ -49,14 +50,24 @@ class Breaker(RuleBasedStateMachine):
         if expected.probe_at_ms is None:
             expected.sent.append(self.breaker.permit(POLICY, tenant, ORIGIN))
         elif expected.probe is not None:
-            with pytest.raises(RequestError, match="unless the one under way succeeds"):
+            overdue_in_ms = expected.probe_sent_at_ms + expected.open_ms - self.now_ms
+            if overdue_in_ms <= 0:
+                expected.late.append(expected.probe)
+                self.probe(expected, tenant)
+                return
+            with pytest.raises(RequestError, match="unless the one under way succeeds") as refused:
                 self.breaker.permit(POLICY, tenant, ORIGIN)
+            assert refused.value.retry_after_ms == min(1000, overdue_in_ms)
         elif self.now_ms < expected.probe_at_ms:
             with pytest.raises(RequestError) as caught:
                 self.breaker.permit(POLICY, tenant, ORIGIN)
             assert caught.value.retry_after_ms == expected.probe_at_ms - self.now_ms
         else:
-            expected.probe = self.breaker.permit(POLICY, tenant, ORIGIN)
+            self.probe(expected, tenant)
+
+    def probe(self, expected: Expected, tenant: str) -> None:
+        expected.probe = self.breaker.permit(POLICY, tenant, ORIGIN)
+        expected.probe_sent_at_ms = self.now_ms
 
     @rule(tenant=st.sampled_from(TENANTS), times=st.integers(1, 4))
     def requests_fail(self, tenant: str, times: int) -> None:
@@ -66,7 +77,7 @@ class Breaker(RuleBasedStateMachine):
                 self.answer(tenant, "failed", -1)
 
     @precondition(lambda self: any(expected.sent for expected in self.expected.values()))
-    @rule(data=st.data(), told=st.sampled_from(["succeeded", "failed", "abandoned"]))
+    @rule(data=st.data(), told=st.sampled_from(["succeeded", "failed", "failed_otherwise", "abandoned"]))
     def a_request_ends(self, data: st.DataObject, told: str) -> None:
         tenant = data.draw(st.sampled_from([tenant for tenant in TENANTS if self.expected[tenant].sent]))
         self.answer(tenant, told, data.draw(st.integers(0, len(self.expected[tenant].sent) - 1)))
@@ -83,17 +94,20 @@ class Breaker(RuleBasedStateMachine):
             permit.succeeded()
             expected.failures = 0
         else:
+            if told == "failed_otherwise":
+                permit.failed_otherwise("not counted")
             permit.abandoned()
 
     @precondition(lambda self: any(expected.late for expected in self.expected.values()))
-    @rule(data=st.data(), fails=st.booleans())
-    def a_late_result_comes(self, data: st.DataObject, fails: bool) -> None:
+    @rule(data=st.data(), told=st.sampled_from(["succeeded", "failed", "failed_otherwise", "abandoned"]))
+    def a_late_result_comes(self, data: st.DataObject, told: str) -> None:
         tenant = data.draw(st.sampled_from([tenant for tenant in TENANTS if self.expected[tenant].late]))
-        permit = self.expected[tenant].late.pop()
-        permit.failed("too late") if fails else permit.succeeded()
+        late = self.expected[tenant].late
+        permit = late.pop(data.draw(st.integers(0, len(late) - 1)))
+        getattr(permit, told)(*(["too late"] if told.startswith("failed") else []))
 
     @precondition(lambda self: any(expected.probe for expected in self.expected.values()))
-    @rule(data=st.data(), told=st.sampled_from(["succeeded", "failed", "abandoned"]))
+    @rule(data=st.data(), told=st.sampled_from(["succeeded", "failed", "failed_otherwise", "abandoned"]))
     def a_probe_ends(self, data: st.DataObject, told: str) -> None:
         tenant = data.draw(st.sampled_from([tenant for tenant in TENANTS if self.expected[tenant].probe]))
         expected = self.expected[tenant]
@@ -102,13 +116,20 @@ class Breaker(RuleBasedStateMachine):
         if told == "succeeded":
             probe.succeeded()
             expected.failures, expected.probe_at_ms = 0, None
-        elif told == "failed":
-            probe.failed("503")
+        elif told.startswith("failed"):
+            getattr(probe, told)("503")
             expected.failures += 1
             expected.opens(self.now_ms, min(2 * expected.open_ms, POLICY.max_open_ms))
         else:
             probe.abandoned()
             expected.probe_at_ms = self.now_ms
+
+    @invariant()
+    def how_long_it_refuses_is_known(self) -> None:
+        for tenant, expected in self.expected.items():
+            is_open = expected.probe_at_ms is not None and expected.probe is None
+            refuses_for_s = max(0, (expected.probe_at_ms or 0) - self.now_ms) / 1000 if is_open else 0
+            assert self.breaker.refuses_for_s(tenant, ORIGIN) == pytest.approx(refuses_for_s)
 
     @invariant()
     def the_status_says_the_same(self) -> None:

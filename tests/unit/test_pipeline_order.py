@@ -123,8 +123,8 @@ async def test_a_request_whose_time_passes_in_the_queue_says_so_and_counts_for_n
     late = await requests.send(Upstream(200), timeout_ms=1000)
     assert (late.failure.error_class, late.attempts) == (ErrorClass.TIMEOUT, 0)
     assert late.failure.message == (
-        "HTTP request timed out: 1000 ms passed (timeout_ms) while waiting for its turn among the requests of this "
-        "runtime"
+        "HTTP request timed out: 1000 ms passed (timeout_ms) while waiting for its turn "
+        "(concurrency.max_per_tenant, admission.max_concurrent)"
     )
     assert requests.circuit() is State.CLOSED
     await trio.sleep(10)

@@ -38,7 +38,7 @@ async def test_a_request_that_waits_to_try_again_keeps_its_number_of_retries(
     upstream, later = Upstream(IN_NINE_SECONDS), Upstream(IN_NINE_SECONDS, origin="https://later.test")
     sent = await requests.start(upstream)
     await trio.sleep(5)
-    requests.pipeline.configure(
+    await requests.configure(
         settings(retry=RetryPolicy(max_retries=after), circuit_breaker=CircuitBreakerPolicy(enabled=False))
     )
     following = await requests.start(later)
@@ -52,7 +52,7 @@ async def test_a_request_under_way_keeps_its_time_limits(nursery: trio.Nursery, 
     requests = Requests(nursery, deadline=DeadlinePolicy(max_duration_ms=20_000, first_byte_timeout_ms=1234))
     upstream = Upstream(IN_NINE_SECONDS, 200, takes_s=5)
     sent = await requests.start(upstream)
-    requests.pipeline.configure(settings(deadline=DeadlinePolicy(max_duration_ms=1)))
+    await requests.configure(settings(deadline=DeadlinePolicy(max_duration_ms=1)))
     following = await requests.start(upstream)
     await trio.sleep(30)
     assert (sent.status, sent.attempts) == (200, 2)
@@ -65,7 +65,7 @@ async def test_a_request_keeps_the_settings_also_for_where_it_is_redirected_to(
     requests = Requests(nursery, retry=RetryPolicy(max_retries=1))
     first, second = Upstream(302, takes_s=10), Upstream(503, origin="https://other.test")
     sent = await requests.start(first, second)
-    requests.pipeline.configure(settings(retry=RetryPolicy(max_retries=0)))
+    await requests.configure(settings(retry=RetryPolicy(max_retries=0)))
     await trio.sleep(11)
     assert (sent.status, second.attempts) == (503, 2)
     assert (await requests.send(second)).attempts == 1
@@ -79,12 +79,12 @@ async def test_an_open_circuit_stays_open_and_an_empty_bucket_empty(
     assert (await requests.send(bad)).attempts == 3
     assert await requests.tokens(good) == 2
     for _ in range(100):
-        requests.pipeline.configure(
+        await requests.configure(
             settings(rate_limit=hourly(5), circuit_breaker=CircuitBreakerPolicy(consecutive_failures=3))
         )
     assert requests.circuit() is State.OPEN
     assert (await requests.send(good)).failure.error_class is ErrorClass.RATE_LIMITED
-    requests.pipeline.configure(settings(rate_limit=RateLimitPolicy()))
+    await requests.configure(settings(rate_limit=RateLimitPolicy()))
     refused = await requests.send(bad)
     assert refused.failure.message.startswith(f"circuit open for {ORIGIN}, ")
     assert (await requests.send(good)).status == 200
@@ -95,10 +95,10 @@ async def test_a_higher_limit_lets_those_in_who_wait(nursery: trio.Nursery, auto
     upstream = Upstream(200, takes_s=10)
     sent = [await requests.start(upstream) for _ in range(3)]
     assert upstream.attempts == 1
-    requests.pipeline.configure(Settings(admission=Admission(max_concurrent=2)))
+    await requests.configure(Settings(admission=Admission(max_concurrent=2)))
     await wait_all_tasks_blocked()
     assert upstream.attempts == 2
-    requests.pipeline.configure(Settings())
+    await requests.configure(Settings())
     await wait_all_tasks_blocked()
     assert upstream.attempts == 3
     await trio.sleep(10)
@@ -111,7 +111,7 @@ async def test_a_lower_limit_turns_nobody_out(nursery: trio.Nursery, autojump_cl
     requests = Requests(nursery, concurrency=ConcurrencyPolicy(max_per_tenant=3))
     upstream = Upstream(200, takes_s=10)
     sent = [await requests.start(upstream) for _ in range(3)]
-    requests.pipeline.configure(settings(concurrency=ConcurrencyPolicy(max_per_tenant=1)))
+    await requests.configure(settings(concurrency=ConcurrencyPolicy(max_per_tenant=1)))
     late = await requests.start(upstream)
     await trio.sleep(10)
     await wait_all_tasks_blocked()

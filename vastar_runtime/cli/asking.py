@@ -2,6 +2,9 @@
 
 import socket
 import time
+from typing import TypeVar
+
+import msgspec
 
 from connector_sdk.wire import (
     ExecuteRequest,
@@ -16,7 +19,11 @@ from connector_sdk.wire import (
 from vastar_runtime.errors import StartupError
 
 _RECEIVE_BYTES = 65536
+_MAX_WORDS_CHARACTERS = 256
 REQUEST_ID = 1
+NOT_UNDERSTOOD = "answers what is no answer to this version of the command"
+
+Answer = TypeVar("Answer")
 
 
 class Refused(StartupError):
@@ -52,8 +59,8 @@ def ask(client: socket.socket, question: Message, deadline: float) -> HealthChec
         decoder.receive_data(data)
 
 
-def ask_runtime(socket_path: str, operation: str, timeout_s: float) -> bytes:
-    """What the daemon answers about itself: JSON (``vastar_runtime.connectors.runtime``).
+def ask_runtime(socket_path: str, operation: str, timeout_s: float, answer_type: type[Answer]) -> Answer:
+    """What the daemon answers about itself (``vastar_runtime.connectors.runtime``), as this type.
 
     Raises:
         Refused: it does not do it, in its words; or a runtime that does not know the question.
@@ -71,6 +78,14 @@ def ask_runtime(socket_path: str, operation: str, timeout_s: float) -> bytes:
         reason = str(error) or "it closed the connection"
         raise StartupError(f"the daemon on {socket_path} cannot be asked: {reason}") from error
     if isinstance(answer, ExecuteResponse) and not answer.error_class and answer.payload is not None:
-        return answer.payload
-    words = answer.error_message if isinstance(answer, ExecuteResponse) else None
+        try:
+            return msgspec.json.decode(answer.payload, type=answer_type)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise StartupError(f"the daemon on {socket_path} {NOT_UNDERSTOOD}") from error
+    words = printable(answer.error_message or "", _MAX_WORDS_CHARACTERS) if isinstance(answer, ExecuteResponse) else ""
     raise Refused(f"the daemon on {socket_path} refuses: {words or 'it gives no reason'}")
+
+
+def printable(text: str, most: int) -> str:
+    """So many characters of somebody else's words; they must not drive a terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text[:most])

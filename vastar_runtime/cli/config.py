@@ -1,10 +1,12 @@
 """``vastar-runtime config``: looks at the configuration; the daemon need not run."""
 
+import re
 import sys
 from importlib.resources import files
 
 import click
 import msgspec
+from msgspec.structs import asdict
 
 from vastar_runtime import config as settings
 from vastar_runtime.config.quoting import quoted, shown_path
@@ -15,6 +17,24 @@ from vastar_runtime.errors import InvalidRequest
 from .options import config_option
 
 _HELP = {"help_option_names": ["-h", "--help"]}
+_TENANT_HELP = 'The client\'s tenant_id; SDK clients that set none have "default".  [default: a client without one]'
+_RUNNING = "A running daemon goes by what it read at its start or its last reload"
+
+
+class _Check(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``check --json`` prints.
+
+    Attributes:
+        file: absolute; None: there is none.
+        settings: keys that the file sets, those of its scopes included.
+        mistakes: as without --json.
+    """
+
+    valid: bool
+    file: str | None
+    settings: int
+    scopes: int
+    mistakes: list[str]
 
 
 class _Effect(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,39 +52,45 @@ def config() -> None:
 
 @config.command(context_settings=_HELP, epilog="Example: vastar-runtime config check --config ./runtime.toml")
 @config_option
-def check(config_path: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def check(config_path: str | None, as_json: bool) -> None:
     """Check the file and the VASTAR_* variables.
 
     Prints what is wrong, one line each. Exit code: 0 when nothing is, else 1.
     """
     examined = settings.examine(config_path=config_path)
-    for mistake in examined.mistakes:
-        click.echo(mistake.text)
-    if examined.mistakes:
+    mistakes = [mistake.text for mistake in examined.mistakes]
+    if as_json:
+        result = _Check(
+            valid=not mistakes,
+            file=None if examined.file is None else examined.file.encode("utf-8", "backslashreplace").decode(),
+            settings=examined.settings_in_file,
+            scopes=len(examined.settings.scopes),
+            mistakes=mistakes,
+        )
+        click.echo(msgspec.json.encode(result))
+    else:
+        for text in mistakes or [_valid(examined)]:
+            click.echo(text)
+    if mistakes:
         sys.exit(1)
-    if examined.file is None:
-        click.echo(f"No file ({settings.DEFAULT_CONFIG_PATH} does not exist): the defaults hold")
-        return
-    count = len(examined.settings.scopes)
-    click.echo(f"{shown_path(examined.file)} is valid: {count} {'scope' if count == 1 else 'scopes'}")
 
 
 @config.command(context_settings=_HELP, epilog="Example: vastar-runtime config show --config ./runtime.toml")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(config_path: str | None, as_json: bool) -> None:
-    """Print all settings in effect.
+    """Print all settings, as file and variables have them now.
 
-    As a file that could be loaded, with the VASTAR_* variables applied and the defaults written out.
+    The output could be loaded as a file; VASTAR_* variables are applied and defaults written out. A running daemon
+    goes by what it read at its start or its last reload.
     """
     examined = settings.examine(config_path=config_path)
     tree = examined.valid()
     if as_json:
         click.echo(msgspec.json.encode(plain(tree)))
         return
-    over = [source for source in dict.fromkeys(examined.sources.values()) if source.startswith("VASTAR_")]
-    origin = "Built-in defaults" if examined.file is None else f"From {shown_path(examined.file)}"
-    click.echo(f"# {origin}{', with ' + ', '.join(over) + ' over it' if over else ''}\n")
+    click.echo(f"# {_origin(examined)}\n# {_RUNNING}\n")
     click.echo(toml(tree), nl=False)
 
 
@@ -73,34 +99,39 @@ def show(config_path: str | None, as_json: bool) -> None:
     epilog="Example: vastar-runtime config explain --tenant batch --url https://api.openai.com/v1/models",
 )
 @config_option
-@click.option("--tenant", "tenant_id", metavar="ID", default="", help="The client's tenant_id.  [default: none]")
+@click.option("--tenant", "tenant_id", metavar="ID", default="", help=_TENANT_HELP)
 @click.option("--url", metavar="URL", required=True, help="The request's URL, or its origin.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each key, in an array.")
 def explain(config_path: str | None, tenant_id: str, url: str, as_json: bool) -> None:
     """Print what holds for a request, and where it is set.
 
-    Key by key, with the file's line; "default" is the built-in one.
+    Key by key, with the file's line; "default" is the built-in one. A running daemon goes by what it read at its start
+    or its last reload.
     """
     from vastar_runtime.http.url import parse_url
 
     try:
-        origin = str(parse_url(url).origin)
+        origin = parse_url(url).origin.without_root
     except InvalidRequest as error:
-        raise click.BadParameter(str(error), param_hint="--url") from error
+        raise click.BadParameter(f"{error}{_url_hint(url)}", param_hint="--url") from error
     examined = settings.examine(config_path=config_path)
-    policies = settings.Policies(examined.valid())
+    tree = examined.valid()
     effects = [
         _Effect(
-            key=f"{effect.stage}.{effect.key}",
-            value=write_value(effect.key, effect.value),
-            source=examined.sources.get(effect.setting, "default"),
+            key=f"{stage}.{key}",
+            value=write_value(key, value),
+            source=examined.sources.get(setting, "default"),
         )
-        for effect in policies.explain(tenant_id, origin)
+        for stage, key, value, setting in (
+            *(settings.Effect("admission", *item, ("admission", item[0])) for item in asdict(tree.admission).items()),
+            *settings.Policies(tree).explain(tenant_id, origin),
+        )
     ]
     if as_json:
         click.echo(msgspec.json.encode(effects))
         return
-    click.echo(f"{f'Tenant {quoted(tenant_id)}' if tenant_id else 'No tenant'}, origin {origin}\n")
+    click.echo(f"{f'Tenant {quoted(tenant_id)}' if tenant_id else 'No tenant'}, origin {origin}")
+    click.echo(f"{_origin(examined)}\n{_RUNNING}\n")
     rows = [(effect.key, _shown(effect.value), effect.source) for effect in effects]
     key_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
     for key, value, source in rows:
@@ -112,6 +143,43 @@ def example() -> None:
     """Print a file with every setting explained."""
     text = files("vastar_runtime.config").joinpath("example.toml").read_text(encoding="utf-8")
     click.echo(text, nl=False)
+
+
+def _valid(examined: settings.Examined) -> str:
+    if examined.file is None:
+        return f"No file ({settings.DEFAULT_CONFIG_PATH} does not exist): the defaults hold"
+    path = shown_path(examined.file)
+    if not examined.settings_in_file:
+        return f"{path} is valid and sets nothing: the defaults hold"
+    scopes = _count(len(examined.settings.scopes), "scope")
+    return f"{path} is valid: {_count(examined.settings_in_file, 'setting')}, {scopes}"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
+def _origin(examined: settings.Examined) -> str:
+    """Where what is shown comes from."""
+    over = [source for source in dict.fromkeys(examined.sources.values()) if source.startswith("VASTAR_")]
+    origin = "Built-in defaults" if examined.file is None else f"From {shown_path(examined.file)}"
+    return f"{origin}{', with ' + ', '.join(over) + ' over it' if over else ''}"
+
+
+def _url_hint(url: str) -> str:
+    """What to write instead of what is no URL, as the rest of a sentence."""
+    from vastar_runtime.http.url import parse_url
+
+    if "@" in url:  # not quoted: what stands there may be a password
+        return ""
+    if "*" in url:
+        return "; a pattern is no URL: name one host, such as https://api.openai.com"
+    place = re.split(r"[/?#\\]", url, maxsplit=1)[0]
+    try:
+        parse_url(f"https://{place}")
+    except InvalidRequest:
+        return ""
+    return f"; write https://{place}"
 
 
 def _shown(value: object) -> str:

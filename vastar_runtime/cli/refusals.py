@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from .asking import printable
+
 _MAX_NAME_CHARACTERS = 64
+_MAX_REASON_CHARACTERS = 256
 
 
 def refusals(policies: dict[str, Any]) -> Iterator[str]:
@@ -44,13 +47,14 @@ def _rate_limits(rate_limit: dict[str, Any]) -> Iterator[str]:
 def _circuits(circuit_breaker: dict[str, Any]) -> Iterator[str]:
     circuits = circuit_breaker["circuits"]
     for circuit in circuits:
-        state = circuit["state"].replace("_", "-")
+        state = circuit["state"]
         when = f"next probe in {circuit['next_probe_in_ms']} ms" if circuit["next_probe_in_ms"] else "a probe is due"
         if state == "half-open":
             when = "a probe is under way"
+        reason = printable(circuit["last_reason"], _MAX_REASON_CHARACTERS)
         yield (
             f"circuit {state} for {_quoted(circuit['origin'])}, tenant {_quoted(circuit['tenant_id'])}: "
-            f"{circuit['failures']} failures in a row, the last: {_cleaned(circuit['last_reason'], 256)}; {when}"
+            f"{circuit['failures']} failures in a row, the last: {reason}; {when}"
         )
     if circuit_breaker["not_closed"] > len(circuits):
         yield f"{circuit_breaker['not_closed'] - len(circuits)} more circuits are not closed"
@@ -59,8 +63,3 @@ def _circuits(circuit_breaker: dict[str, Any]) -> Iterator[str]:
 def _quoted(name: str) -> str:
     """A name that a client chose."""
     return repr(name if len(name) <= _MAX_NAME_CHARACTERS else f"{name[:_MAX_NAME_CHARACTERS]}…")
-
-
-def _cleaned(text: str, most: int) -> str:
-    """Words of an upstream: they must not drive a terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text[:most])

@@ -1,18 +1,18 @@
 """``vastar-runtime reload``."""
 
 import click
-import msgspec
 
 from vastar_runtime import config
 from vastar_runtime.connectors.base import Reloaded
 from vastar_runtime.errors import StartupError
 
-from .asking import ask_runtime
+from .asking import ask_runtime, printable
 from .control import obstacle
 from .options import config_option, socket_option
 from .probe import State, probe
 
 ANSWER_TIMEOUT_S = 10.0
+_MAX_LINE_CHARACTERS = 4096  # a path may have so many
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: vastar-runtime reload")
@@ -31,12 +31,15 @@ def reload(config_path: str | None, socket_path: str | None) -> None:
         raise StartupError(f"not running: nobody listens on {path}; start it with: vastar-runtime start")
     if found.state is not State.RUNNING:
         raise StartupError(obstacle(found))
-    answer = msgspec.json.decode(ask_runtime(path, "reload", ANSWER_TIMEOUT_S), type=Reloaded)
+    answer = ask_runtime(path, "reload", ANSWER_TIMEOUT_S, Reloaded)
     if answer.mistakes:
-        for mistake in answer.mistakes[1:]:
+        *others, last = (printable(mistake, _MAX_LINE_CHARACTERS) for mistake in answer.mistakes)
+        for mistake in others:
             click.echo(f"Error: {mistake}", err=True)
-        raise StartupError(f"{answer.mistakes[0]} (nothing has changed)")
+        raise StartupError(f"{last} (nothing has changed)")
     scopes = f"{answer.scopes} scope{'' if answer.scopes == 1 else 's'}"
-    click.echo(f"Reloaded {answer.file}: {scopes}" if answer.file else "Reloaded: there is no file, the defaults hold")
+    file = printable(answer.file or "", _MAX_LINE_CHARACTERS)
+    click.echo(f"Reloaded {file}: {scopes}" if file else "Reloaded: there is no file, the defaults hold")
     if answer.needs_restart:
-        click.echo(f"   Only after a restart: {', '.join(answer.needs_restart)} (vastar-runtime restart)")
+        keys = printable(", ".join(answer.needs_restart), _MAX_LINE_CHARACTERS)
+        click.echo(f"   Only after a restart: {keys} (vastar-runtime restart)")

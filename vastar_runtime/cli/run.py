@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 from functools import partial
 
@@ -35,21 +36,24 @@ def run(
     SIGHUP, as vastar-runtime reload, reads the configuration again.
     """
     pipe = _ReadyPipe(ready_fd)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that is asked for before there is anything to reload
     try:
         examine = partial(
             config.examine,
-            config_path=config_path,
+            # Now, as the directory may be gone when it is read again.
+            config_path=config.named_file(os.environ, config_path),
             socket_path=socket_path,
             socket_mode=socket_mode,
             socket_group=socket_group,
         )
-        settings = examine().valid()
+        examined = examine()
+        settings = examined.valid()
         from setproctitle import setproctitle
 
         from vastar_runtime import daemon
 
         setproctitle(title(settings.listen.socket_path))
-        daemon.run(settings, examine, ready=lambda: pipe.tell(READY))
+        daemon.run(settings, examine, config_file=examined.file, ready=lambda: pipe.tell(READY))
     except StartupError as error:
         pipe.tell(str(error))
         raise

@@ -1,5 +1,6 @@
 """``vastar-runtime status``."""
 
+import json
 import sys
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 from vastar_runtime import config
 from vastar_runtime.errors import StartupError
 
-from .asking import ask_runtime
+from .asking import NOT_UNDERSTOOD, ask_runtime, printable
 from .control import obstacle
 from .options import config_option, socket_option
 from .probe import ANSWER_TIMEOUT_S, Found, State, probe
@@ -17,6 +18,7 @@ from .refusals import refusals
 
 EXIT_NOT_RUNNING = 3  # as an init script's status says it (LSB)
 EXIT_NOT_HEALTHY = 1
+_MAX_VERSION_CHARACTERS = 64
 
 
 class _Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,13 +46,14 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
     Exit code: 0 it runs, 3 it does not, 1 something is wrong with it.
     """
     found = probe(config.load_socket_path(config_path=config_path, socket_path=socket_path))
-    statistics, reason = _statistics(found)
+    statistics, held_back, reason = _statistics(found)
     if as_json:
-        click.echo(msgspec.json.encode(_summary(found, statistics)))
+        # In ASCII: names that clients chose are in it, and what is beyond may drive a terminal.
+        click.echo(json.dumps(msgspec.to_builtins(_summary(found, statistics)), separators=(",", ":")))
     else:
         _print(found)
         if statistics is not None:
-            _print_refusals(statistics)
+            _print_refusals(held_back)
         elif reason:
             click.echo(f"   Limits and circuits: {reason}")
     match found.state:
@@ -62,14 +65,17 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
             sys.exit(EXIT_NOT_HEALTHY)
 
 
-def _statistics(found: Found) -> tuple[dict[str, Any] | None, str]:
-    """The daemon's snapshot of itself, or why there is none."""
+def _statistics(found: Found) -> tuple[dict[str, Any] | None, list[str], str]:
+    """The daemon's snapshot of itself, and the lines for what it holds back; or why there is none."""
     if found.health is None or found.health.draining:
-        return None, ""
+        return None, [], ""
     try:
-        return msgspec.json.decode(ask_runtime(found.socket_path, "statistics", ANSWER_TIMEOUT_S)), ""
+        statistics = ask_runtime(found.socket_path, "statistics", ANSWER_TIMEOUT_S, dict[str, Any])
+        return statistics, list(refusals(statistics["policies"])), ""
     except StartupError as error:
-        return None, str(error)
+        return None, [], str(error)
+    except (LookupError, TypeError):  # a daemon of another version, whose snapshot has another shape
+        return None, [], f"the daemon on {found.socket_path} {NOT_UNDERSTOOD}"
 
 
 def _summary(found: Found, statistics: dict[str, Any] | None) -> _Status:
@@ -88,8 +94,7 @@ def _summary(found: Found, statistics: dict[str, Any] | None) -> _Status:
     )
 
 
-def _print_refusals(statistics: dict[str, Any]) -> None:
-    lines = list(refusals(statistics["policies"]))
+def _print_refusals(lines: list[str]) -> None:
     click.echo(f"   Held back: {'nothing' if not lines else ''}".rstrip())
     for line in lines:
         click.echo(f"      {line}")
@@ -106,7 +111,7 @@ def _print(found: Found) -> None:
         click.echo("Shutting down" if health.draining else "Running")
         click.echo(f"   PID: {found.pid or 'not visible from here'}")
         click.echo(f"   Socket: {found.socket_path}")
-        click.echo(f"   Version: {health.version or 'not told'}")
+        click.echo(f"   Version: {printable(health.version or 'not told', _MAX_VERSION_CHARACTERS)}")
         click.echo(f"   Uptime: {_duration(health.uptime_ms // 1000)}")
         click.echo(f"   Active requests: {health.active_requests}")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
 import msgspec
 
-from .origins import ANY_ORIGIN, parse_pattern
+from .hints import hint, scope_header
+from .origins import ANY_ORIGIN, OriginPattern, parse_pattern
 from .policy import Policy
 from .quoting import quoted, shown_key
 from .scopes import Policies
@@ -23,6 +23,9 @@ _MAX_BEFORE_HINTS_END = 100
 
 # Of one tenant, and of those for every tenant: each is compared with the origin of a request that is not remembered.
 MAX_PATTERNS = 1000
+
+# The daemon refuses requests with a longer one (connector_sdk.wire.daemon_connection, MAX_NAME_CHARACTERS).
+MAX_TENANT_CHARACTERS = 256
 
 
 class Problem(NamedTuple):
@@ -61,6 +64,18 @@ def check(tree: Mapping[str, Any], lines: Mapping[KeyPath, int]) -> Checked:
     return Checked(settings, checking.set_at, sorted(checking.problems, key=lambda problem: problem.line))
 
 
+def _is_array_of_tables(found: object) -> bool:
+    return isinstance(found, list) and bool(found) and all(isinstance(item, dict) for item in found)
+
+
+def _no_scopes(found: object) -> str:
+    header = scope_header(found)
+    if header != "[[scope]]":
+        return f"{header} must come after a [[scope]], which says for whom it holds"
+    text = f"found {quoted(found)}; allowed: tables that each begin with [[scope]]"
+    return f"{text}; write double brackets" if isinstance(found, dict) else text
+
+
 def _is_struct(kind: Any) -> TypeGuard[type[msgspec.Struct]]:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
@@ -94,15 +109,18 @@ class _Checking:
             field = fields.get(key)
             if field is None:
                 if key not in beside:
-                    self._unknown(here, [*beside, *fields], is_table=isinstance(value, dict))
+                    self._unknown(here, [*beside, *fields], value)
             elif field.name == "scopes":
                 values[field.name] = self._scopes_in(value, here)
             elif _is_struct(field.type):
                 if isinstance(value, dict):
                     values[field.name] = self.table(field.type, value, here)
                 else:
-                    header = ".".join(part for part in here if isinstance(part, str))
-                    self._note(here, f"found {quoted(value)}; allowed: a table, [{header}]")
+                    header = f"[{'.'.join(part for part in here if isinstance(part, str))}]"
+                    if _is_array_of_tables(value):
+                        self._note(here, f"found an array of tables; write {header}, with single brackets")
+                    else:
+                        self._note(here, f"found {quoted(value)}; allowed: a table, {header}")
             else:
                 try:
                     values[field.name] = read_value(key, field.type, value)
@@ -113,18 +131,24 @@ class _Checking:
 
     def conflicts(self, settings: Settings) -> None:
         """Notes keys that contradict each other, once a scope's are put over what they are sure to meet."""
-        self._contradictions(settings.policy, ("policy",))
+        self._contradictions(settings.policy, ("policy",), lambda stage, key: ("policy", stage, key))
         policies = Policies(msgspec.structs.replace(settings, scopes=tuple(scope for _, scope in self._scopes)))
         for index, scope in self._scopes:
             if not any((stage, key) in _CONTRADICTING for stage, key, _ in scope.changes):
                 continue
             # What is wider than this scope holds for all that it holds for; a narrower one may say otherwise.
             pattern = ANY_ORIGIN if scope.origin is None else parse_pattern(scope.origin)
-            self._contradictions(policies.resolve(scope.tenant, pattern.sample), ("scope", index))
+
+            def setting(stage: str, key: str, scope: Scope = scope, pattern: OriginPattern = pattern) -> KeyPath:
+                effects = policies.effects(scope.tenant, pattern.sample)
+                (path,) = (effect.setting for effect in effects if (effect.stage, effect.key) == (stage, key))
+                return ("scope", self._scopes[path[1]][0], *path[2:]) if isinstance(path[1], int) else path
+
+            self._contradictions(policies.resolve(scope.tenant, pattern.sample), ("scope", index), setting)
 
     def _scopes_in(self, found: Any, path: KeyPath) -> tuple[Scope, ...]:
         if not isinstance(found, list) or not all(isinstance(scope, dict) for scope in found):
-            self._note(path, f"found {quoted(found)}; allowed: tables that each begin with [[scope]]")
+            self._note(path, _no_scopes(found))
             return ()
         seen: dict[tuple[str | None, str | None], int] = {}
         patterns: Counter[str | None] = Counter()
@@ -140,6 +164,8 @@ class _Checking:
             if twin != index and len(self.problems) == problems:
                 first = f"{shown_key((*path, twin))} (line {self._line((*path, twin))})"
                 self._note(here, f"the same tenant and origin as {first}; put their keys into one")
+            if not changes and len(self.problems) == problems:
+                self._note(here, "it sets nothing; take it out, or say what differs")
             patterns[tenant] += origin is not None
             if patterns[tenant] == MAX_PATTERNS + 1:
                 self._note(here, f"more than {MAX_PATTERNS} scopes with an origin, of one tenant or of all")
@@ -154,6 +180,9 @@ class _Checking:
         tenant = table.get("tenant")
         if "tenant" in table and not isinstance(tenant, str):
             self._note((*path, "tenant"), f"found {quoted(tenant)}; allowed: a string, the tenant's id")
+        elif isinstance(tenant, str) and len(tenant) > MAX_TENANT_CHARACTERS:
+            allowed = f"at most {MAX_TENANT_CHARACTERS} characters, as requests with a longer one are refused"
+            self._note((*path, "tenant"), f"found {quoted(tenant)}; allowed: {allowed}")
         return tenant if isinstance(tenant, str) else None
 
     def _origin(self, table: Mapping[str, Any], path: KeyPath) -> str | None:
@@ -177,17 +206,38 @@ class _Checking:
                 rule = "counts the requests of all tenants together: put it into a scope without a tenant"
                 self._note(here, f"{key} {rule}, or into [policy]")
 
-    def _contradictions(self, policy: Policy, level: KeyPath) -> None:
-        for (stage, keys), text in _contradictions(policy):
-            set_here = [(*level, stage, key) for key in keys if (*level, stage, key) in self.set_at]
-            if set_here:  # else it is told where it is set
-                self._note(max(set_here, key=self.set_at.__getitem__), text)
+    def _contradictions(self, policy: Policy, level: KeyPath, setting: Callable[[str, str], KeyPath]) -> None:
+        """Notes what of a policy cannot be meant, at the last key of this level that it comes from.
 
-    def _unknown(self, path: KeyPath, known: Iterable[str], *, is_table: bool) -> None:
-        name = str(path[-1])
-        text = "unknown table" if is_table else "unknown key"
+        Args:
+            setting: where a key of the policy would be set.
+        """
+        for stage, keys, too_much in _contradictions(policy):
+            set_here = [(*level, stage, key) for key in keys if (*level, stage, key) in self.set_at]
+            if not set_here:  # it is told where it is set
+                continue
+            if isinstance(too_much, str):
+                text = too_much
+            else:
+                low, high = (self._told(policy, setting(stage, key), level) for key in too_much)
+                elsewhere = [key for key in too_much if (*level, stage, key) not in self.set_at]
+                advice = f"set {' or '.join(elsewhere)}, too" if elsewhere else "raise the one or lower the other"
+                text = f"{low} is more than {high}; {advice}"
+            self._note(max(set_here, key=self.set_at.__getitem__), text)
+
+    def _told(self, policy: Policy, setting: KeyPath, level: KeyPath) -> str:
+        """A key with its value, and where that comes from if that is not here."""
+        *_, stage, key = map(str, setting)
+        value = getattr(getattr(policy, stage), key)
+        if setting not in self.set_at:
+            return f"{key} ({value}, the default)"
+        where = "" if setting[: len(level)] == level else f", line {self.set_at[setting]}"
+        return f"{key} ({value}{where})"
+
+    def _unknown(self, path: KeyPath, known: list[str], found: object) -> None:
+        text = "unknown table" if isinstance(found, dict) or _is_array_of_tables(found) else "unknown key"
         if len(self.problems) < _MAX_BEFORE_HINTS_END:
-            text += _nearest(name, list(known), is_in_scope=path[0] == "scope")
+            text += hint(path, known, found)
         self._note(path, text)
 
     def _line(self, path: KeyPath) -> int:
@@ -199,43 +249,25 @@ class _Checking:
         self.problems.append(Problem(self._line(path), path, f"{shown_key(path)}: {text}"))
 
 
-_BACKOFF = ("retry", ("first_backoff_ms", "max_backoff_ms"))
-_OPEN = ("circuit_breaker", ("enabled", "open_ms", "max_open_ms"))
-_OPENING = ("circuit_breaker", ("enabled", "consecutive_failures", "failure_rate"))
-_CONTRADICTING = {(stage, key) for stage, keys in (_BACKOFF, _OPEN, _OPENING) for key in keys}
+_BACKOFF = ("first_backoff_ms", "max_backoff_ms")
+_OPEN = ("open_ms", "max_open_ms")
+_OPENING = ("consecutive_failures", "failure_rate")
+_CONTRADICTING = {
+    *(("retry", key) for key in _BACKOFF),
+    *(("circuit_breaker", key) for key in ("enabled", *_OPEN, *_OPENING)),
+}
 
 
-def _contradictions(policy: Policy) -> Iterator[tuple[tuple[str, tuple[str, ...]], str]]:
-    """What of a policy cannot be meant: the keys that it comes from, and a text."""
+def _contradictions(policy: Policy) -> Iterator[tuple[str, tuple[str, ...], tuple[str, str] | str]]:
+    """What of a policy cannot be meant: its stage, the keys that it comes from, and a text; or the two of those keys
+    of which the first is more than the second.
+    """
     retry, breaker = policy.retry, policy.circuit_breaker
     if retry.first_backoff_ms > retry.max_backoff_ms:
-        values = f"first_backoff_ms ({retry.first_backoff_ms}) is more than max_backoff_ms ({retry.max_backoff_ms})"
-        yield _BACKOFF, values
+        yield "retry", _BACKOFF, _BACKOFF
     if breaker.enabled and breaker.open_ms > breaker.max_open_ms:
-        yield _OPEN, f"open_ms ({breaker.open_ms}) is more than max_open_ms ({breaker.max_open_ms})"
+        yield "circuit_breaker", ("enabled", *_OPEN), _OPEN
     if breaker.enabled and breaker.consecutive_failures is None and breaker.failure_rate is None:
         advice = "set one of them, or enabled = false"
-        yield _OPENING, f"consecutive_failures and failure_rate are both none, so that nothing opens it; {advice}"
-
-
-def _nearest(name: str, known: list[str], *, is_in_scope: bool) -> str:
-    """What may have been meant, as the rest of a sentence."""
-    from difflib import get_close_matches  # 2 ms that a start without a mistake does not take
-
-    home = _homes().get(name)
-    if home is not None and not (is_in_scope and home in ("listen", "admission")):
-        table = home.replace("policy", "scope", 1) if is_in_scope else home
-        return f"; it belongs in [{table}]"
-    near = get_close_matches(name[:64], known, 1, 0.6)
-    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
-
-
-@cache
-def _homes() -> dict[str, str]:
-    """The table of each key, and of each stage's table."""
-    homes = {stage.name: "policy" for stage in fields_of(Policy)}
-    for part in fields_of(Policy):
-        homes |= {field.name: f"policy.{part.name}" for field in fields_of(part.type)}
-    for part in (field for field in fields_of(Settings) if field.name in ("listen", "admission")):
-        homes |= {field.encode_name: part.name for field in fields_of(part.type)}
-    return homes
+        text = f"consecutive_failures and failure_rate are both none, so that nothing opens it; {advice}"
+        yield "circuit_breaker", ("enabled", *_OPENING), text

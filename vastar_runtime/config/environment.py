@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -46,7 +46,7 @@ def overrides(settings: Settings, environ: Mapping[str, str], flags: Flags) -> O
     """What variables and flags set over the file's settings."""
     found: list[Override] = []
     problems: list[tuple[KeyPath, str]] = []
-    for key, read in _READERS.items():
+    for key, read in _READERS:
         try:
             override = read(settings, environ, flags)
         except ConfigError as error:
@@ -105,10 +105,18 @@ def _group(_settings: Settings, _environ: Mapping[str, str], flags: Flags) -> tu
     return None if flags.socket_group is None else (flags.socket_group, "--socket-group")
 
 
-def _tcp_port(settings: Settings, environ: Mapping[str, str], _flags: Flags) -> tuple[Value, str] | None:
-    use = environ.get("VASTAR_USE_TCP", "").strip().lower()
+def _use_tcp(_settings: Settings, environ: Mapping[str, str], _flags: Flags) -> None:
+    use = _switch(environ)
     if use not in ("true", "false", "1", "0", ""):
         raise ConfigError(f"VASTAR_USE_TCP: {quoted(use)} is neither true nor false")
+
+
+def _switch(environ: Mapping[str, str]) -> str:
+    return environ.get("VASTAR_USE_TCP", "").strip().lower()
+
+
+def _tcp_port(settings: Settings, environ: Mapping[str, str], _flags: Flags) -> tuple[Value, str] | None:
+    use = _switch(environ)
     in_file = settings.listen.tcp_port
     if use in ("false", "0"):
         return None, "VASTAR_USE_TCP"
@@ -116,7 +124,8 @@ def _tcp_port(settings: Settings, environ: Mapping[str, str], _flags: Flags) -> 
         return None
     text = environ.get("VASTAR_TCP_PORT", "")
     if not text:
-        return (DEFAULT_TCP_PORT, "VASTAR_USE_TCP") if in_file is None else None
+        is_on = use in ("true", "1") and in_file is None
+        return (DEFAULT_TCP_PORT, "VASTAR_USE_TCP") if is_on else None
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
         raise ConfigError(f"VASTAR_TCP_PORT: {quoted(text)} is no port; it takes a number from 0 to 65535")
     return int(text), "VASTAR_TCP_PORT"
@@ -136,10 +145,12 @@ def _timeout(_settings: Settings, environ: Mapping[str, str], _flags: Flags) -> 
     return max(1, round(min(seconds * 1000, MAX_DURATION_MS))), "VASTAR_TIMEOUT"
 
 
-_READERS = {
-    ("listen", "socket"): _socket,
-    ("listen", "socket_mode"): _mode,
-    ("listen", "socket_group"): _group,
-    ("listen", "tcp_port"): _tcp_port,
-    ("policy", "deadline", "idle_timeout_ms"): _timeout,
-}
+_Reader = Callable[[Settings, Mapping[str, str], Flags], tuple[Value, str] | None]
+_READERS: tuple[tuple[KeyPath, _Reader], ...] = (
+    (("listen", "socket"), _socket),
+    (("listen", "socket_mode"), _mode),
+    (("listen", "socket_group"), _group),
+    (("listen", "tcp_port"), _use_tcp),
+    (("listen", "tcp_port"), _tcp_port),
+    (("policy", "deadline", "idle_timeout_ms"), _timeout),
+)

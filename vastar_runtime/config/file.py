@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from vastar_runtime.errors import ConfigError
 
 from .lines import TooManyDots, key_lines
+from .no_toml import reason
 from .quoting import quoted, shown_path
 from .settings import KeyPath
 
@@ -18,10 +18,6 @@ DEFAULT_CONFIG_PATH = "/etc/vastar/runtime.toml"
 
 # Ten thousand scopes fit; TOML of this size is parsed in half a second.
 MAX_FILE_BYTES = 1 << 20
-
-_AT_LINE = re.compile(r"(.*) \(at line (\d+), column (\d+)\)", re.DOTALL)
-_AT_END = re.compile(r"(.*) \(at end of document\)", re.DOTALL)
-_MAX_REASON_CHARACTERS = 200
 
 
 class Document(NamedTuple):
@@ -52,22 +48,28 @@ def named_file(environ: Mapping[str, str], flag: str | None) -> str | None:
     return os.path.abspath(path)
 
 
-def read_file(named: str | None) -> Document | None:
-    """The file that was named, else DEFAULT_CONFIG_PATH; None when there is none at that.
+def default_file() -> str | None:
+    """DEFAULT_CONFIG_PATH; None when there is nothing at it."""
+    return DEFAULT_CONFIG_PATH if _may_exist(DEFAULT_CONFIG_PATH) else None
+
+
+def read_file(path: str, *, is_named: bool = True) -> Document:
+    """What is in the file.
+
+    Args:
+        path: absolute.
+        is_named: it was chosen, and is not the default one.
 
     Raises:
-        ConfigError: it is missing though it was named, cannot be read, or is no TOML.
+        ConfigError: it is missing, cannot be read, or is no TOML.
     """
-    if named == os.devnull:  # the way to say: no file
-        return Document(named, {}, {})
-    if named is None and not _may_exist(DEFAULT_CONFIG_PATH):
-        return None
-    path = named or DEFAULT_CONFIG_PATH
+    if path == os.devnull:  # the way to say: no file
+        return Document(path, {}, {})
     shown = shown_path(path)
     try:
         text = _read(path).decode("utf-8-sig")  # editors on Windows begin a file with a mark that is no TOML
     except OSError as error:
-        raise ConfigError(f"cannot read {shown}: {error.strerror or error}{_advice(named, error)}") from error
+        raise ConfigError(f"cannot read {shown}: {error.strerror or error}{_advice(error, is_named)}") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{shown}:{line}: this is no UTF-8 text (byte 0x{error.object[error.start]:02x})") from error
@@ -105,8 +107,8 @@ def _may_exist(path: str) -> bool:
     return True
 
 
-def _advice(named: str | None, error: OSError) -> str:
-    if named is None:
+def _advice(error: OSError, is_named: bool) -> str:
+    if not is_named:
         return "; let this user read it, or choose another with --config or VASTAR_CONFIG"
     return "; vastar-runtime config example prints one to begin with" if isinstance(error, FileNotFoundError) else ""
 
@@ -123,13 +125,5 @@ def _parse(path: str, text: str) -> Document:
     except RecursionError as error:
         raise ConfigError(f"{shown}: this is no configuration: arrays or tables nested too deeply") from error
     except ValueError as error:
-        reason = str(error)
-        if at_line := _AT_LINE.fullmatch(reason):
-            place, reason = f"{at_line[2]}", f"{at_line[1]} (column {at_line[3]})"
-        elif at_end := _AT_END.fullmatch(reason):
-            place, reason = f"{len(text.rstrip().splitlines()) or 1}", f"{at_end[1]} (end of the file)"
-        else:  # a number that Python does not convert: no line is told
-            raise ConfigError(f"{shown}: a number of too many digits") from error
-        reason = reason[:_MAX_REASON_CHARACTERS]
-        hint = "; a string needs quotes" if "Invalid value" in reason or "after a statement" in reason else ""
-        raise ConfigError(f"{shown}:{place}: this is no TOML: {reason}{hint}") from error
+        why = reason(text, error)
+        raise ConfigError(f"{shown}{'' if why.line is None else f':{why.line}'}: {why.text}") from error

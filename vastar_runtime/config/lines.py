@@ -5,6 +5,7 @@ The text need not be valid: scanning ends where it is not, and tomllib tells wha
 
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from .settings import KeyPath
 
@@ -23,6 +24,20 @@ _PIECE = re.compile(
     rf"|(?!\"\"\"){_BASIC}|(?!'''){_LITERAL}|#[^\n]*+|[\[\]{{}}\n]|[^\"'#\[\]{{}}\n]++",
     re.DOTALL,
 )
+
+
+class Statement(NamedTuple):
+    """A header, or a key with its value.
+
+    Attributes:
+        line: where it begins, counted from 1.
+        opening: "[[" or "[" of a header, "" of a key.
+        path: of the table or the key; that of a "[[" without its index.
+    """
+
+    line: int
+    opening: str
+    path: KeyPath
 
 
 class TooManyDots(Exception):
@@ -46,6 +61,29 @@ def key_lines(text: str) -> dict[KeyPath, int]:
     return _Scan(text).run()
 
 
+def repeated(text: str, line: int) -> tuple[Statement, Statement, KeyPath] | None:
+    """The last statement up to a line, an earlier one of the same key or table, and the path of that.
+
+    None: no earlier one is about it.
+
+    Raises:
+        TooManyDots: see there.
+    """
+    scan = _Scan(text)
+    lines = scan.run()
+    until = [statement for statement in scan.statements if statement.line <= line]
+    if not until:
+        return None
+    here = until[-1]
+    by_line = {statement.line: statement for statement in until}
+    for length in range(len(here.path), 0, -1):
+        path = here.path[:length]
+        first = lines.get(path, here.line)
+        if first < here.line:
+            return here, by_line[first], path
+    return None
+
+
 class _NoToml(Exception):
     pass
 
@@ -57,6 +95,7 @@ class _Scan:
         self._line = 1
         self._lines: dict[KeyPath, int] = {}
         self._lengths: dict[KeyPath, int] = {}  # of arrays of tables
+        self.statements: list[Statement] = []
 
     def run(self) -> dict[KeyPath, int]:
         table: KeyPath = ()
@@ -65,7 +104,7 @@ class _Scan:
                 if opening:
                     table = self._header(opening)
                 else:
-                    self._place(table, self._key())
+                    self.statements.append(Statement(self._line, "", self._place(table, self._key())))
                     self._take("=")
                     self._skip_value()
         except _NoToml:
@@ -87,11 +126,13 @@ class _Scan:
         parts = self._key()
         if opening == "[":
             path = self._place((), parts)
+            self.statements.append(Statement(self._line, opening, path))
         else:
             array = (*self._place((), parts[:-1]), parts[-1])
             length = self._lengths.get(array, 0)
             self._lengths[array] = length + 1
             path = (*array, length)
+            self.statements.append(Statement(self._line, opening, array))
             self._lines.setdefault(array, self._line)
             self._lines[path] = self._line
         self._take("]" * len(opening))

@@ -11,7 +11,7 @@ from vastar_runtime.errors import ConfigError
 
 from .check import check
 from .environment import Flags, applied, named_socket, overrides
-from .file import named_file, read_file
+from .file import default_file, named_file, read_file
 from .quoting import shown_key, shown_path
 from .settings import KeyPath, Settings
 
@@ -33,15 +33,17 @@ class Examined(NamedTuple):
 
     Attributes:
         settings: all that could be used; what is wrong has its default.
-        file: the absolute path of the file; None: there is none.
+        file: the absolute path of the file, which may be missing or no TOML; None: there is none.
         mistakes: in the order of the file, then those of variables and flags.
         sources: of each key that is set: ``/etc/vastar/runtime.toml:12``, ``VASTAR_TIMEOUT``, ``--socket``.
+        settings_in_file: how many keys the file sets, those of its scopes included; only what could be used counts.
     """
 
     settings: Settings
     file: str | None
     mistakes: list[Mistake]
     sources: Mapping[KeyPath, str]
+    settings_in_file: int = 0
 
     def valid(self) -> Settings:
         """The settings.
@@ -98,20 +100,21 @@ def examine(
     mistakes: list[Mistake] = []
     sources: dict[KeyPath, str] = {}
     try:
-        document = read_file(named_file(environ, config_path))
-    except ConfigError as error:
-        mistakes.append(Mistake((), str(error)))
-    else:
-        if document is not None:
-            file = document.path
+        named = named_file(environ, config_path)
+        file = named or default_file()
+        if file is not None:
+            document = read_file(file, is_named=named is not None)
             shown = shown_path(file)
             settings, lines, problems = check(document.tree, document.lines)
             mistakes += [Mistake(problem.key, f"{shown}:{problem.line}: {problem.text}") for problem in problems]
             sources = {key: f"{shown}:{line}{_scope(key)}" for key, line in lines.items()}
+    except ConfigError as error:
+        mistakes.append(Mistake((), str(error)))
+    settings_in_file = len(sources)
     given = overrides(settings, environ, Flags(socket_path, socket_mode, socket_group))
     mistakes += [Mistake(*problem) for problem in given.problems]
     sources |= {override.key: override.source for override in given.overrides}
-    return Examined(applied(settings, given.overrides), file, mistakes, sources)
+    return Examined(applied(settings, given.overrides), file, mistakes, sources, settings_in_file)
 
 
 def load_socket_path(

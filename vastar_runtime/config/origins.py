@@ -99,6 +99,7 @@ def parse_pattern(found: object) -> OriginPattern:
         raise _refused(found, "write a host in its ASCII form (xn--...)")
     elif not _HOST.fullmatch(host):
         raise _refused(found, "this is no host")
+    host = host.removesuffix(".")  # "host." is the place that "host" is, and requests have it without
     host = re.sub(r"\*+", "*", host)
     if not port and not place.endswith(":"):
         port = "*" if host == "*" else _DEFAULT_PORTS.get(scheme, "")
@@ -117,10 +118,10 @@ def split_origin(origin: str) -> Target:
 
 
 def _split(place: str) -> tuple[str, str]:
-    if place.endswith("]") or ":" not in place:
-        return place, ""
-    host, _, port = place.rpartition(":")
-    return host, port
+    host, port = place, ""
+    if not place.endswith("]") and ":" in place:
+        host, _, port = place.rpartition(":")
+    return host.removesuffix("."), port  # "host." and "host" are one place (RFC 1034, section 3.1)
 
 
 def _glob(pattern: str, text: str) -> bool:

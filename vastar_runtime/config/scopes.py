@@ -89,13 +89,17 @@ class Policies:
 
     def explain(self, tenant_id: str, origin: str) -> list[Effect]:
         """Every key of ``policy_for``, in the order of the example file, and where it is set."""
+        return self.effects(tenant_id, split_origin(origin))
+
+    def effects(self, tenant_id: str | None, target: Target) -> list[Effect]:
+        """As ``explain``, of what ``resolve`` gives."""
         effects = {
             (stage.name, field.name): Effect(stage.name, field.name, value, ("policy", stage.name, field.name))
             for stage in fields_of(Policy)
             for field in fields_of(stage.type)
             for value in [getattr(getattr(self._default, stage.name), field.name)]
         }
-        for placed in self._matching(tenant_id, split_origin(origin)):
+        for placed in self._matching(tenant_id, target):
             for stage, key, value in placed.scope.changes:
                 effects[stage, key] = Effect(stage, key, value, ("scope", placed.number, stage, key))
         return list(effects.values())

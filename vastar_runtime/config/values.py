@@ -19,7 +19,13 @@ from .settings import MAX_SOCKET_PATH_BYTES, Value
 MAX_DURATION_MS = 10 * 365 * 86_400_000
 MAX_COUNT = 1_000_000
 
-_FROM_ZERO = {"max_queued", "max_queued_per_tenant", "max_retries", "budget_minimum"}
+# What 0 means for counts that it is allowed for; none of them takes "none".
+_FROM_ZERO = {
+    "max_queued": "none waits",
+    "max_queued_per_tenant": "none waits",
+    "max_retries": "no retries",
+    "budget_minimum": "only budget_ratio counts",
+}
 _PERIODS = {"s": 1, "min": 60, "h": 3600}
 _RATE = re.compile(r"([0-9]{1,9})/(s|min|h)")
 _RATES = f'a string such as "100/s", "60/min" or "1000/h", its number from 1 to {MAX_COUNT}'
@@ -47,7 +53,8 @@ def read_value(key: str, kind: object, found: object) -> Value:
         return _BY_KEY[key](found, or_none)
     if bool in members:
         if not isinstance(found, bool):
-            raise _refused(found, "true or false")
+            hint = f"write {found}, without quotes" if found in ("true", "false") else ""
+            raise _refused(found, "true or false", hint)
         return found
     if Rate in members:
         return _rate(found, or_none)
@@ -55,7 +62,9 @@ def read_value(key: str, kind: object, found: object) -> Value:
         return _ratio(found, above_zero=key == "failure_rate", or_none=or_none)
     if key.endswith("_ms"):
         return _duration(found, or_none)
-    return _whole(found, 0 if key in _FROM_ZERO else 1, MAX_COUNT, or_none)
+    if key in _FROM_ZERO:
+        return _whole(found, 0, MAX_COUNT, or_none, f"0: {_FROM_ZERO[key]}" if found == "none" else "")
+    return _whole(found, 1, MAX_COUNT, or_none)
 
 
 def write_value(key: str, value: Value) -> bool | int | float | str:
@@ -106,9 +115,9 @@ def _unquote(found: object) -> str:
     return f"write {found}, without quotes" if isinstance(found, str) and _NUMBER.fullmatch(found) else ""
 
 
-def _whole(found: object, low: int, high: int, or_none: str) -> int:
+def _whole(found: object, low: int, high: int, or_none: str, hint: str = "") -> int:
     if not isinstance(found, int) or isinstance(found, bool) or not low <= found <= high:
-        raise _refused(found, f"a whole number from {low} to {high}{or_none}", _unquote(found))
+        raise _refused(found, f"a whole number from {low} to {high}{or_none}", hint or _unquote(found))
     return found
 
 

@@ -56,6 +56,7 @@ class Outcome(msgspec.Struct):
     status_code: int = 0
     body_bytes: int = 0
     attempts: int = 0
+    queued_s: float = 0.0
 
 
 class Sink(Protocol):

@@ -111,7 +111,7 @@ class HttpCall:
         encode: Callable[[ResponseHead, bytes, bool], bytes],
     ) -> None:
         outcome.method = outbound.method
-        self.origin = outcome.origin
+        self.origin = outbound.url.origin.without_root
         self.timeout_ms = timeout_ms
         self._outbound = outbound
         self._outcome = outcome

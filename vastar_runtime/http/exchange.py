@@ -43,6 +43,7 @@ class Exchange:
         request: what is being sent now; after redirects, the last one.
         head: the response's; with headers as they are to be delivered.
         attempts: how often the request, or a redirected one, was sent, or could not be.
+        with_upstream_since: when the attempt got its slot, in trio's time; before that it waits for something of ours.
         has_body: whether that head is followed by one; else its Content-Length tells of something that was not sent.
     """
 
@@ -69,6 +70,7 @@ class Exchange:
         self._decoder: BodyDecoder | None = None
         self._complete = False
         self._has_head = False
+        self.with_upstream_since: float | None = None
 
     async def open(self) -> None:
         """Send the request and follow redirects until the head of the answer to deliver is there.
@@ -77,7 +79,7 @@ class Exchange:
             UpstreamError: see Dialer.dial and Connection; Permanent after MAX_REDIRECTS redirects.
         """
         for _ in range(MAX_REDIRECTS + 1):
-            head = await self._send(str(self.request.url.origin), self)
+            head = await self._send(self.request.url.origin.without_root, self)
             following = next_request(self.request, head.status_code, head.headers)
             if following is None:
                 self._deliver(head)
@@ -125,11 +127,6 @@ class Exchange:
         """Sending the request of the moment twice does no more than sending it once."""
         return self.request.may_repeat
 
-    @property
-    def is_with_upstream(self) -> bool:
-        """The attempt has its slot: what it waits for is the upstream."""
-        return self._key is not None
-
     async def attempt(self, limits: DeadlinePolicy) -> ResponseHead:
         """One request to one origin. An idle connection may die in the moment it is used: then the request goes
         out once more on a fresh one, unless the upstream may have acted on it already.
@@ -140,10 +137,12 @@ class Exchange:
         key = PoolKey(self._tenant_id, self.request.url.origin)
         address = key.origin.address
         self._complete = self._has_head = False
+        self.with_upstream_since = None
         self._progress(f"waiting for a free connection to {address}")
         await self._pool.acquire_slot(key)
         self._key = key
         self.attempts += 1
+        self.with_upstream_since = trio.current_time()
         connection = await self._idle_connection(key)
         if connection is not None:
             try:
@@ -189,7 +188,7 @@ class Exchange:
         else:
             head = await _head_within(connection, limits.first_byte_timeout_ms)
         self._has_head = True
-        if head.status_code >= 400:
+        if head.status_code >= 300:
             await connection.end_upload()  # nobody wants the rest of the request's body
         self._progress(f"reading the response body from {connection.name}")
         return head

@@ -50,7 +50,7 @@ def next_request(request: OutboundRequest, status_code: int, headers: Headers) -
         kept.append((b"authorization", b"Basic " + base64.b64encode(url.userinfo)))
     if not (request.url.origin.scheme == "https" and url.origin.scheme == "http"):
         kept.append((b"referer", str(request.url).encode()))
-    return OutboundRequest(method, url, tuple(kept), body, request.decodes)
+    return OutboundRequest(method, url, tuple(kept), body, request.decodes, request.has_idempotency_key)
 
 
 def _text(location: bytes) -> str:

@@ -57,6 +57,7 @@ def build_request(method: str, url: Url, headers: Iterable[tuple[str, str]], bod
         raise InvalidRequest(f"unsupported method: {method[:32]!r}; supported are {', '.join(METHODS)}")
     out: list[tuple[bytes, bytes]] = []
     names: set[bytes] = set()
+    has_idempotency_key = False
     for name, value in headers:
         raw_name, raw_value = _checked(name, value)
         if raw_name == b"content-length":
@@ -74,6 +75,8 @@ def build_request(method: str, url: Url, headers: Iterable[tuple[str, str]], bod
             raise InvalidRequest("Upgrade: switching protocols is not supported")
         if raw_name == b"host" and b"host" in names:
             raise InvalidRequest("Host is given twice")
+        if raw_name == b"idempotency-key" and raw_value:
+            has_idempotency_key = True
         names.add(raw_name)
         out.append((raw_name, raw_value))
     if b"host" not in names:
@@ -90,7 +93,7 @@ def build_request(method: str, url: Url, headers: Iterable[tuple[str, str]], bod
         tuple(out),
         body,
         decodes=b"accept-encoding" not in names,
-        has_idempotency_key=b"idempotency-key" in names,
+        has_idempotency_key=has_idempotency_key,
     )
 
 

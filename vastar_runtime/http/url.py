@@ -51,6 +51,11 @@ class Origin(NamedTuple):
     def _bracketed_host(self) -> str:
         return f"[{self.host}]" if ":" in self.host else self.host
 
+    @property
+    def without_root(self) -> str:
+        """What policies go by: "host." and "host" are one place (RFC 1034, section 3.1)."""
+        return str(self._replace(host=self.host[:-1]) if self.host.endswith(".") else self)
+
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}"
 
@@ -95,7 +100,9 @@ def parse_url(text: str) -> Url:
     Raises:
         InvalidRequest: saying what is wrong, without quoting query or userinfo.
     """
-    return _parse_repeated(text) if len(text) <= MAX_REMEMBERED_CHARACTERS else _parse(text)
+    # A password is not to lie about for longer than its request.
+    is_remembered = len(text) <= MAX_REMEMBERED_CHARACTERS and "@" not in text
+    return _parse_repeated(text) if is_remembered else _parse(text)
 
 
 def _parse(text: str) -> Url:

@@ -147,10 +147,24 @@ class Admission:
         self._admitted = 0
         self._refused = 0
 
-    def configure(self, *, max_concurrent: int | None, max_queued: int) -> None:
-        """Other limits from now on. Whoever fits a higher one is let in; nobody who runs or waits is turned out."""
+    def configure(
+        self,
+        *,
+        max_concurrent: int | None,
+        max_queued: int,
+        concurrency_for: Callable[[str], ConcurrencyPolicy] | None = None,
+    ) -> None:
+        """Other limits from now on. Whoever fits a higher one is let in; nobody who runs or waits is turned out.
+
+        Args:
+            concurrency_for: what holds for each tenant now; None: what held before, until its next request.
+        """
         self._max_concurrent = math.inf if max_concurrent is None else max_concurrent
         self._max_queued = max_queued
+        if concurrency_for is not None:
+            for tenant in self._tenants.values():
+                tenant.limit = _limit(concurrency_for(tenant.tenant_id))
+                self._queue.block(tenant, tenant.is_full)
         self._let_in()
 
     async def enter(self, policy: ConcurrencyPolicy, tenant_id: str, remaining_s: float) -> Place:
@@ -165,7 +179,7 @@ class Admission:
             RateLimited: there is no place, and no room to wait, or no hope that one is free before the deadline;
                 or, while waiting, a tenant with fewer waiting took the place in the queue.
         """
-        limit = math.inf if policy.max_per_tenant is None else policy.max_per_tenant
+        limit = _limit(policy)
         tenant = self._tenants.get(tenant_id)
         if tenant is None:
             tenant = self._tenants[tenant_id] = _Tenant(tenant_id, limit)
@@ -312,6 +326,10 @@ class Admission:
                 f"{len(self._queue)} waiting, of tenant {name} {own}"
             )
         return RateLimited(f"{state}; {reason}; try again in {retry_after_ms} ms", retry_after_ms=retry_after_ms)
+
+
+def _limit(policy: ConcurrencyPolicy) -> float:
+    return math.inf if policy.max_per_tenant is None else policy.max_per_tenant
 
 
 def _limit_or_none(limit: float) -> int | None:

@@ -36,6 +36,7 @@ class Event(enum.Enum):
 TRANSITIONS = {
     (State.CLOSED, Event.TRIPPED): State.OPEN,
     (State.OPEN, Event.PROBE_SENT): State.HALF_OPEN,
+    (State.HALF_OPEN, Event.PROBE_SENT): State.HALF_OPEN,  # in the place of one that hangs
     (State.HALF_OPEN, Event.PROBE_SUCCEEDED): State.CLOSED,
     (State.HALF_OPEN, Event.PROBE_FAILED): State.OPEN,
     (State.HALF_OPEN, Event.PROBE_ABANDONED): State.OPEN,  # and it is time for a probe at once
@@ -57,6 +58,7 @@ class Circuit:
         "_idle_at_ns",
         "_open_ns",
         "_probe_at_ns",
+        "_probe_sent_at_ns",
         "_window",
         "failures",
         "last_opening",
@@ -76,6 +78,7 @@ class Circuit:
         self._window: FailureWindow | None = None
         self._open_ns = 0
         self._probe_at_ns = 0
+        self._probe_sent_at_ns = 0
         self._idle_at_ns = 0
 
     def is_idle(self, now_ns: int) -> bool:
@@ -116,10 +119,16 @@ class Circuit:
         if has_tripped:
             self._open(Event.TRIPPED, policy.open_ms * NS_PER_MS, policy, now_ns, opening)
 
-    def probe_sent(self, probe: object) -> None:
+    def probe_sent(self, probe: object, now_ns: int) -> None:
         """This is the probe."""
         self._move(Event.PROBE_SENT)
         self.probe = probe
+        self._probe_sent_at_ns = now_ns
+
+    def probe_overdue_in_ns(self, now_ns: int) -> int:
+        """Until another probe takes the place of the one under way: that may take as long as the circuit was open for.
+        One that hangs would keep everybody else waiting for as long as its own client does."""
+        return max(0, self._probe_sent_at_ns + self._open_ns - now_ns)
 
     def probe_succeeded(self, policy: CircuitBreakerPolicy, now_ns: int) -> None:
         """All is well: what failed before is forgotten."""

@@ -57,6 +57,11 @@ class Permit:
         if self._is_first("failed"):
             self._breaker._failed(self, reason)
 
+    def failed_otherwise(self, reason: str) -> None:
+        """The upstream failed in a way that does not open a circuit; but a probe fails by it."""
+        if self._breaker.is_probe(self):
+            self.failed(reason)
+
     def abandoned(self) -> None:
         """The request ended, or was never sent, and says nothing of the upstream."""
         if not self._told:
@@ -85,6 +90,9 @@ class _FreePermit(Permit):
     def failed(self, reason: str) -> None:
         pass
 
+    def failed_otherwise(self, reason: str) -> None:
+        pass
+
     def abandoned(self) -> None:
         pass
 
@@ -96,7 +104,7 @@ class CircuitStatistics(msgspec.Struct, frozen=True, kw_only=True):
     """A circuit that is not closed.
 
     Attributes:
-        state: OPEN or HALF_OPEN.
+        state: CLOSED only where a change is told.
         failures: in a row, failed probes included.
         last_reason: of the last of them, at most MAX_REASON_CHARACTERS.
         next_probe_in_ms: 0: the next request is the probe, or one is under way.
@@ -143,10 +151,17 @@ class CircuitBreaker:
     Args:
         clock: seconds, monotonic.
         max_keys: circuits kept; while none of them may be forgotten, requests of other keys are sent unwatched.
+        on_change: told of a circuit that has opened, again after a failed probe, or closed.
     """
 
-    def __init__(self, clock: Callable[[], float], max_keys: int = MAX_KEYS) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        max_keys: int = MAX_KEYS,
+        on_change: Callable[[CircuitStatistics], None] | None = None,
+    ) -> None:
         self._clock = clock
+        self._on_change = on_change
         self._table: BoundedTable[_Key, Circuit] = BoundedTable(max_keys, Circuit.is_idle)
         # Every opening of any circuit has a number. A permit bears that of its time, so that requests sent before a
         # circuit opened are told from those sent since, and those of a circuit that nobody knows cost nothing.
@@ -167,13 +182,27 @@ class CircuitBreaker:
         circuit = self._table.get(key)
         if circuit is None or circuit.state is State.CLOSED:
             return permit
-        if circuit.state is State.HALF_OPEN:
-            raise self._refusal(origin, min(PROBE_TAKES_MS, policy.open_ms), " unless the one under way succeeds")
         now_ns = self._now_ns()
-        if not circuit.may_probe(policy, now_ns):
+        if circuit.state is State.HALF_OPEN:
+            if overdue_in_ns := circuit.probe_overdue_in_ns(now_ns):
+                wait_ms = min(PROBE_TAKES_MS, _ms(overdue_in_ns))
+                raise self._refusal(origin, wait_ms, " unless the one under way succeeds")
+        elif not circuit.may_probe(policy, now_ns):
             raise self._refusal(origin, _ms(circuit.probe_in_ns(now_ns)))
-        circuit.probe_sent(permit)
+        circuit.probe_sent(permit, now_ns)
         return permit
+
+    def refuses_for_s(self, tenant_id: str, origin: str) -> float:
+        """How long no request would get a permit, as far as is known; 0: the next one may."""
+        circuit = self._table.get(_Key(tenant_id, origin))
+        if circuit is None or circuit.state is not State.OPEN:
+            return 0.0
+        return circuit.probe_in_ns(self._now_ns()) / 10**9
+
+    def is_probe(self, permit: Permit) -> bool:
+        """Whether it is the probe that is under way."""
+        circuit = self._table.get(permit._key)
+        return circuit is not None and circuit.probe is permit
 
     def statistics(self) -> CircuitBreakerStatistics:
         """What happened so far, and which circuits are not closed."""
@@ -185,18 +214,19 @@ class CircuitBreaker:
             untracked=self._untracked,
             tracked=len(self._table),
             not_closed=len(circuits),
-            circuits=tuple(
-                CircuitStatistics(
-                    tenant_id=key.tenant_id,
-                    origin=key.origin,
-                    state=circuit.state,
-                    failures=circuit.failures,
-                    last_reason=circuit.last_reason,
-                    next_probe_in_ms=_ms(circuit.probe_in_ns(now_ns)),
-                    times_opened=circuit.times_opened,
-                )
-                for key, circuit in circuits[:MAX_LISTED]
-            ),
+            circuits=tuple(self._statistics_of(key, circuit, now_ns) for key, circuit in circuits[:MAX_LISTED]),
+        )
+
+    @staticmethod
+    def _statistics_of(key: _Key, circuit: Circuit, now_ns: int) -> CircuitStatistics:
+        return CircuitStatistics(
+            tenant_id=key.tenant_id,
+            origin=key.origin,
+            state=circuit.state,
+            failures=circuit.failures,
+            last_reason=circuit.last_reason,
+            next_probe_in_ms=_ms(circuit.probe_in_ns(now_ns)),
+            times_opened=circuit.times_opened,
         )
 
     # --- what permits are told ---
@@ -210,7 +240,8 @@ class CircuitBreaker:
             return
         if circuit.probe is permit:
             circuit.probe_succeeded(permit._policy, self._now_ns())
-        elif circuit.last_opening > permit._openings:
+            self._changed(permit._key, circuit)
+        elif self._is_late(permit, circuit):
             return
         elif counts_rate or circuit.last_opening:
             circuit.success(permit._policy, self._now_ns())
@@ -221,14 +252,17 @@ class CircuitBreaker:
         circuit = self._table.get(permit._key) or self._track(permit._key)
         if circuit is None:
             return
+        openings = circuit.times_opened
         if circuit.probe is permit:
             circuit.probe_failed(permit._policy, self._now_ns(), self._openings + 1)
-        elif circuit.last_opening > permit._openings:
+        elif self._is_late(permit, circuit):
             return
         else:
             circuit.failure(permit._policy, self._now_ns(), self._openings + 1)
         circuit.last_reason = reason[:MAX_REASON_CHARACTERS]
         self._openings = max(self._openings, circuit.last_opening)
+        if circuit.times_opened > openings:
+            self._changed(permit._key, circuit)
 
     def _abandoned(self, permit: Permit) -> None:
         circuit = self._table.get(permit._key)
@@ -236,6 +270,15 @@ class CircuitBreaker:
             circuit.probe_abandoned(self._now_ns())
 
     # --- inside ---
+
+    @staticmethod
+    def _is_late(permit: Permit, circuit: Circuit) -> bool:
+        """It was sent before the circuit opened, or was a probe that took too long."""
+        return circuit.last_opening > permit._openings or circuit.state is not State.CLOSED
+
+    def _changed(self, key: _Key, circuit: Circuit) -> None:
+        if self._on_change is not None:
+            self._on_change(self._statistics_of(key, circuit, self._now_ns()))
 
     def _track(self, key: _Key) -> Circuit | None:
         if not self._table.make_room(1, self._now_ns()):

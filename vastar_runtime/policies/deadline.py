@@ -58,7 +58,8 @@ class Deadline:
         if longest_ms is not None and longest_ms / 1000 < allowed_s:
             self._limit_ms, self._name = longest_ms, "deadline.max_duration_ms"
             allowed_s = longest_ms / 1000
-        self._ends_at = trio.current_time() + allowed_s
+        self._began_at = trio.current_time()
+        self._ends_at = self._began_at + allowed_s
         # How long nothing may move; None: as long as it likes.
         self._pause_ms = None if has_own else policy.idle_timeout_ms
         self._pause_name = "deadline.idle_timeout_ms"
@@ -97,6 +98,17 @@ class Deadline:
         """Until the whole request must be done; may be infinite."""
         return self._ends_at - trio.current_time()
 
+    def patience_s(self) -> float:
+        """Until it ends if nothing moves; may be infinite."""
+        return self.scope.deadline - trio.current_time()
+
+    def was_mostly_spent_since(self, time: float) -> bool:
+        """Whether a limit has passed, and at least half of what it allowed went by since then."""
+        now = trio.current_time()
+        if now >= self._ends_at:
+            return now - time >= (self._ends_at - self._began_at) / 2
+        return self.has_passed
+
     @property
     def has_passed(self) -> bool:
         """Whether a limit has passed, as opposed to a cancellation by somebody."""
@@ -106,7 +118,7 @@ class Deadline:
         """The error to answer with once the scope has caught its cancellation."""
         # Somebody may have cancelled it too, before any limit passed: nobody gets to read this then.
         if self._pause_ms is None or trio.current_time() >= self._ends_at:
-            limit = f"{self._limit_ms:.0f} ms passed ({self._name})"
+            limit = f"{max(self._limit_ms, 0.001):.{0 if self._limit_ms >= 1 else 3}f} ms passed ({self._name})"
         else:
             limit = f"nothing moved for {self._pause_ms / 1000:g} s ({self._pause_name})"
         return RequestError(ErrorClass.TIMEOUT, f"HTTP request timed out: {limit} while {self._waiting_for}")

@@ -14,14 +14,17 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 import msgspec
+import structlog
 import trio
 
 from vastar_runtime.config import Policies, Settings
 from vastar_runtime.config.policy import DeadlinePolicy, Policy
 from vastar_runtime.errors import Failure, RequestError, UpstreamError
+from vastar_runtime.telemetry.log import clean, without_quotations
 
 from .admission import Admission, AdmissionStatistics, Place
-from .circuit_breaker import CircuitBreaker, CircuitBreakerStatistics, Permit
+from .circuit import State
+from .circuit_breaker import CircuitBreaker, CircuitBreakerStatistics, CircuitStatistics, Permit
 from .deadline import Deadline
 from .peer import Peer
 from .rate_limit import RateLimiter, RateLimitStatistics
@@ -29,7 +32,10 @@ from .retry import RETRIED_STATUS_CODES, Answer, retry_delay_s
 from .retry_budget import RequestRetries, RetryBudget, RetryStatistics
 from .token_bucket import LocalBackend, Taken
 
-# What opens a circuit. A connection that broke before the head says too little: the upstream may have restarted.
+log = structlog.get_logger()
+
+# What opens a circuit. A connection that broke before the head says too little: the upstream may have restarted. Nor
+# does a time limit of the client's own, where the request had spent most of it in our queues.
 FAILED_STATUS_CODES = frozenset({502, 503, 504})
 FAILURES = frozenset({Failure.UNSENT, Failure.NO_HEAD_IN_TIME})
 # For a shared backend that does not answer, when a request that was cancelled gives its token back.
@@ -58,8 +64,8 @@ class Attempts(Protocol[Head_co]):
         """Sending the request twice does no more than sending it once."""
 
     @property
-    def is_with_upstream(self) -> bool:
-        """The attempt waits for the upstream, and no longer for something of ours."""
+    def with_upstream_since(self) -> float | None:
+        """When the attempt began to wait for the upstream, in trio's time; None: it waits for something of ours."""
 
     async def attempt(self, limits: DeadlinePolicy) -> Head_co:
         """Send the request; returns with the head of the response.
@@ -107,20 +113,22 @@ class Pipeline:
             max_concurrent=settings.admission.max_concurrent, max_queued=settings.admission.max_queued, clock=clock
         )
         self.rate_limiter = RateLimiter(LocalBackend(clock), clock)
-        self.circuit_breaker = CircuitBreaker(clock)
+        self.circuit_breaker = CircuitBreaker(clock, on_change=_log_circuit)
         self.retry_budget = RetryBudget()
 
-    def configure(self, settings: Settings, policies: Policies | None = None) -> None:
+    async def configure(self, settings: Settings, policies: Policies) -> None:
         """Use other settings from the next request on. What the stages have counted stays.
 
         Args:
-            policies: those of these settings, for a caller that has made them elsewhere: for thousands of scopes that
-                takes a while.
+            policies: those of these settings; for thousands of scopes it takes a while to make them.
         """
-        self._policies = policies or Policies(settings)
+        self._policies = policies
         self.admission.configure(
-            max_concurrent=settings.admission.max_concurrent, max_queued=settings.admission.max_queued
+            max_concurrent=settings.admission.max_concurrent,
+            max_queued=settings.admission.max_queued,
+            concurrency_for=policies.concurrency_for,
         )
+        await self.rate_limiter.settle(policies)
 
     def passage(
         self,
@@ -180,7 +188,9 @@ class Passage:
         self._pipeline = pipeline
         self._policies = policies
         self._place: Place | None = None
+        self.queued_s = 0.0
         self._retries: RequestRetries | None = None  # with the origin of the moment
+        self._retries_done = 0
 
     async def enter(self) -> Passage:
         """Wait for a place among the requests that run; it is held until the ``with`` block ends.
@@ -188,10 +198,14 @@ class Passage:
         Raises:
             RateLimited: there is none, and none will come in time.
         """
-        self.deadline.progress("waiting for its turn among the requests of this runtime")
-        self._place = await self._pipeline.admission.enter(
-            self._policies.concurrency_for(self.tenant_id), self.tenant_id, self.deadline.remaining_s()
-        )
+        self.deadline.progress("waiting for its turn (concurrency.max_per_tenant, admission.max_concurrent)")
+        came_at = trio.current_time()
+        try:
+            self._place = await self._pipeline.admission.enter(
+                self._policies.concurrency_for(self.tenant_id), self.tenant_id, self.deadline.patience_s()
+            )
+        finally:
+            self.queued_s = trio.current_time() - came_at
         return self
 
     def __enter__(self) -> Passage:
@@ -217,20 +231,24 @@ class Passage:
         self._leave_origin()
         retries = self._retries = self._pipeline.retry_budget.request(origin).__enter__()
         leave = await self._leave_to_send(policy, origin)
-        retries_done = 0
         while True:
             outcome = await self._attempt(policy, exchange, leave)
             if not isinstance(outcome, UpstreamError) and outcome.status_code not in RETRIED_STATUS_CODES:
                 break
-            delay_s = self._retry_delay_s(policy, exchange, outcome, retries_done)
-            if delay_s is None or not retries.try_retry(policy.retry):
+            delay_s = self._retry_delay_s(policy, exchange, outcome)
+            # No pause for an attempt that the circuit would not let out at its end.
+            if delay_s is None or self._pipeline.circuit_breaker.refuses_for_s(self.tenant_id, origin) > delay_s:
                 break
+            if not retries.try_retry(policy.retry):
+                break
+            if isinstance(outcome, UpstreamError):
+                await exchange.discard()  # it has left nothing to deliver, and others may use its slot meanwhile
             # What came is kept until another attempt may really be made: else it is what the client gets.
             next_leave = await self._leave_to_retry(policy, origin, delay_s)
             if next_leave is None:
                 break
             leave = next_leave
-            retries_done += 1
+            self._retries_done += 1
             try:
                 await exchange.discard()
             except BaseException:  # cancelled, while a body is read to its end
@@ -260,11 +278,14 @@ class Passage:
         except UpstreamError as error:
             if error.failure in FAILURES:
                 permit.failed(error.message)
+            else:
+                permit.failed_otherwise(error.message)
             return error
         except trio.Cancelled:
-            if not exchange.is_with_upstream:
+            since = exchange.with_upstream_since
+            if since is None:
                 await self._unused(leave)
-            elif self.deadline.has_passed:
+            elif self.deadline.was_mostly_spent_since(since):
                 permit.failed("no response head within the request's time limit")
             raise
         else:
@@ -282,12 +303,10 @@ class Passage:
         with trio.move_on_after(GIVE_BACK_S, shield=True):
             await self._pipeline.rate_limiter.give_back(leave.taken)
 
-    def _retry_delay_s(
-        self, policy: Policy, exchange: Attempts[Head], outcome: Head | UpstreamError, retries_done: int
-    ) -> float | None:
+    def _retry_delay_s(self, policy: Policy, exchange: Attempts[Head], outcome: Head | UpstreamError) -> float | None:
         return retry_delay_s(
             policy.retry,
-            retries_done=retries_done,
+            retries_done=self._retries_done,
             outcome=outcome if isinstance(outcome, UpstreamError) else _answer(outcome),
             may_repeat=exchange.may_repeat,
             remaining_s=self.deadline.remaining_s(),
@@ -321,3 +340,17 @@ class _Leave(msgspec.Struct, frozen=True):
 def _answer(head: ResponseHead) -> Answer:
     retry_after = next((value for name, value in head.headers if name == b"retry-after"), None)
     return Answer(head.status_code, retry_after)
+
+
+def _log_circuit(circuit: CircuitStatistics) -> None:
+    fields = {"origin": circuit.origin, "tenant": clean(circuit.tenant_id)}
+    if circuit.state is State.CLOSED:
+        log.info("circuit closed", **fields)
+    else:
+        log.warning(
+            "circuit opened",
+            **fields,
+            failures=circuit.failures,
+            next_probe_in_ms=circuit.next_probe_in_ms,
+            error=clean(without_quotations(circuit.last_reason)),
+        )

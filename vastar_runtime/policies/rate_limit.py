@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from vastar_runtime.config import Policies
 from vastar_runtime.config.policy import Rate, RateLimitPolicy
 from vastar_runtime.errors import RateLimited
 
@@ -16,6 +17,8 @@ from .token_bucket import Bucket, Kind, LimitKey, RateLimitBackend, Refused, Tak
 # Of the limits that refuse, so many are remembered for the status, the latest; the totals count all.
 MAX_REFUSING = 100
 
+# Of a bucket that counts by tenant alone.
+_ANYWHERE = "https://origin.invalid"
 _PERIODS = {1: "s", 60: "min", 3600: "h"}
 
 
@@ -101,6 +104,27 @@ class RateLimiter:
         """The request was not sent after all: what was taken for it is there again."""
         if taken is not None:
             await self._backend.give_back(taken.buckets)
+
+    async def settle(self, policies: Policies) -> None:
+        """These policies hold from now on; what is used up stays used up."""
+
+        def setting(key: LimitKey) -> Bucket | None:
+            # A limit of tenants is set in no scope with an origin, nor one of origins in one with a tenant.
+            policy = policies.policy_for(key.tenant_id or "", key.origin or _ANYWHERE).rate_limit
+            rate, burst = {
+                "per_tenant": (policy.per_tenant, policy.per_tenant_burst),
+                "per_origin": (policy.per_origin, policy.per_origin_burst),
+                "per_tenant_and_origin": (policy.per_tenant_and_origin, policy.per_tenant_and_origin_burst),
+            }[key.kind]
+            return None if rate is None else _bucket(key.kind, key.tenant_id, key.origin, rate, burst)
+
+        await self._backend.settle(setting)
+        for key, refusals in list(self._refusals.items()):
+            bucket = setting(key)
+            if bucket is None:
+                del self._refusals[key]
+            else:
+                self._refusals[key] = refusals._replace(bucket=bucket)
 
     def statistics(self) -> RateLimitStatistics:
         """What was decided so far, and which limits refuse now."""

@@ -10,10 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
+import trio
 
 from vastar_runtime.config.policy import Rate
 
 from .bounded import MAX_KEYS, BoundedTable
+
+SETTLED_PER_TURN = 64
 
 _NS_PER_S = 10**9
 _NS_PER_MS = 10**6
@@ -81,6 +84,13 @@ class RateLimitBackend(Protocol):
     def next_in_ms(self, bucket: Bucket) -> int:
         """Until the bucket has a token, as far as is known here; 0: it has one."""
 
+    async def settle(self, setting: Callable[[LimitKey], Bucket | None]) -> None:
+        """Other settings hold from now on: what a bucket owes by now, it owes in tokens of the new one.
+
+        Args:
+            setting: a key's bucket; None: there is no limit any more.
+        """
+
     def __len__(self) -> int:
         """Buckets kept in this process."""
 
@@ -89,7 +99,7 @@ class LocalBackend:
     """Buckets of this process: exact, as time is counted in nanoseconds / rate.count, of which both a nanosecond and
     a token are whole numbers.
 
-    A bucket keeps its debt when its rate or burst changes, but owes no more than an empty one: neither a new setting
+    A bucket owes as many tokens when its rate or burst changes, but no more than an empty one: neither a new setting
     nor a clock that goes back locks anyone out for longer. A full bucket is as good as none, so it may be forgotten.
     While the table holds none such, a new key shares a bucket with all others that find no room and have the same
     setting; and a key that finds room again begins with the debt of that one, which may be its own.
@@ -140,6 +150,21 @@ class LocalBackend:
         """As the protocol says; known exactly."""
         return _wait_ms(bucket, min(self._debt(bucket, self._now_ns()), bucket.empty))
 
+    async def settle(self, setting: Callable[[LimitKey], Bucket | None]) -> None:
+        """As the protocol says; gives others their turn now and then."""
+        oldest_first = [key for key, _ in self._table.latest()][::-1]
+        for number, key in enumerate(oldest_first, 1):
+            if number % SETTLED_PER_TURN == 0:
+                await trio.lowlevel.checkpoint()
+            if key not in self._table:
+                continue
+            bucket = setting(key)
+            if bucket is None:
+                self._table.remove(key)
+            else:
+                now_ns = self._now_ns()
+                self._set(bucket, min(self._debt(bucket, now_ns), bucket.empty), now_ns)
+
     def __len__(self) -> int:
         return len(self._table) + len(self._shared)
 
@@ -153,12 +178,12 @@ class LocalBackend:
             tat = self._shared.get(_shared(bucket))
         if tat is None:
             return 0
-        scale = bucket.rate.count
-        at = tat.at if tat.scale == scale else -(-tat.at * scale // tat.scale)
-        return max(at - now_ns * scale, 0)
+        debt = max(tat.at - now_ns * tat.scale, 0)
+        # In tokens it is the same whatever the rate; a token is worth its period, in ns / rate.count.
+        return debt if tat.token == bucket.token else -(-debt * bucket.token // tat.token)
 
     def _set(self, bucket: Bucket, debt: int, now_ns: int) -> None:
-        tat = _Tat(now_ns * bucket.rate.count + debt, bucket.rate.count)
+        tat = _Tat(now_ns * bucket.rate.count + debt, bucket.rate.count, bucket.token)
         if bucket.key.tenant_id is not None or bucket.key.origin is not None:
             self._table.put(bucket.key, tat)
             return
@@ -169,10 +194,11 @@ class LocalBackend:
 
 
 class _Tat(NamedTuple):
-    """A bucket's theoretical arrival time, in ns / scale."""
+    """A bucket's theoretical arrival time, in ns / scale; and what a token was worth, in the same."""
 
     at: int
     scale: int
+    token: int
 
 
 def _is_full(tat: _Tat, now_ns: int) -> bool:

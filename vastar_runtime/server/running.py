@@ -25,7 +25,7 @@ from vastar_runtime.connectors.base import Outcome
 from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.policies.deadline import Deadline
 from vastar_runtime.policies.peer import Peer
-from vastar_runtime.policies.pipeline import Pipeline
+from vastar_runtime.policies.pipeline import Passage, Pipeline
 from vastar_runtime.telemetry.log import clean, without_quotations, write_request
 
 from .memory import Holding
@@ -179,12 +179,18 @@ class RunningRequest:
             peer=self._peer,
         )
         deadline = self._deadline = passage.deadline
-        with deadline.scope, await passage.enter() if call.origin else passage:
+        with deadline.scope, await self._entered(passage) if call.origin else passage:
             if request.response_mode is ResponseMode.STREAM:
                 await call.stream(self._services, passage, self)
                 return None
             return await call.execute(self._services, passage, self._holding.hold)
         raise deadline.passed()
+
+    async def _entered(self, passage: Passage) -> Passage:
+        try:
+            return await passage.enter()
+        finally:
+            self._outcome.queued_s = passage.queued_s
 
     def _terminal(self, payload: bytes | None, error: RequestError | None, duration_us: int) -> Message:
         error_class = error.error_class if error else ErrorClass.SUCCESS
@@ -225,6 +231,7 @@ class RunningRequest:
             "bytes": outcome.body_bytes,
             "attempts": outcome.attempts if outcome.attempts > 1 else 0,
             "duration_ms": round(duration_us / 1000, 1),
+            "queued_ms": round(outcome.queued_s * 1000),
             "tenant": clean(self._request.tenant_id),
             "trace": clean(self._request.trace_id or ""),
         }
