@@ -259,11 +259,16 @@ class Daemon:
                 log.info(
                     "configuration reloaded",
                     file=examined.file,
+                    settings=examined.settings_in_file,
                     scopes=len(self._settings.scopes),
                     **({"needs_restart": ",".join(later)} if later else {}),
                 )
             return Reloaded(
-                file=examined.file, mistakes=mistakes, scopes=len(self._settings.scopes), needs_restart=later
+                file=examined.file,
+                mistakes=mistakes,
+                settings=examined.settings_in_file,
+                scopes=len(self._settings.scopes),
+                needs_restart=later,
             )
 
     def _read_settings(self) -> tuple[Examined, Policies]:

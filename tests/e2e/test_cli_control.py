@@ -48,7 +48,7 @@ def test_a_day_of_a_daemon(runtime: Place) -> None:
     asked = runtime.run("status")
     assert asked.returncode == 0
     assert asked.stdout.startswith(f"Running\n{place_lines}   Version: {__version__}\n   Uptime: ")
-    assert asked.stdout.endswith("   Active requests: 0\n   Held back: nothing\n")
+    assert asked.stdout.endswith("   Active requests: 0\n   Configuration: built-in defaults\n   Held back: nothing\n")
 
     again = runtime.run("start")
     assert (again.returncode, again.stdout) == (0, f"Already running\n{place_lines}")
@@ -272,3 +272,40 @@ def test_the_log_of_the_last_run_is_kept(runtime: Place) -> None:
 def _get(runtime: Place, url: str) -> HTTPResponse:
     with RuntimeClient(RuntimeConfig(socket_path=str(runtime.socket), use_tcp=False)) as client:
         return client.execute_http(GET(url))
+
+
+def test_a_restart_keeps_the_file_that_the_daemon_runs_with_and_status_tells_it(runtime: Place) -> None:
+    file = runtime.directory / "runtime.toml"
+    file.write_text("[policy.retry]\nmax_retries = 1\n")
+    del runtime.environ["VASTAR_CONFIG"]
+    started = runtime.run("start", "--config", "runtime.toml")
+    assert f"\n   Configuration: {file}\n" in started.stdout, started.stderr
+    assert f"\n   Configuration: {file}\n" in runtime.run("status").stdout
+
+    restarted = runtime.run("restart")
+
+    assert f"\n   Configuration: {file}\n" in restarted.stdout, restarted.stderr
+    assert f"\n   Configuration: {file}\n" in runtime.run("status").stdout
+    read_at_s = json.loads(runtime.run("status", "--json").stdout)["statistics"]["configured_at_unix_s"]
+    os.utime(file, (read_at_s + 10, read_at_s + 10))
+    assert f"   Configuration: {file} (changed since it was read; apply" in runtime.run("status").stdout
+
+    other = runtime.directory / "other.toml"
+    other.write_text("")
+    assert f"\n   Configuration: {other}\n" in runtime.run("restart", "--config", str(other)).stdout
+
+
+def test_a_restart_moves_the_daemon_to_the_socket_that_its_file_names_by_now(runtime: Place) -> None:
+    first, second = (runtime.directory / name for name in ("first.sock", "second.sock"))
+    file = runtime.directory / "runtime.toml"
+    file.write_text(f'[listen]\nsocket = "{first}"\n')
+    for name in ("VASTAR_CONFIG", "VASTAR_SOCKET_PATH"):
+        del runtime.environ[name]
+    assert runtime.run("start", "--config", str(file)).returncode == 0
+    [pid] = runtimes_under(runtime.directory)
+    file.write_text(f'[listen]\nsocket = "{second}"\n')
+
+    restarted = runtime.run("restart", "--socket", str(first))
+    assert f"Stopped (PID {pid})" in restarted.stdout, restarted.stderr
+    assert runtimes_under(runtime.directory) != [pid]
+    assert len(runtimes_under(runtime.directory)) == 1

@@ -27,10 +27,10 @@ async def test_a_new_limit_holds_from_the_next_request_on():
             async with daemon.connect() as client:
                 for _ in range(3):
                     assert (await client.get(up.origin)).body == "fine"
-                assert await daemon.reload(ONE_AN_HOUR) == f"Reloaded {daemon.file}: 0 scopes\n"
+                assert await daemon.reload(ONE_AN_HOUR) == f"Reloaded {daemon.file}: 1 setting, 0 scopes\n"
                 assert (await client.get(up.origin)).body == "fine"
                 assert (await client.get(up.origin)).error_class is ErrorClass.RATE_LIMITED
-            await daemon.wait_for_log(f'event="configuration reloaded" file={daemon.file} scopes=0')
+            await daemon.wait_for_log(f'event="configuration reloaded" file={daemon.file} settings=1 scopes=0')
 
 
 async def test_a_limit_that_is_used_up_stays_so():
@@ -146,7 +146,7 @@ async def test_scopes_come_and_go():
                     return [answer.error_class.name for answer in answers]
 
                 said = await daemon.reload(BATCH_ONE_AN_HOUR)
-                assert said == f"Reloaded {daemon.file}: 1 scope\n"
+                assert said == f"Reloaded {daemon.file}: 1 setting, 1 scope\n"
                 assert await asks("batch", 2) == ["SUCCESS", "RATE_LIMITED"]
                 assert await asks("other", 2) == ["SUCCESS", "SUCCESS"]
 
@@ -154,11 +154,11 @@ async def test_scopes_come_and_go():
                     f'[[scope]]\norigin = "{up.origin}"\ndeadline.max_duration_ms = 50000\n'
                     + BATCH_ONE_AN_HOUR.replace("batch", "other")
                 )
-                assert said == f"Reloaded {daemon.file}: 2 scopes\n"
+                assert said == f"Reloaded {daemon.file}: 2 settings, 2 scopes\n"
                 assert await asks("batch", 2) == ["SUCCESS", "SUCCESS"]
                 assert await asks("other", 2) == ["SUCCESS", "RATE_LIMITED"]
 
-                assert await daemon.reload("") == f"Reloaded {daemon.file}: 0 scopes\n"
+                assert await daemon.reload("") == f"Reloaded {daemon.file}: it sets nothing, the defaults hold\n"
                 assert await asks("other", 2) == ["SUCCESS", "SUCCESS"]
 
 
@@ -169,13 +169,13 @@ async def test_listeners_wait_for_a_restart_which_is_said_and_the_rest_is_applie
                 for _ in range(2):  # the second time it still differs from how the daemon listens
                     said = await daemon.reload('[listen]\nsocket_mode = "0666"\ntcp_port = 0\n' + ONE_AN_HOUR)
                     assert said == (
-                        f"Reloaded {daemon.file}: 0 scopes\n"
+                        f"Reloaded {daemon.file}: 3 settings, 0 scopes\n"
                         "   Only after a restart: listen.socket_mode, listen.tcp_port (vastar-runtime restart)\n"
                     )
                 assert Path(daemon.running.socket_path).stat().st_mode & 0o777 == 0o600
                 await client.get(up.origin)
                 assert (await client.get(up.origin)).error_class is ErrorClass.RATE_LIMITED
-                assert await daemon.reload(ONE_AN_HOUR) == f"Reloaded {daemon.file}: 0 scopes\n"
+                assert await daemon.reload(ONE_AN_HOUR) == f"Reloaded {daemon.file}: 1 setting, 0 scopes\n"
             await daemon.wait_for_log("needs_restart=listen.socket_mode,listen.tcp_port")
 
 
@@ -259,8 +259,8 @@ async def test_nobody_there_is_one_line():
         )
 
 
-async def test_the_configuration_of_the_command_only_says_which_daemon():
-    """The daemon reads its own file; that of the caller names the socket."""
+async def test_a_file_that_the_daemon_does_not_run_with_is_refused():
+    """The file of the command names the socket; but the daemon would read its own."""
     async with upstream(always(b"fine")) as up:
         with reloadable() as daemon:
             del daemon.environ["VASTAR_SOCKET_PATH"]
@@ -268,7 +268,13 @@ async def test_the_configuration_of_the_command_only_says_which_daemon():
             callers.write_text(f'[listen]\nsocket = "{daemon.running.socket_path}"\n[policy.retry]\nmax_retrys = 1\n')
             daemon.write(ONE_AN_HOUR)
             done = await daemon.command("reload", "--config", str(callers))
-            assert (done.returncode, done.stdout) == (0, f"Reloaded {daemon.file}: 0 scopes\n"), done.stderr
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr == (
+                f"Error: the daemon on {daemon.running.socket_path} runs with {daemon.file}; for another file: "
+                f"vastar-runtime restart --config {callers}\n"
+            )
+            done = await daemon.command("reload", "--socket", daemon.running.socket_path, "--config", str(daemon.file))
+            assert done.stdout == f"Reloaded {daemon.file}: 1 setting, 0 scopes\n", done.stderr
             await still_limited(daemon, up.origin)
 
 
@@ -281,4 +287,4 @@ async def test_a_daemon_that_was_started_in_the_background_reads_the_file_of_its
         assert started.returncode == 0, started.stderr
         file.write_text(BATCH_ONE_AN_HOUR)
         done = await trio.to_thread.run_sync(lambda: runtime.run("reload"))
-        assert (done.returncode, done.stdout) == (0, f"Reloaded {file}: 1 scope\n"), done.stderr
+        assert (done.returncode, done.stdout) == (0, f"Reloaded {file}: 1 setting, 1 scope\n"), done.stderr

@@ -143,7 +143,7 @@ async def test_a_file_that_is_replaced_all_the_while_is_always_the_one_or_the_ot
                     reloading.start_soon(reload)
             is_over.set()
         assert seen <= {1, 500}
-        assert await daemon.reload(other) == f"Reloaded {daemon.file}: 500 scopes\n"
+        assert await daemon.reload(other) == f"Reloaded {daemon.file}: 500 settings, 500 scopes\n"
         assert daemon.running.log.count("configuration reloaded") >= reloads * at_once
 
 
@@ -171,4 +171,4 @@ async def test_a_file_that_is_written_in_place_all_the_while_never_leaves_half_o
                     assert answer["scopes"] in (0, scopes)
                     assert all(str(daemon.file) in mistake for mistake in answer["mistakes"])
             is_over.set()
-        assert await daemon.reload(text) == f"Reloaded {daemon.file}: {scopes} scopes\n"
+        assert await daemon.reload(text) == f"Reloaded {daemon.file}: {scopes} settings, {scopes} scopes\n"

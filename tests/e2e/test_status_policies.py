@@ -123,8 +123,8 @@ concurrency.max_per_tenant = 1
         assert shown.stderr == ""
         lines = [re.sub(r"\d+ ms$", "N ms", line) for line in held_back(shown.stdout)]
         assert lines[:2] == [
-            "admission.max_concurrent of 3 is used up: 2 requests wait",
-            "concurrency.max_per_tenant of 1 is used up: 2 requests of tenant 'busy' wait",
+            "admission.max_concurrent of 3 is reached; waiting: 2",
+            "concurrency.max_per_tenant of 1 is reached by tenant 'busy'; waiting: 2",
         ]
         rest = ": 2 refused, next in N ms"
         assert lines[2:5] == [  # the latest first

@@ -120,8 +120,8 @@ def test_a_daemon_of_another_version_is_shown_without_what_it_does_not_tell(
 def test_a_stranger_who_listens_in_the_daemons_place_does_not_drive_the_terminal(runtime: Place) -> None:
     """The socket's default path is where anybody may put one."""
     evil = "x\x1b[2J\nReloaded: all is well\x9b"
-    mistakes = {"file": None, "mistakes": [evil, evil], "scopes": 0, "needs_restart": []}
-    reloaded = {"file": evil, "mistakes": [], "scopes": 0, "needs_restart": [evil]}
+    mistakes = {"file": None, "mistakes": [evil, evil], "settings": 0, "scopes": 0, "needs_restart": []}
+    reloaded = {"file": evil, "mistakes": [], "settings": 1, "scopes": 0, "needs_restart": [evil]}
     for told, count in ((mistakes, 2), (reloaded, 2)):
 
         def reply(message: Message, told: object = told) -> Message:

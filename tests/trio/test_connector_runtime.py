@@ -26,7 +26,7 @@ from vastar_runtime.daemon import Daemon
 from vastar_runtime.http.pool import Pool
 from vastar_runtime.policies.peer import Peer
 
-RELOADED = Reloaded(file="/etc/x.toml", mistakes=(), scopes=3, needs_restart=("listen.tcp_port",))
+RELOADED = Reloaded(file="/etc/x.toml", mistakes=(), settings=5, scopes=3, needs_restart=("listen.tcp_port",))
 
 
 class Snapshot(msgspec.Struct):

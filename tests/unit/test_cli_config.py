@@ -11,6 +11,7 @@ from vastar_runtime.cli import _group
 from vastar_runtime.config import Settings, load
 from vastar_runtime.errors import ConfigError
 
+RUNNING = "A running daemon goes by what it read at its start or its last reload"
 THREE_SCOPES = """
 [policy.retry]
 max_retries = 1
@@ -55,12 +56,44 @@ def run(*arguments: str, **environ: str) -> Result:
 
 def test_a_valid_file_is_said_to_be_so(file: Path) -> None:
     done = run("check", "--config", str(file))
-    assert (done.exit_code, done.output) == (0, f"{file} is valid: 3 scopes\n")
+    assert (done.exit_code, done.output) == (0, f"{file} is valid: 5 settings, 3 scopes\n")
 
 
 def test_one_scope_is_one_scope(file: Path) -> None:
-    file.write_text("[[scope]]\ntenant = 'a'")
-    assert run("check", VASTAR_CONFIG=str(file)).output == f"{file} is valid: 1 scope\n"
+    file.write_text("[[scope]]\ntenant = 'a'\nretry.max_retries = 0")
+    assert run("check", VASTAR_CONFIG=str(file)).output == f"{file} is valid: 1 setting, 1 scope\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"# later\n", b"[policy.retry]\n"])
+def test_a_file_that_sets_nothing_is_said_to_be_so(content: bytes, file: Path) -> None:
+    file.write_bytes(content)
+    done = run("check", "--config", str(file))
+    assert (done.exit_code, done.output) == (0, f"{file} is valid and sets nothing: the defaults hold\n")
+
+
+def test_check_prints_json_for_scripts(file: Path, tmp_path: Path) -> None:
+    valid = run("check", "--json", "--config", str(file))
+    assert valid.exit_code == 0
+    assert json.loads(valid.output) == {
+        "valid": True,
+        "file": str(file),
+        "settings": 5,
+        "scopes": 3,
+        "mistakes": [],
+    }
+    assert json.loads(run("check", "--json").output)["file"] is None
+    missing = tmp_path / "missing.toml"
+    refused = run("check", "--json", "--config", str(missing), VASTAR_TIMEOUT="soon")
+    assert refused.exit_code == 1
+    found = json.loads(refused.output)
+    assert (found["valid"], found["file"], len(found["mistakes"])) == (False, str(missing), 2)
+    assert found["mistakes"][1] == "VASTAR_TIMEOUT: 'soon' is no number of seconds above 0"
+
+
+def test_check_prints_json_for_a_path_that_is_no_utf_8() -> None:
+    done = run("check", "--json", "--config", "/missing-\udcff.toml")
+    assert done.exit_code == 1
+    assert json.loads(done.output)["file"] == "/missing-\\udcff.toml"
 
 
 def test_no_file_is_no_mistake() -> None:
@@ -95,8 +128,9 @@ def test_show_prints_a_file_that_gives_the_same_settings(file: Path, tmp_path: P
     environ = {"VASTAR_TIMEOUT": "7", "VASTAR_USE_TCP": "1", "VASTAR_SOCKET_PATH": "/run/v.sock"}
     done = run("show", "--config", str(file), **environ)
     assert done.exit_code == 0
-    first = done.output.splitlines()[0]
+    first, second, *_ = done.output.splitlines()
     assert first == f"# From {file}, with VASTAR_SOCKET_PATH, VASTAR_USE_TCP, VASTAR_TIMEOUT over it"
+    assert second == f"# {RUNNING}"
     again = tmp_path / "again.toml"
     again.write_text(done.output)
     assert load({}, config_path=str(again)) == load(environ, config_path=str(file))
@@ -105,7 +139,7 @@ def test_show_prints_a_file_that_gives_the_same_settings(file: Path, tmp_path: P
 
 def test_show_without_a_file_prints_the_defaults() -> None:
     done = run("show")
-    assert done.output.startswith("# Built-in defaults\n")
+    assert done.output.startswith("# No file: the built-in defaults\n")
     assert 'max_concurrent = "none"' in done.output
 
 
@@ -128,16 +162,39 @@ def test_explain_prints_every_key_and_where_it_is_set(file: Path) -> None:
         VASTAR_TIMEOUT="7",
     )
     assert done.exit_code == 0
-    head, blank, *lines = done.output.splitlines()
-    assert (head, blank) == ("Tenant 'batch', origin https://api.openai.com", "")
+    who, source, running, blank, *lines = done.output.splitlines()
+    assert who == "Tenant 'batch', origin https://api.openai.com"
+    assert source == f"From {file}, with VASTAR_TIMEOUT over it"
+    assert (running, blank) == (RUNNING, "")
     rows = {key: (value, where) for key, value, where in (line.split(None, 2) for line in lines)}
-    assert len(rows) == len(lines) == 26
+    assert len(rows) == len(lines) == 28
     assert rows["retry.max_retries"] == ("0", f"{file}:12 [[scope]] number 2")
     assert rows["circuit_breaker.enabled"] == ("false", f"{file}:13 [[scope]] number 2")
     assert rows["rate_limit.per_tenant"] == ("100/s", f"{file}:8 [[scope]] number 1")
     assert rows["deadline.first_byte_timeout_ms"] == ("7000", f"{file}:18 [[scope]] number 3")
     assert rows["deadline.idle_timeout_ms"] == ("7000", "VASTAR_TIMEOUT")
     assert rows["deadline.max_duration_ms"] == ("none", "default")
+
+
+def test_explain_shows_the_limits_of_all_tenants_first(file: Path) -> None:
+    file.write_text("[admission]\nmax_concurrent = 8\n")
+    lines = run("explain", "--config", str(file), "--url", "http://h").output.splitlines()[4:]
+    assert [line.split() for line in lines[:2]] == [
+        ["admission.max_concurrent", "8", f"{file}:2"],
+        ["admission.max_queued", "1024", "default"],
+    ]
+    (first, *_) = json.loads(run("explain", "--json", "--config", str(file), "--url", "http://h").output)
+    assert first == {"key": "admission.max_concurrent", "value": 8, "source": f"{file}:2"}
+
+
+def test_explain_says_when_there_is_no_file() -> None:
+    assert run("explain", "--url", "http://h").output.splitlines()[1] == "No file: the built-in defaults"
+
+
+def test_explain_takes_a_host_with_the_dot_of_the_root_for_the_host(file: Path) -> None:
+    done = run("explain", "--config", str(file), "--url", "https://api.openai.com.")
+    assert "origin https://api.openai.com\n" in done.output
+    assert f"{file}:12 [[scope]] number 2" in done.output
 
 
 def test_explain_of_what_no_scope_is_about(file: Path) -> None:
@@ -165,6 +222,25 @@ def test_explain_refuses_what_the_daemon_would_refuse(url: str) -> None:
     assert "Invalid value for --url" in done.output
 
 
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("openai.com:443", "; write https://openai.com:443\n"),
+        ("openai.com/v1?key=secret", "; write https://openai.com\n"),
+        ("https://*.openai.com", "; a pattern is no URL: name one host, such as https://api.openai.com\n"),
+        ("http://127.0.0.1:*", "; a pattern is no URL: name one host, such as https://api.openai.com\n"),
+        ("ftp://h", "http and https are supported\n"),
+        ("me:secret@h", "http and https are supported\n"),
+        ("", "it must begin with http:// or https://\n"),
+    ],
+)
+def test_explain_says_how_to_write_what_was_meant(url: str, hint: str) -> None:
+    done = run("explain", "--url", url)
+    assert done.exit_code == 2
+    assert done.output.endswith(hint)
+    assert "secret" not in done.output
+
+
 def test_explain_does_not_print_a_password() -> None:
     done = run("explain", "--url", "https://me:secret@api.openai.com/secret")
     assert done.exit_code == 0
@@ -175,7 +251,7 @@ def test_the_example_can_be_put_in_place(tmp_path: Path) -> None:
     path = tmp_path / "from example.toml"
     path.write_text(run("example").output)
     assert load({}, config_path=str(path)) == Settings()
-    assert run("check", "--config", str(path)).output == f"{path} is valid: 0 scopes\n"
+    assert run("check", "--config", str(path)).output == f"{path} is valid: 32 settings, 0 scopes\n"
 
 
 @pytest.mark.parametrize("command", ["check", "show", "explain", "example"])

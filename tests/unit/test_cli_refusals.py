@@ -67,15 +67,15 @@ def test_what_is_busy_and_below_its_limit_is_not_held_back() -> None:
 
 def test_all_places_taken() -> None:
     assert said(admission={"running": 10, "max_concurrent": 10, "waiting": 4}) == [
-        "admission.max_concurrent of 10 is used up: 4 requests wait"
+        "admission.max_concurrent of 10 is reached; waiting: 4"
     ]
     assert len(said(admission={"running": 11, "max_concurrent": 10})) == 1  # a reload took one away
 
 
 def test_all_places_of_a_tenant_taken() -> None:
     assert said(admission={"tenants": (tenant(), tenant("", running=3, waiting=0))}) == [
-        "concurrency.max_per_tenant of 2 is used up: 3 requests of tenant 'acme' wait",
-        "concurrency.max_per_tenant of 2 is used up: 0 requests of tenant '' wait",
+        "concurrency.max_per_tenant of 2 is reached by tenant 'acme'; waiting: 3",
+        "concurrency.max_per_tenant of 2 is reached by tenant ''; waiting: 0",
     ]
 
 

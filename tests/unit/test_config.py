@@ -97,6 +97,7 @@ TOO_LONG = f"the path has 205 bytes; the system allows {MAX_SOCKET_PATH_BYTES} f
         ({"VASTAR_SOCKET_PATH": LONG}, {}, f"VASTAR_SOCKET_PATH: {TOO_LONG}"),
         ({}, {"socket_path": LONG}, f"--socket: {TOO_LONG}"),
         ({"VASTAR_USE_TCP": "yes"}, {}, "VASTAR_USE_TCP: 'yes' is neither true nor false"),
+        ({"VASTAR_USE_TCP": "yes", "VASTAR_TCP_PORT": "5000"}, {}, "VASTAR_USE_TCP: 'yes' is neither true nor false"),
         ({"VASTAR_USE_TCP": "true", "VASTAR_TCP_PORT": "http"}, {}, f"VASTAR_TCP_PORT: 'http' {NO_PORT}"),
         ({"VASTAR_USE_TCP": "true", "VASTAR_TCP_PORT": "65536"}, {}, f"VASTAR_TCP_PORT: '65536' {NO_PORT}"),
         ({"VASTAR_USE_TCP": "true", "VASTAR_TCP_PORT": "-1"}, {}, f"VASTAR_TCP_PORT: '-1' {NO_PORT}"),
@@ -222,6 +223,35 @@ def test_the_mistakes_of_file_and_variables_come_together() -> None:
     examined = examine({"VASTAR_TIMEOUT": "soon", "VASTAR_USE_TCP": "x"}, socket_mode="rw")
     assert [mistake.key[-1] for mistake in examined.mistakes] == ["socket_mode", "tcp_port", "idle_timeout_ms"]
     assert examined.settings == Settings()
+
+
+def test_both_variables_of_tcp_are_told_when_both_are_wrong(file: str) -> None:
+    environ = {"VASTAR_USE_TCP": "yes", "VASTAR_TCP_PORT": "abc"}
+    expected = ["VASTAR_USE_TCP: 'yes' is neither true nor false", f"VASTAR_TCP_PORT: 'abc' {NO_PORT}"]
+    for examined in (examine(environ), examine(environ, config_path=file)):
+        assert [mistake.text for mistake in examined.mistakes] == expected
+    assert examine(environ).settings == Settings()
+
+
+def test_what_the_file_sets_is_counted_and_what_goes_over_it_too_but_not_whom_it_is_about(file: str) -> None:
+    with open(file, "a") as opened:
+        opened.write("[[scope]]\ntenant = 'a'\norigin = 'http://h'\nretry = { max_retries = 1, budget_minimum = 0 }\n")
+    assert examine({"VASTAR_TIMEOUT": "1"}, config_path=file, socket_group="x").settings_in_file == 7
+    assert examine({"VASTAR_TIMEOUT": "1"}).settings_in_file == 0
+
+
+def test_a_file_that_cannot_be_used_is_named_all_the_same(tmp_path: Path) -> None:
+    default = tmp_path / "runtime.toml"
+    assert examine({}).file is None
+    assert examine({}, config_path=str(tmp_path)).file == str(tmp_path)
+    missing = examine({"VASTAR_CONFIG": str(tmp_path / "missing.toml"), "VASTAR_TIMEOUT": "soon"})
+    assert missing.file == str(tmp_path / "missing.toml")
+    with pytest.raises(ConfigError, match=r"and 1 more: vastar-runtime config check --config .*missing\.toml\)$"):
+        missing.valid()
+    default.write_text("[listen")
+    broken = examine({})
+    assert (broken.file, len(broken.mistakes)) == (str(default), 1)
+    assert examine({}, config_path="a\0b").file is None
 
 
 def test_sources_tell_where_a_key_is_set(file: str) -> None:

@@ -5,8 +5,9 @@ import tomllib
 
 import pytest
 
+from connector_sdk.wire.daemon_connection import MAX_NAME_CHARACTERS
 from vastar_runtime.config import Settings
-from vastar_runtime.config.check import MAX_PATTERNS, check
+from vastar_runtime.config.check import MAX_PATTERNS, MAX_TENANT_CHARACTERS, check
 from vastar_runtime.config.lines import key_lines
 from vastar_runtime.config.policy import Rate
 
@@ -53,13 +54,19 @@ RATE = 'a string such as "100/s", "60/min" or "1000/h", its number from 1 to 100
         ("policy.concurrency.max_per_tenant = 0", 'found 0; allowed: a whole number from 1 to 1000000, or "none"'),
         ("policy.concurrency.max_per_tenant = 1000001", 'found 1000001; allowed: a whole number from 1 to 1000000, or "none"'),
         ("policy.concurrency.max_queued_per_tenant = -1", "found -1; allowed: a whole number from 0 to 1000000"),
+        ("policy.concurrency.max_queued_per_tenant = 'none'", "found 'none'; allowed: a whole number from 0 to 1000000; 0: none waits"),
         ("policy.concurrency.max_queued_per_tenant = 10e2", "found 1000.0; allowed: a whole number from 0 to 1000000"),
         ("admission.max_concurrent = false", 'found false; allowed: a whole number from 1 to 1000000, or "none"'),
         ("admission.max_queued = 1_000_000_000_000", "found 1000000000000; allowed: a whole number from 0 to 1000000"),
+        ("admission.max_queued = 'none'", "found 'none'; allowed: a whole number from 0 to 1000000; 0: none waits"),
+        ("policy.retry.max_retries = 'none'", "found 'none'; allowed: a whole number from 0 to 1000000; 0: no retries"),
+        ("policy.retry.max_retries = '1'", "found '1'; allowed: a whole number from 0 to 1000000; write 1, without quotes"),
+        ("policy.retry.budget_minimum = 'none'", "found 'none'; allowed: a whole number from 0 to 1000000; 0: only budget_ratio counts"),
         ("policy.retry.max_retries = true", "found true; allowed: a whole number from 0 to 1000000"),
         ("policy.circuit_breaker.minimum_requests = 0", "found 0; allowed: a whole number from 1 to 1000000"),
         ("policy.circuit_breaker.consecutive_failures = 0", 'found 0; allowed: a whole number from 1 to 1000000, or "none"'),
         ("policy.circuit_breaker.enabled = 1", "found 1; allowed: true or false"),
+        ("policy.circuit_breaker.enabled = 'false'", "found 'false'; allowed: true or false; write false, without quotes"),
         ("policy.circuit_breaker.enabled = 'none'", "found 'none'; allowed: true or false"),
         ("policy.circuit_breaker.failure_rate = 0", 'found 0; allowed: a number above 0 and at most 1, or "none"'),
         ("policy.circuit_breaker.failure_rate = 0.0", 'found 0.0; allowed: a number above 0 and at most 1, or "none"'),
@@ -147,17 +154,29 @@ def test_a_value_at_its_limit(line: str, value: object) -> None:
         ("[retry]\nmax_retries = 1", "1: retry: unknown table; it belongs in [policy]"),
         ("[policy.rety]\nmax_retries = 1", "1: policy.rety: unknown table; did you mean retry?"),
         ("[polcy.retry]\nmax_retries = 1", "1: polcy: unknown table; did you mean policy?"),
-        ("\n[[scopes]]\ntenant = 'a'", "2: scopes: unknown key; did you mean scope?"),
+        ("\n[[scopes]]\ntenant = 'a'", "2: scopes: unknown table; did you mean [[scope]]?"),
+        ("[scopes.retry]\nmax_retries = 1", "1: scopes: unknown table; did you mean [scope.retry]?"),
+        ("[policy.retry]\nenabled = false", "2: policy.retry.enabled: unknown key; max_retries = 0 turns retries off"),
+        ("[policy.rate_limit]\nenabled = false", '2: policy.rate_limit.enabled: unknown key; a limit that is "none" is off'),
+        ("[admission]\ndisabled = true", '2: admission.disabled: unknown key; a limit that is "none" is off'),
+        ("[policy]\nenabled = false", "2: policy.enabled: unknown key; known: deadline, concurrency, rate_limit, circuit_breaker, retry"),
+        ("[listen]\nenabled = false", "2: listen.enabled: unknown key; known: socket, socket_mode, socket_group, tcp_port"),
+        ("enabled = false", "1: enabled: unknown key; known: listen, admission, policy, scope"),
+        ("[policy.circuit_breaker]\nenable = false", "2: policy.circuit_breaker.enable: unknown key; did you mean enabled?"),
+        ("[policy.circuit_breaker]\ndisabled = true", "2: policy.circuit_breaker.disabled: unknown key; enabled = false turns it off"),
+        ("[policy.rate_limit]\nmax_per_tenant = 4", "2: policy.rate_limit.max_per_tenant: unknown key; did you mean per_tenant, or max_per_tenant in [policy.concurrency]?"),
+        ("[policy.concurrency]\nmax_queued = 4", "2: policy.concurrency.max_queued: unknown key; did you mean max_queued_per_tenant, or max_queued in [admission]?"),
         ("x = 1", "1: x: unknown key; known: listen, admission, policy, scope"),
         ("'a b' = 1", "1: 'a b': unknown key; known: listen, admission, policy, scope"),
         ('"a\\nb".c = 1', "1: 'a\\nb': unknown table; known: listen, admission, policy, scope"),
         (f"{'k' * 5000} = 1", f"1: {'k' * 80!r}… (5000 characters): unknown key; known: listen, admission, policy, scope"),
         ("policy = 3", "1: policy: found 3; allowed: a table, [policy]"),
         ("policy.retry = true", "1: policy.retry: found true; allowed: a table, [policy.retry]"),
-        ("[[policy]]\nretry.max_retries = 1", "1: policy: found an array; allowed: a table, [policy]"),
+        ("[[policy]]\nretry.max_retries = 1", "1: policy: found an array of tables; write [policy], with single brackets"),
+        ("policy.retry = []", "1: policy.retry: found an array; allowed: a table, [policy.retry]"),
         ("scope = 3", "1: scope: found 3; allowed: tables that each begin with [[scope]]"),
-        ("[scope]\ntenant = 'a'", "1: scope: found a table; allowed: tables that each begin with [[scope]]"),
-        ("[scope.retry]\nmax_retries = 1", "1: scope: found a table; allowed: tables that each begin with [[scope]]"),
+        ("[scope]\ntenant = 'a'", "1: scope: found a table; allowed: tables that each begin with [[scope]]; write double brackets"),
+        ("[scope.retry]\nmax_retries = 1", "1: scope: [scope.retry] must come after a [[scope]], which says for whom it holds"),
         ("scope = [1]", "1: scope: found an array; allowed: tables that each begin with [[scope]]"),
     ],
 )  # fmt: skip
@@ -166,6 +185,8 @@ def test_a_key_or_table_that_there_is_not(text: str, expected: str) -> None:
 
 
 ONE = "[[scope]]\ntenant = 'a'\n"
+TWO = ONE + "retry.max_retries = 0\n"
+LONG = "t" * 257
 
 
 @pytest.mark.parametrize(
@@ -179,11 +200,18 @@ ONE = "[[scope]]\ntenant = 'a'\n"
         (ONE + "[scope.retry]\nconnect_timeout_ms = 1", "4: [[scope]] number 1: retry.connect_timeout_ms: unknown key; it belongs in [scope.deadline]"),
         (ONE + "[scope.admission]\nmax_queued = 1", "3: [[scope]] number 1: admission: unknown table; known: tenant, origin, deadline, concurrency, rate_limit, circuit_breaker, retry"),
         (ONE + "retry = { max_retries = 1,\tmax_backoff_ms = 0 }", f"3: [[scope]] number 1: retry.max_backoff_ms: found 0; allowed: {MS}"),
-        ("scope = [{ tenant = 'a' }, { tenant = 'a' }]", "1: [[scope]] number 2: the same tenant and origin as [[scope]] number 1 (line 1); put their keys into one"),
-        (ONE + "[[scope]]\norigin = 'http://h'\n" + ONE, "5: [[scope]] number 3: the same tenant and origin as [[scope]] number 1 (line 1); put their keys into one"),
+        (ONE, "1: [[scope]] number 1: it sets nothing; take it out, or say what differs"),
+        ("[[scope]]\norigin = 'http://h'\n[scope.retry]", "1: [[scope]] number 1: it sets nothing; take it out, or say what differs"),
+        (f"[[scope]]\ntenant = '{LONG}'\nretry.max_retries = 1", f"2: [[scope]] number 1: tenant: found {LONG[:80]!r}… (257 characters); allowed: at most 256 characters, as requests with a longer one are refused"),
+        (ONE + "[[scope.retry]]\nmax_retries = 1", "3: [[scope]] number 1: retry: found an array of tables; write [scope.retry], with single brackets"),
+        (ONE + "enabled = false", "3: [[scope]] number 1: enabled: unknown key; known: tenant, origin, deadline, concurrency, rate_limit, circuit_breaker, retry"),
+        (ONE + "retry.enabled = false", "3: [[scope]] number 1: retry.enabled: unknown key; max_retries = 0 turns retries off"),
+        (ONE + "max_per_tenant = 1", "3: [[scope]] number 1: max_per_tenant: unknown key; it belongs in [scope.concurrency]"),
+        ("scope = [{ tenant = 'a', retry.max_retries = 0 }, { tenant = 'a', retry.max_retries = 0 }]", "1: [[scope]] number 2: the same tenant and origin as [[scope]] number 1 (line 1); put their keys into one"),
+        (TWO + "[[scope]]\norigin = 'http://h'\nretry.max_retries = 0\n" + TWO, "7: [[scope]] number 3: the same tenant and origin as [[scope]] number 1 (line 1); put their keys into one"),
         (
-            "[[scope]]\norigin = 'https://h'\n[[scope]]\norigin = 'HTTPS://H:443'",
-            "3: [[scope]] number 2: the same tenant and origin as [[scope]] number 1 (line 1); put their keys into one",
+            "[[scope]]\norigin = 'https://h'\nretry.max_retries = 0\n[[scope]]\norigin = 'HTTPS://H.:443'\nretry.max_retries = 0",
+            "4: [[scope]] number 2: the same tenant and origin as [[scope]] number 1 (line 1); put their keys into one",
         ),
         (
             "[[scope]]\norigin = 'http://h'\nrate_limit.per_tenant = '1/s'",
@@ -214,7 +242,7 @@ def test_each_limit_has_a_scope_that_it_may_stand_in() -> None:
     assert [len(scope.changes) for scope in tree.scopes] == [3, 2, 1]
 
 
-BACKOFF = "first_backoff_ms ({}) is more than max_backoff_ms ({})"
+BACKOFF = "first_backoff_ms ({}) is more than max_backoff_ms ({}); "
 NOTHING_OPENS = (
     "consecutive_failures and failure_rate are both none, so that nothing opens it; set one of them, or enabled = false"
 )
@@ -248,24 +276,55 @@ def test_keys_that_agree_with_what_they_are_sure_to_meet(name: str) -> None:
     [
         (
             "[policy.retry]\nfirst_backoff_ms = 2\nmax_retries = 1\nmax_backoff_ms = 1\n",
-            ["4: policy.retry.max_backoff_ms: " + BACKOFF.format(2, 1)],
+            ["4: policy.retry.max_backoff_ms: " + BACKOFF.format(2, 1) + "raise the one or lower the other"],
         ),
         (
             "[policy.retry]\nmax_backoff_ms = 99\n" + ONE + "retry.max_retries = 1",
-            ["2: policy.retry.max_backoff_ms: " + BACKOFF.format(100, 99)],
+            ["2: policy.retry.max_backoff_ms: " + BACKOFF.format("100, the default", 99) + "set first_backoff_ms, too"],
         ),
         (
             ONE + "retry.first_backoff_ms = 20000",
-            ["3: [[scope]] number 1: retry.first_backoff_ms: " + BACKOFF.format(20000, 10000)],
+            [
+                "3: [[scope]] number 1: retry.first_backoff_ms: "
+                + BACKOFF.format(20000, "10000, the default")
+                + "set max_backoff_ms, too"
+            ],
+        ),
+        (
+            "[policy.retry]\nmax_backoff_ms = 500\n[[scope]]\ntenant = 7\n" + ONE + "retry.first_backoff_ms = 600",
+            [
+                "4: [[scope]] number 1: tenant: found 7; allowed: a string, the tenant's id",
+                "7: [[scope]] number 2: retry.first_backoff_ms: "
+                + BACKOFF.format(600, "500, line 2")
+                + "set max_backoff_ms, too",
+            ],
+        ),
+        (
+            "[[scope]]\ntenant = 7\n[[scope]]\norigin = 'http://h'\nretry.max_backoff_ms = 500\n"
+            + ONE
+            + "origin = 'http://h'\nretry.first_backoff_ms = 600",
+            [
+                "2: [[scope]] number 1: tenant: found 7; allowed: a string, the tenant's id",
+                "9: [[scope]] number 3: retry.first_backoff_ms: "
+                + BACKOFF.format(600, "500, line 5")
+                + "set max_backoff_ms, too",
+            ],
         ),
         (
             "[[scope]]\norigin = 'http://a*'\nretry.max_backoff_ms = 30000\n"
             "[[scope]]\norigin = 'http://*a'\nretry.first_backoff_ms = 20000",
-            ["6: [[scope]] number 2: retry.first_backoff_ms: " + BACKOFF.format(20000, 10000)],
+            [
+                "6: [[scope]] number 2: retry.first_backoff_ms: "
+                + BACKOFF.format(20000, "10000, the default")
+                + "set max_backoff_ms, too"
+            ],
         ),
         (
             "[policy.circuit_breaker]\nopen_ms = 400000",
-            ["2: policy.circuit_breaker.open_ms: open_ms (400000) is more than max_open_ms (300000)"],
+            [
+                "2: policy.circuit_breaker.open_ms: open_ms (400000) is more than max_open_ms (300000, the default);"
+                " set max_open_ms, too"
+            ],
         ),
         (
             "[policy.circuit_breaker]\nconsecutive_failures = 'none'",
@@ -273,7 +332,10 @@ def test_keys_that_agree_with_what_they_are_sure_to_meet(name: str) -> None:
         ),
         (
             "[policy.circuit_breaker]\nenabled = false\nopen_ms = 400000\n" + ONE + "circuit_breaker.enabled = true",
-            ["6: [[scope]] number 1: circuit_breaker.enabled: open_ms (400000) is more than max_open_ms (300000)"],
+            [
+                "6: [[scope]] number 1: circuit_breaker.enabled: open_ms (400000, line 3) is more than max_open_ms"
+                " (300000, the default); set open_ms or max_open_ms, too"
+            ],
         ),
         (
             "[[scope]]\ntenant = 7\n" + ONE + "circuit_breaker.consecutive_failures = 'none'",
@@ -305,7 +367,7 @@ def test_every_mistake_is_told_in_the_order_of_the_file() -> None:
     [listen]
     tcp_port = -1
     """
-    assert [int(problem.split(":")[0]) for problem in problems(text)] == [4, 5, 8, 12, 13, 15]
+    assert [int(problem.split(":")[0]) for problem in problems(text)] == [4, 5, 8, 9, 12, 13, 15]
 
 
 def test_what_can_be_used_is_there_beside_what_cannot() -> None:
@@ -338,3 +400,8 @@ def test_a_file_of_nothing_but_mistakes_is_told_as_one() -> None:
     assert len(found) == 20_000
     assert found[0] == "1: key_0: unknown key; known: listen, admission, policy, scope"
     assert found[-1] == "20000: key_19999: unknown key"
+
+
+def test_a_tenants_id_may_be_as_long_as_the_daemon_takes_it() -> None:
+    assert MAX_TENANT_CHARACTERS == MAX_NAME_CHARACTERS
+    assert settings(f"[[scope]]\ntenant = '{'ü' * 256}'\nretry.max_retries = 0").scopes[0].tenant == "ü" * 256

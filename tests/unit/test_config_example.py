@@ -70,7 +70,11 @@ def test_the_scopes_of_the_example_are_loaded_when_they_are_uncommented() -> Non
         ("batch", None),
         (None, "https://*.openai.com"),
         ("batch", "https://api.openai.com"),
+        ("interactive", None),
+        (None, "http://127.0.0.1:*"),
     ]
+    assert Change("rate_limit", "per_tenant", None) in scopes[3].changes
+    assert scopes[4].changes == (Change("retry", "max_retries", 0), Change("circuit_breaker", "enabled", False))
     assert Change("rate_limit", "per_tenant", Rate(100, 1)) in scopes[0].changes
     assert all(scope.changes for scope in scopes)
 
@@ -106,8 +110,10 @@ FREE = {
     if not field.name.endswith("backoff_ms")
     and (stage.name != "rate_limit" or field.name.startswith("per_tenant_and_origin"))
 }
-CHANGES = st.fixed_dictionaries({}, optional=FREE).map(
-    lambda chosen: tuple(Change(*key, chosen[key]) for key in FREE if key in chosen)
+CHANGES = (
+    st.fixed_dictionaries({}, optional=FREE)
+    .filter(bool)
+    .map(lambda chosen: tuple(Change(*key, chosen[key]) for key in FREE if key in chosen))
 )
 ORIGINS = st.sampled_from(["https://h", "*://*", "http://[::1]:8080", "https://*.a:*"]).map(
     lambda text: str(parse_pattern(text))

@@ -162,7 +162,7 @@ def _count(number: int, name: str) -> str:
 def _origin(examined: settings.Examined) -> str:
     """Where what is shown comes from."""
     over = [source for source in dict.fromkeys(examined.sources.values()) if source.startswith("VASTAR_")]
-    origin = "Built-in defaults" if examined.file is None else f"From {shown_path(examined.file)}"
+    origin = "No file: the built-in defaults" if examined.file is None else f"From {shown_path(examined.file)}"
     return f"{origin}{', with ' + ', '.join(over) + ' over it' if over else ''}"
 
 
@@ -174,6 +174,8 @@ def _url_hint(url: str) -> str:
         return ""
     if "*" in url:
         return "; a pattern is no URL: name one host, such as https://api.openai.com"
+    if "://" in url:
+        return ""
     place = re.split(r"[/?#\\]", url, maxsplit=1)[0]
     try:
         parse_url(f"https://{place}")

@@ -2,16 +2,18 @@
 
 import os
 import signal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from vastar_runtime import config
+from vastar_runtime.config.quoting import shown_path
 from vastar_runtime.errors import StartupError
 
+from .asking import ask_runtime
 from .background import end, open_log, spawn, tail
 from .options import config_option, listen_options, log_option, socket_option
-from .probe import Found, State, probe
+from .probe import ANSWER_TIMEOUT_S, Found, State, probe
 from .process import Process
 from .run import READY
 
@@ -52,10 +54,17 @@ def stop(config_path: str | None, socket_path: str | None) -> None:
 def restart(
     config_path: str | None, socket_path: str | None, socket_mode: str | None, socket_group: str | None, log_path: str
 ) -> None:
-    """Stop the daemon, if it runs, and start it."""
+    """Stop the daemon, if it runs, and start it.
+
+    Without --config and VASTAR_CONFIG it keeps the file that it runs with.
+    """
     wanted = _Wanted(config_path, socket_path, socket_mode, socket_group)
+    path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
+    wanted = _with_its_file(wanted, path)
     settings = wanted.settings()  # before anything stops: a mistake in the file must not end what runs
-    _stop(settings.listen.socket_path)
+    _stop(path)
+    if settings.listen.socket_path != path:  # a file that it keeps, and that names another one by now
+        _stop(settings.listen.socket_path)
     _start(wanted, settings, log_path)
 
 
@@ -82,6 +91,20 @@ class _Wanted(NamedTuple):
             "--socket-group": self.socket_group,
         }
         return [word for option, value in given.items() if value is not None for word in (option, value)]
+
+
+def _with_its_file(wanted: _Wanted, socket_path: str) -> _Wanted:
+    """Started again without a word about a file, a daemon keeps the one that it runs with."""
+    if config.named_file(os.environ, wanted.config_path) is not None:
+        return wanted
+    if probe(socket_path).state is not State.RUNNING:
+        return wanted
+    try:
+        told = ask_runtime(socket_path, "statistics", ANSWER_TIMEOUT_S, dict[str, Any])
+    except StartupError:  # another user's, or one that does not know the question
+        return wanted
+    file = told.get("config_file")
+    return wanted._replace(config_path=file) if isinstance(file, str) else wanted
 
 
 def _start(wanted: _Wanted, settings: config.Settings, log_path: str) -> None:
@@ -118,6 +141,9 @@ def _start(wanted: _Wanted, settings: config.Settings, log_path: str) -> None:
     _report("Started the daemon", found)
     if settings.listen.tcp_port:
         click.echo(f"   TCP: 127.0.0.1:{settings.listen.tcp_port}")
+    file = config.examine(**wanted._asdict()).file
+    if file is not None and file != os.devnull:
+        click.echo(f"   Configuration: {shown_path(file)}")
     click.echo(f"   Log: {log_path}")
     child.process.returncode = 0  # it lives on: not ours to wait for
 

@@ -6,6 +6,7 @@ from typing import Any
 from .asking import printable
 
 _MAX_NAME_CHARACTERS = 64
+_MOST_LISTED = 100  # as the stages' own snapshots have it
 _MAX_REASON_CHARACTERS = 256
 
 
@@ -23,12 +24,13 @@ def refusals(policies: dict[str, Any]) -> Iterator[str]:
 def _admission(admission: dict[str, Any]) -> Iterator[str]:
     most = admission["max_concurrent"]
     if most is not None and admission["running"] >= most:
-        yield f"admission.max_concurrent of {most} is used up: {admission['waiting']} requests wait"
+        yield f"admission.max_concurrent of {most} is reached; waiting: {admission['waiting']}"
     for tenant in admission["tenants"]:
         limit = tenant["limit"]
         if limit is not None and tenant["running"] >= limit:
             who = _quoted(tenant["tenant_id"])
-            yield f"concurrency.max_per_tenant of {limit} is used up: {tenant['waiting']} requests of tenant {who} wait"
+            yield f"concurrency.max_per_tenant of {limit} is reached by tenant {who}; waiting: {tenant['waiting']}"
+    yield from _more(admission["tenants"], "tenants")
 
 
 def _rate_limits(rate_limit: dict[str, Any]) -> Iterator[str]:
@@ -42,6 +44,7 @@ def _rate_limits(rate_limit: dict[str, Any]) -> Iterator[str]:
             f"{' and '.join(whose) or 'all that are too many to be told apart'}: {limit['refused']} refused, "
             f"next in {limit['next_in_ms']} ms"
         )
+    yield from _more(rate_limit["refusing"], "limits that refuse")
 
 
 def _circuits(circuit_breaker: dict[str, Any]) -> Iterator[str]:
@@ -58,6 +61,11 @@ def _circuits(circuit_breaker: dict[str, Any]) -> Iterator[str]:
         )
     if circuit_breaker["not_closed"] > len(circuits):
         yield f"{circuit_breaker['not_closed'] - len(circuits)} more circuits are not closed"
+
+
+def _more(listed: list[Any], what: str) -> Iterator[str]:
+    if len(listed) >= _MOST_LISTED:
+        yield f"perhaps more: of {what} a daemon lists no more than {_MOST_LISTED}"
 
 
 def _quoted(name: str) -> str:

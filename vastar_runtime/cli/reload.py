@@ -1,5 +1,9 @@
 """``vastar-runtime reload``."""
 
+import os
+import shlex
+from typing import Any
+
 import click
 
 from vastar_runtime import config
@@ -9,9 +13,10 @@ from vastar_runtime.errors import StartupError
 from .asking import ask_runtime, printable
 from .control import obstacle
 from .options import config_option, socket_option
+from .probe import ANSWER_TIMEOUT_S as PROBE_TIMEOUT_S
 from .probe import State, probe
 
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 60.0  # a file of a mebibyte takes seconds to check
 _MAX_LINE_CHARACTERS = 4096  # a path may have so many
 
 
@@ -21,9 +26,9 @@ _MAX_LINE_CHARACTERS = 4096  # a path may have so many
 def reload(config_path: str | None, socket_path: str | None) -> None:
     """Have the daemon read its configuration again.
 
-    The daemon reads the file that it was started with; the options here only say which daemon. Requests in flight keep
-    their settings, and nothing is forgotten: neither spent limits nor open circuits. A file with a mistake changes
-    nothing; exit code 1.
+    The daemon reads the file that it was started with; the options here only say which daemon that is. Requests in
+    flight keep their settings, and nothing is forgotten: neither spent limits nor open circuits. A file with a mistake
+    changes nothing; exit code 1.
     """
     path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
     found = probe(path)
@@ -31,15 +36,36 @@ def reload(config_path: str | None, socket_path: str | None) -> None:
         raise StartupError(f"not running: nobody listens on {path}; start it with: vastar-runtime start")
     if found.state is not State.RUNNING:
         raise StartupError(obstacle(found))
+    if config_path is not None:
+        _check_file(path, os.path.abspath(config_path))
     answer = ask_runtime(path, "reload", ANSWER_TIMEOUT_S, Reloaded)
     if answer.mistakes:
         *others, last = (printable(mistake, _MAX_LINE_CHARACTERS) for mistake in answer.mistakes)
         for mistake in others:
             click.echo(f"Error: {mistake}", err=True)
         raise StartupError(f"{last} (nothing has changed)")
-    scopes = f"{answer.scopes} scope{'' if answer.scopes == 1 else 's'}"
     file = printable(answer.file or "", _MAX_LINE_CHARACTERS)
-    click.echo(f"Reloaded {file}: {scopes}" if file else "Reloaded: there is no file, the defaults hold")
+    if not file:
+        click.echo("Reloaded: there is no file, the defaults hold")
+    elif not answer.settings:
+        click.echo(f"Reloaded {file}: it sets nothing, the defaults hold")
+    else:
+        click.echo(f"Reloaded {file}: {_count(answer.settings, 'setting')}, {_count(answer.scopes, 'scope')}")
     if answer.needs_restart:
         keys = printable(", ".join(answer.needs_restart), _MAX_LINE_CHARACTERS)
         click.echo(f"   Only after a restart: {keys} (vastar-runtime restart)")
+
+
+def _check_file(socket_path: str, wanted: str) -> None:
+    told = ask_runtime(socket_path, "statistics", PROBE_TIMEOUT_S, dict[str, Any])
+    file = told.get("config_file")
+    if file != wanted:
+        runs_with = printable(file, _MAX_LINE_CHARACTERS) if isinstance(file, str) else "the built-in defaults"
+        raise StartupError(
+            f"the daemon on {socket_path} runs with {runs_with}; for another file: "
+            f"vastar-runtime restart --config {shlex.quote(wanted)}"
+        )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,6 +1,7 @@
 """``vastar-runtime status``."""
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -19,6 +20,7 @@ from .refusals import refusals
 EXIT_NOT_RUNNING = 3  # as an init script's status says it (LSB)
 EXIT_NOT_HEALTHY = 1
 _MAX_VERSION_CHARACTERS = 64
+_MAX_PATH_CHARACTERS = 4096
 
 
 class _Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +55,7 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
     else:
         _print(found)
         if statistics is not None:
+            click.echo(f"   Configuration: {_configuration(statistics)}")
             _print_refusals(held_back)
         elif reason:
             click.echo(f"   Limits and circuits: {reason}")
@@ -92,6 +95,19 @@ def _summary(found: Found, statistics: dict[str, Any] | None) -> _Status:
         socket=found.socket_path,
         statistics=statistics,
     )
+
+
+def _configuration(statistics: dict[str, Any]) -> str:
+    """Which file the daemon runs with, and whether that says something else by now."""
+    path, read_at_s = statistics.get("config_file"), statistics.get("configured_at_unix_s")
+    if not isinstance(path, str) or path == os.devnull or not isinstance(read_at_s, int | float):
+        return "built-in defaults"
+    try:
+        has_changed = os.stat(path).st_mtime > read_at_s
+    except OSError:
+        has_changed = False  # to this user it does not tell
+    hint = " (changed since it was read; apply it with: vastar-runtime reload)" if has_changed else ""
+    return f"{printable(path, _MAX_PATH_CHARACTERS)}{hint}"
 
 
 def _print_refusals(lines: list[str]) -> None:

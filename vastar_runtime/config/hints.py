@@ -50,7 +50,7 @@ def hint(path: KeyPath, known: list[str], found: object) -> str:
 
 
 def scope_header(found: object) -> str:
-    """The header that was meant by what began this: "[[scope]]", or "[scope.retry]" where only such tables are in it."""
+    """The header that was meant by what began this: "[[scope]]", or "[scope.retry]" where it holds only such tables."""
     stages = {stage.name for stage in fields_of(Policy)}
     if isinstance(found, dict) and found and stages.issuperset(found):
         return f"[scope.{next(iter(found))}]"

@@ -87,6 +87,7 @@ def parse_pattern(found: object) -> OriginPattern:
     if scheme not in (*_DEFAULT_PORTS, "*"):
         raise _refused(found)
     host, port = _split(place)
+    host = host.removesuffix(".")  # requests come without it, too: "host." and "host" are one place
     if host.startswith("["):
         try:
             address = ipaddress.IPv6Address(host[1:-1])
@@ -118,10 +119,10 @@ def split_origin(origin: str) -> Target:
 
 
 def _split(place: str) -> tuple[str, str]:
-    host, port = place, ""
-    if not place.endswith("]") and ":" in place:
-        host, _, port = place.rpartition(":")
-    return host.removesuffix("."), port  # "host." and "host" are one place (RFC 1034, section 3.1)
+    if place.endswith("]") or ":" not in place:
+        return place, ""
+    host, _, port = place.rpartition(":")
+    return host, port
 
 
 def _glob(pattern: str, text: str) -> bool:

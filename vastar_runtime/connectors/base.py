@@ -19,12 +19,13 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         file: that was read; None: there is none, and the defaults hold.
         mistakes: one line each; where there are any, nothing has changed.
-        scopes: that hold now.
+        settings, scopes: how many the file sets; where it has mistakes: how many scopes hold still.
         needs_restart: keys that differ and hold only after a restart.
     """
 
     file: str | None
     mistakes: tuple[str, ...]
+    settings: int
     scopes: int
     needs_restart: tuple[str, ...]
 

@@ -190,6 +190,7 @@ class CircuitBreaker:
         elif not circuit.may_probe(policy, now_ns):
             raise self._refusal(origin, _ms(circuit.probe_in_ns(now_ns)))
         circuit.probe_sent(permit, now_ns)
+        permit._openings = 0  # once another probe has taken its place, what comes of it is late for good
         return permit
 
     def refuses_for_s(self, tenant_id: str, origin: str) -> float:
@@ -274,7 +275,7 @@ class CircuitBreaker:
     @staticmethod
     def _is_late(permit: Permit, circuit: Circuit) -> bool:
         """It was sent before the circuit opened, or was a probe that took too long."""
-        return circuit.last_opening > permit._openings or circuit.state is not State.CLOSED
+        return circuit.last_opening > permit._openings
 
     def _changed(self, key: _Key, circuit: Circuit) -> None:
         if self._on_change is not None:
