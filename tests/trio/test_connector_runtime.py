@@ -89,6 +89,7 @@ async def test_its_own_user_may_ask_by_the_kernels_word(services, asked):
         assert (await ask(client, "reload")).payload == {
             "file": "/etc/x.toml",
             "mistakes": [],
+            "settings": 5,
             "scopes": 3,
             "needs_restart": ["listen.tcp_port"],
         }
@@ -171,14 +172,14 @@ async def test_whatever_stands_in_the_payload_is_not_looked_at(services):
 
 
 async def test_no_time_limit_of_the_configuration_keeps_an_operator_out(services, asked, monkeypatch, autojump_clock):
-    """A disk may hang for an hour; the settings say a millisecond, and that is what the operator comes to change."""
+    """A disk may be slow; the settings say a millisecond, and that is what the operator comes to change."""
     somebody(monkeypatch, os.geteuid())
     policy = Policy(deadline=DeadlinePolicy(max_duration_ms=1, idle_timeout_ms=1))
     asked.may_go_on = trio.Event()
     async with session(services, policy=policy) as (client, _):
         await client.send(question("reload"))
         await asked.begun.wait()
-        await trio.sleep(3600)
+        await trio.sleep(50)
         asked.may_go_on.set()
         assert (await client.answer()).payload["scopes"] == 3
     assert asked.reloads == 1

@@ -87,16 +87,19 @@ class Upstream:
 class Exchange:
     """In the place of the real one."""
 
-    def __init__(self, upstream: Upstream, may_repeat: bool) -> None:
+    def __init__(self, upstream: Upstream, may_repeat: bool, progress: Callable[[str], None]) -> None:
         self.may_repeat = may_repeat
         self.with_upstream_since: float | None = None
         self.attempts = 0
         self.limits: list[DeadlinePolicy] = []
         self._upstream = upstream
+        self._progress = progress
 
     async def attempt(self, limits: DeadlinePolicy) -> Head:
         assert self.with_upstream_since is None, "the last attempt was not discarded"
+        self._progress("waiting for a slot")
         await self._upstream.slots.acquire()
+        self._progress("waiting for the upstream")
         self.with_upstream_since = trio.current_time()
         self.attempts += 1
         self.limits.append(limits)
@@ -166,7 +169,7 @@ class Sent:
         )
         with passage.deadline.scope, await passage.enter():
             for upstream in self._upstreams:
-                exchange = Exchange(upstream, self._may_repeat)
+                exchange = Exchange(upstream, self._may_repeat, passage.deadline.progress)
                 try:
                     head = await passage.send(upstream.origin, exchange)
                 finally:

@@ -16,6 +16,7 @@ from vastar_runtime.config.policy import (
     ConcurrencyPolicy,
     DeadlinePolicy,
     Policy,
+    Rate,
     RateLimitPolicy,
     RetryPolicy,
 )
@@ -153,3 +154,44 @@ async def test_what_a_tenant_s_scope_says_holds_for_that_tenant_alone(
     assert "100 ms passed (deadline.max_duration_ms)" in batch[0].failure.message
     assert batch[1].failure.error_class is ErrorClass.RATE_LIMITED
     assert [one.status for one in others] == [200, 200]
+
+
+async def test_a_tenant_s_raised_limit_lets_those_in_who_wait_at_the_reload(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    requests = Requests(nursery, concurrency=ConcurrencyPolicy(max_per_tenant=1))
+    upstream = Upstream(200, takes_s=10)
+    sent = [await requests.start(upstream) for _ in range(4)]
+    await requests.configure(settings(concurrency=ConcurrencyPolicy(max_per_tenant=3)))
+    await wait_all_tasks_blocked()
+    assert upstream.attempts == 3
+    await trio.sleep(20)
+    await wait_all_tasks_blocked()
+    assert [one.status for one in sent] == [200] * 4
+    requests.nothing_is_held()
+
+
+async def test_a_limit_that_was_used_up_stays_used_up_when_it_is_tightened(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    requests = Requests(nursery, rate_limit=RateLimitPolicy(per_tenant=Rate(5, 1)))
+    upstream = Upstream(200)
+    assert await requests.tokens(upstream) == 5
+    await requests.configure(settings(rate_limit=hourly(5)))
+    await trio.sleep(3)
+    assert (await requests.send(upstream)).failure.error_class is ErrorClass.RATE_LIMITED
+    await requests.configure(settings(rate_limit=RateLimitPolicy(per_tenant=Rate(1000, 1))))
+    assert (await requests.send(upstream)).status == 200
+
+
+async def test_a_request_that_began_before_a_reload_is_counted_by_its_own_limit_and_forgives_nothing(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    requests = Requests(nursery, rate_limit=RateLimitPolicy(per_tenant=Rate(5, 1)))
+    upstream, later = Upstream(IN_NINE_SECONDS, 200), Upstream(200)
+    sent = await requests.start(upstream)
+    await requests.configure(settings(rate_limit=hourly(5)))
+    assert await requests.tokens(later) == 4
+    await trio.sleep(10)
+    assert (sent.status, sent.attempts) == (503, 1), "its retry found none of the five"
+    assert (await requests.send(later)).failure.error_class is ErrorClass.RATE_LIMITED

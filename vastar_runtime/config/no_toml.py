@@ -33,7 +33,6 @@ class Reason(NamedTuple):
 
 def reason(text: str, error: ValueError) -> Reason:
     """What tomllib raised for a text, told for people."""
-    text = text.replace("\r\n", "\n")
     said = str(error)
     if at_line := _AT_LINE.fullmatch(said):
         said, number, column = at_line[1], int(at_line[2]), int(at_line[3])

