@@ -118,7 +118,7 @@ class Dialer:
     async def dial(self, origin: Origin, timeout_s: float = 10.0) -> Connection:
         self.timeouts_s.append(timeout_s)
         await trio.lowlevel.checkpoint()
-        upstream = self.upstreams[origin.host]
+        upstream = self.upstreams[origin.host.removesuffix(".")]
         if upstream.refused < upstream.refuses:
             upstream.refused += 1
             raise UpstreamError(f"cannot connect to {origin.address}: Connection refused", failure=Failure.UNSENT)

@@ -262,6 +262,5 @@ def test_the_document_knows_its_file(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text(VALID)
     document = read_file(str(path))
-    assert document is not None
     assert document.path == str(path)
     assert document.lines[("admission", "max_queued")] == 2

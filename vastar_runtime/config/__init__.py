@@ -1,8 +1,9 @@
 """What the daemon is set to: one file, ``VASTAR_*`` variables over it, flags over both; one frozen tree, ``Settings``.
 
-The rooms: ``settings`` and ``policy`` (the tree), ``file`` and ``lines`` (reading TOML, and on which line a key
-stands), ``check`` and ``values`` (what is allowed), ``environment`` (variables and flags), ``loading`` (all of that
-together), ``origins`` and ``scopes`` (which policy holds for a tenant and an origin), ``text`` (the tree as TOML).
+The rooms: ``settings`` and ``policy`` (the tree), ``file``, ``lines`` and ``no_toml`` (reading TOML, where a key
+stands, and what is wrong with other text), ``check``, ``values`` and ``hints`` (what is allowed, and what was meant),
+``environment`` (variables and flags), ``loading`` (all of that together), ``origins`` and ``scopes`` (which policy
+holds for a tenant and an origin), ``text`` (the tree as TOML).
 """
 
 from .environment import named_socket

@@ -100,7 +100,6 @@ def parse_pattern(found: object) -> OriginPattern:
         raise _refused(found, "write a host in its ASCII form (xn--...)")
     elif not _HOST.fullmatch(host):
         raise _refused(found, "this is no host")
-    host = host.removesuffix(".")  # "host." is the place that "host" is, and requests have it without
     host = re.sub(r"\*+", "*", host)
     if not port and not place.endswith(":"):
         port = "*" if host == "*" else _DEFAULT_PORTS.get(scheme, "")
