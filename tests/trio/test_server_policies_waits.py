@@ -59,7 +59,7 @@ async def test_the_line_of_a_request_that_never_had_its_turn_says_it_too(autojum
     async with policed(Upstream(after(3)), concurrency=ONE) as world:
         await world.begin(timeout_ms=60_000)
         await trio.sleep(0.5)
-        number = await world.begin(timeout_ms=1000)
+        number = await world.begin(timeout_ms=1000 if how == "time" else 60_000)
         if how == "time":
             assert (await world.result()).error_class is ErrorClass.TIMEOUT
         else:
@@ -117,6 +117,7 @@ async def test_a_circuit_s_opening_and_closing_are_in_the_log(autojump_clock, lo
 async def test_six_requests_that_queue_behind_a_slow_one_do_not_open_the_circuit(autojump_clock, log):
     async with policed(Upstream(after(2)), concurrency=ONE, retry=NO_RETRIES) as world:
         await world.begin(timeout_ms=400)
+        await trio.testing.wait_all_tasks_blocked()
         for _ in range(6):
             await world.begin(timeout_ms=700)
         results = [await world.result() for _ in range(7)]

@@ -1,4 +1,4 @@
-"""Probes that hang, failures that only a probe fails by, how long a circuit refuses, and what is told of its changes."""
+"""Probes that hang, failures that only a probe fails by, how long a circuit refuses, and what it tells of changes."""
 
 from __future__ import annotations
 

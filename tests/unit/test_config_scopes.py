@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from vastar_runtime.config import Effect, Policies, Settings
+from vastar_runtime.config import Effect, Policies, Settings, load
 from vastar_runtime.config import scopes as scopes_module
 from vastar_runtime.config.check import check
 from vastar_runtime.config.lines import key_lines
@@ -213,3 +213,11 @@ def test_explain_says_what_holds(tenant: str, origin: str) -> None:
         (stage, key) for stage in Policy.__struct_fields__ for key in getattr(policy, stage).__struct_fields__
     ]
     assert all(getattr(getattr(policy, e.stage), e.key) == e.value for e in effects)
+
+
+def test_a_variable_goes_over_what_scopes_say(tmp_path):
+    file = tmp_path / "runtime.toml"
+    file.write_text('[[scope]]\ntenant = "a"\n[scope.deadline]\nidle_timeout_ms = 5000\nconnect_timeout_ms = 7\n')
+    settings = load({"VASTAR_TIMEOUT": "2"}, config_path=str(file))
+    deadline = Policies(settings).policy_for("a", "https://x.test").deadline
+    assert (deadline.idle_timeout_ms, deadline.connect_timeout_ms) == (2000, 7)

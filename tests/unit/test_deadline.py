@@ -202,3 +202,65 @@ async def test_a_scope_that_somebody_cancelled_has_not_passed_and_still_makes_an
         await trio.sleep_forever()
     assert not limit.has_passed
     assert limit.passed().error_class is ErrorClass.TIMEOUT
+
+
+# --- what others ask of it ---
+
+
+@pytest.mark.parametrize(
+    ("timeout_ms", "limits", "patience_s"),
+    [
+        (None, {"idle_timeout_ms": 5000}, 5),
+        (9000, {"idle_timeout_ms": 5000}, 9),
+        (None, {"idle_timeout_ms": 5000, "max_duration_ms": 3000}, 3),
+        (None, {"idle_timeout_ms": 5000, "max_duration_ms": 9000}, 5),
+        (2000, {"max_duration_ms": 9000}, 2),
+    ],
+)
+async def test_its_patience_is_how_long_it_may_wait_while_nothing_moves(
+    autojump_clock: MockClock, timeout_ms: float | None, limits: dict[str, int], patience_s: float
+) -> None:
+    limit = limited(timeout_ms, **limits)
+    assert limit.patience_s() == pytest.approx(patience_s)
+    await trio.sleep(1)
+    assert limit.patience_s() == pytest.approx(patience_s - 1)
+    seconds, _ = await wait_out(limit)
+    assert seconds == pytest.approx(patience_s - 1)
+
+
+@pytest.mark.parametrize("limits", [{"timeout_ms": 1000.0}, {"max_duration_ms": 1000}])
+@pytest.mark.parametrize(
+    ("came_after_s", "is_mostly_spent"), [(0, True), (0.499, True), (0.501, False), (0.999, False)]
+)
+async def test_half_of_what_it_allowed_is_mostly_spent(
+    autojump_clock: MockClock, limits: dict[str, int], came_after_s: float, is_mostly_spent: bool
+) -> None:
+    limit = limited(**limits)
+    with limit.scope:
+        await trio.sleep(came_after_s)
+        since = trio.current_time()
+        assert not limit.was_mostly_spent_since(since)
+        await trio.sleep_forever()
+    assert limit.was_mostly_spent_since(since) is is_mostly_spent
+
+
+async def test_before_a_limit_has_passed_nothing_is_mostly_spent(autojump_clock: MockClock) -> None:
+    """A client that cancels after most of its time says nothing of the upstream."""
+    limit = limited(1000)
+    since = trio.current_time()
+    await trio.sleep(0.9)
+    assert not limit.was_mostly_spent_since(since)
+    idle = limited(idle_timeout_ms=1000)
+    await trio.sleep(0.9)
+    assert not idle.was_mostly_spent_since(since)
+
+
+async def test_an_idle_limit_that_passes_is_all_spent_since_the_last_progress(autojump_clock: MockClock) -> None:
+    limit = limited(idle_timeout_ms=1000, max_duration_ms=100_000)
+    with limit.scope:
+        for _ in range(50):
+            await trio.sleep(0.9)
+            limit.progress("moving")
+        since = trio.current_time()
+        await trio.sleep_forever()
+    assert limit.was_mostly_spent_since(since)

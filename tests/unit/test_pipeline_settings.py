@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 import trio
-from pipeline_requests import ORIGIN, Head, Requests, Upstream, failing, hourly
+from pipeline_requests import NO_RETRIES, ORIGIN, Head, Requests, Upstream, failing, hourly
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from connector_sdk.wire import ErrorClass
@@ -195,3 +195,18 @@ async def test_a_request_that_began_before_a_reload_is_counted_by_its_own_limit_
     await trio.sleep(10)
     assert (sent.status, sent.attempts) == (503, 1), "its retry found none of the five"
     assert (await requests.send(later)).failure.error_class is ErrorClass.RATE_LIMITED
+
+
+async def test_circuits_are_closed_by_turning_breakers_off_and_on_again(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    requests = Requests(nursery, retry=NO_RETRIES)
+    down = Upstream(503)
+    for _ in range(5):
+        await requests.send(down)
+    assert (await requests.send(down)).failure.message.startswith("circuit open")
+
+    await requests.configure(Settings(policy=Policy(circuit_breaker=CircuitBreakerPolicy(enabled=False))))
+    await requests.configure(Settings(policy=Policy(retry=NO_RETRIES)))
+
+    assert (await requests.send(down)).status == 503

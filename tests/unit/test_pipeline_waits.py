@@ -248,7 +248,7 @@ async def test_a_request_without_a_limit_of_its_own_is_refused_at_once_if_it_wou
     patient = await requests.start(upstream, timeout_ms=60_000)
     assert hopeless.failure.error_class is ErrorClass.RATE_LIMITED
     assert hopeless.failure.retry_after_ms == 20_000
-    assert not (hopeful.done.is_set() or patient.done.is_set())
+    assert [sent.done.is_set() for sent in (hopeful, patient)] == [False, False]
     await trio.sleep(31)
     assert (running.status, hopeful.status, patient.status) == (200, 200, 200)
     requests.nothing_is_held()

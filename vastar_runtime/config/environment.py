@@ -11,7 +11,7 @@ import msgspec
 from vastar_runtime.errors import ConfigError
 
 from .quoting import quoted
-from .settings import DEFAULT_TCP_PORT, KeyPath, Settings, Value, fields_of
+from .settings import DEFAULT_TCP_PORT, KeyPath, Scope, Settings, Value, fields_of
 from .values import MAX_DURATION_MS, socket_mode, socket_path
 
 
@@ -58,9 +58,13 @@ def overrides(settings: Settings, environ: Mapping[str, str], flags: Flags) -> O
 
 
 def applied(settings: Settings, given: list[Override]) -> Settings:
-    """The settings with overrides."""
+    """The settings with overrides: over the whole file, and so over its scopes, too."""
     for override in given:
         settings = _replaced(settings, override.key, override.value)
+        if override.key[0] == "policy":
+            settings = msgspec.structs.replace(
+                settings, scopes=tuple(_without(scope, override.key[1:]) for scope in settings.scopes)
+            )
     return settings
 
 
@@ -72,6 +76,11 @@ def named_socket(environ: Mapping[str, str], flag: str | None) -> str | None:
     """
     override = _socket(Settings(), environ, Flags(socket_path=flag))
     return None if override is None else str(override[0])
+
+
+def _without(scope: Scope, key: KeyPath) -> Scope:
+    changes = tuple(change for change in scope.changes if change[:2] != key)
+    return msgspec.structs.replace(scope, changes=changes)
 
 
 def _replaced(part: Any, key: KeyPath, value: Value) -> Any:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from connector_sdk.wire import ErrorClass
+from vastar_runtime.config import Policies
 from vastar_runtime.config.policy import CircuitBreakerPolicy
 from vastar_runtime.errors import RequestError
 
@@ -192,6 +193,12 @@ class CircuitBreaker:
         circuit.probe_sent(permit, now_ns)
         permit._openings = 0  # once another probe has taken its place, what comes of it is late for good
         return permit
+
+    def settle(self, policies: Policies) -> None:
+        """These policies hold from now on: circuits of requests that have no breaker any more are forgotten."""
+        for key, circuit in list(self._table.latest()):
+            if circuit.state is not State.CLOSED and not policies.policy_for(*key).circuit_breaker.enabled:
+                self._table.remove(key)
 
     def refuses_for_s(self, tenant_id: str, origin: str) -> float:
         """How long no request would get a permit, as far as is known; 0: the next one may."""

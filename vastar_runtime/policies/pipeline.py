@@ -128,6 +128,7 @@ class Pipeline:
             max_queued=settings.admission.max_queued,
             concurrency_for=policies.concurrency_for,
         )
+        self.circuit_breaker.settle(policies)
         await self.rate_limiter.settle(policies)
 
     def passage(
