@@ -8,6 +8,7 @@ import trio
 import trio.testing
 from policed_session import HOST, OK, OTHER_URL, URL, Upstream, answer, policed, reset, silent, unavailable
 from session_under_test import captured_log
+from stream_client import delivered, end, stream_request
 
 from connector_sdk.wire import Cancel, ErrorClass
 from vastar_runtime.config.policy import CircuitBreakerPolicy, ConcurrencyPolicy, DeadlinePolicy, RetryPolicy
@@ -56,19 +57,18 @@ async def test_the_line_says_how_long_a_request_waited_for_its_turn_if_it_did(au
 
 @pytest.mark.parametrize("how", ["time", "cancelled by the client"])
 async def test_the_line_of_a_request_that_never_had_its_turn_says_it_too(autojump_clock, log, how):
-    async with policed(Upstream(after(3)), concurrency=ONE) as world:
-        await world.begin(timeout_ms=60_000)
+    async with policed(Upstream(after(3)), concurrency=ONE, greets=True) as world:
+        await world.client.send(stream_request(1, URL, parameters={"timeout_ms": 60_000}))
         await trio.sleep(0.5)
-        number = await world.begin(timeout_ms=1000 if how == "time" else 60_000)
-        if how == "time":
-            assert (await world.result()).error_class is ErrorClass.TIMEOUT
-        else:
-            await trio.sleep(1)
-            await world.client.send(Cancel(request_id=number))
-            assert (await world.result()).error_class is ErrorClass.CANCELLED
-        assert (await world.result()).status == 200
+        timeout_ms = 1000 if how == "time" else 60_000
+        await world.client.send(stream_request(2, URL, parameters={"timeout_ms": timeout_ms}))
+        await trio.sleep(1)
+        if how != "time":
+            await world.client.send(Cancel(request_id=2))
+        assert (await end(world.client, 2)).error_class.name == ("TIMEOUT" if how == "time" else "CANCELLED")
+        assert (await delivered(world.client, 1)).data == b"fine"
     (line, other) = lines(log)
-    assert "queued_ms=1000" in line
+    assert re.search(r"\bqueued_ms=(999|100[01])\b", line)
     assert "attempts=" not in line
     assert "queued_ms=" not in other
 
@@ -115,7 +115,8 @@ async def test_a_circuit_s_opening_and_closing_are_in_the_log(autojump_clock, lo
 
 
 async def test_six_requests_that_queue_behind_a_slow_one_do_not_open_the_circuit(autojump_clock, log):
-    async with policed(Upstream(after(2)), concurrency=ONE, retry=NO_RETRIES) as world:
+    breaker = CircuitBreakerPolicy(consecutive_failures=2)
+    async with policed(Upstream(after(2)), concurrency=ONE, retry=NO_RETRIES, circuit_breaker=breaker) as world:
         await world.begin(timeout_ms=400)
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(6):

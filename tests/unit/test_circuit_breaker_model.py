@@ -20,16 +20,23 @@ class Expected:
     def __init__(self) -> None:
         self.sent: list[Permit] = []  # since it last opened, and not answered
         self.late: list[Permit] = []  # sent before that
+        self.overdue: list[Permit] = []  # probes of this opening that were replaced
         self.probe: Permit | None = None
         self.probe_sent_at_ms = 0
         self.failures = 0
         self.open_ms = 0
         self.probe_at_ms: int | None = None  # None: closed
 
+    def closes(self) -> None:
+        self.failures, self.probe_at_ms = 0, None
+        self.late += self.overdue
+        self.overdue = []
+
     def opens(self, now_ms: int, open_ms: int) -> None:
         self.open_ms = open_ms
         self.probe_at_ms = now_ms + open_ms
-        self.late += self.sent
+        self.late += self.sent + self.overdue
+        self.overdue = []
         self.sent = []
 
 
@@ -52,7 +59,7 @@ class Breaker(RuleBasedStateMachine):
         elif expected.probe is not None:
             overdue_in_ms = expected.probe_sent_at_ms + expected.open_ms - self.now_ms
             if overdue_in_ms <= 0:
-                expected.late.append(expected.probe)
+                expected.overdue.append(expected.probe)
                 self.probe(expected, tenant)
                 return
             with pytest.raises(RequestError, match="unless the one under way succeeds") as refused:
@@ -106,6 +113,18 @@ class Breaker(RuleBasedStateMachine):
         permit = late.pop(data.draw(st.integers(0, len(late) - 1)))
         getattr(permit, told)(*(["too late"] if told.startswith("failed") else []))
 
+    @precondition(lambda self: any(expected.overdue for expected in self.expected.values()))
+    @rule(data=st.data(), told=st.sampled_from(["succeeded", "failed", "failed_otherwise", "abandoned"]))
+    def a_probe_that_was_replaced_ends(self, data: st.DataObject, told: str) -> None:
+        tenant = data.draw(st.sampled_from([tenant for tenant in TENANTS if self.expected[tenant].overdue]))
+        expected = self.expected[tenant]
+        permit = expected.overdue.pop(data.draw(st.integers(0, len(expected.overdue) - 1)))
+        getattr(permit, told)(*(["too late"] if told.startswith("failed") else []))
+        if told == "succeeded" and expected.probe is not None:
+            expected.late.append(expected.probe)
+            expected.probe = None
+            expected.closes()
+
     @precondition(lambda self: any(expected.probe for expected in self.expected.values()))
     @rule(data=st.data(), told=st.sampled_from(["succeeded", "failed", "failed_otherwise", "abandoned"]))
     def a_probe_ends(self, data: st.DataObject, told: str) -> None:
@@ -115,7 +134,7 @@ class Breaker(RuleBasedStateMachine):
         assert probe is not None
         if told == "succeeded":
             probe.succeeded()
-            expected.failures, expected.probe_at_ms = 0, None
+            expected.closes()
         elif told.startswith("failed"):
             getattr(probe, told)("503")
             expected.failures += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -124,8 +125,40 @@ LATE: dict[str, Callable[[Permit], None]] = {
 }
 
 
-@pytest.mark.parametrize("tell", LATE.values(), ids=LATE.keys())
-def test_what_comes_of_a_probe_that_was_replaced_changes_nothing(
+def test_a_probe_that_was_replaced_and_succeeds_after_all_closes_the_circuit(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    opened(breaker, clock)
+    slow = permit(breaker)
+    clock.now += 30
+    second = permit(breaker)
+    slow.succeeded()
+    assert is_closed(breaker)
+    second.failed("late for good")
+    for _ in range(4):
+        permit(breaker).failed("503")
+    assert is_closed(breaker)
+
+
+def test_a_circuit_closes_again_before_an_upstream_whose_answers_take_longer_than_it_was_open_for(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    """Under steady traffic each probe is replaced before it is answered."""
+    opened(breaker, clock)
+    under_way: list[tuple[float, Permit]] = []
+    for _ in range(200):
+        clock.now += 1
+        while under_way and under_way[0][0] <= clock.now:
+            under_way.pop(0)[1].succeeded()
+        if is_closed(breaker):
+            break
+        with contextlib.suppress(RequestError):
+            under_way.append((clock.now + 45, permit(breaker)))
+    assert is_closed(breaker)
+
+
+@pytest.mark.parametrize("tell", list(LATE.values())[1:], ids=list(LATE.keys())[1:])
+def test_what_else_comes_of_a_probe_that_was_replaced_changes_nothing(
     breaker: CircuitBreaker, clock: Clock, tell: Callable[[Permit], None]
 ) -> None:
     opened(breaker, clock)

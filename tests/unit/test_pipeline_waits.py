@@ -139,7 +139,12 @@ async def test_requests_that_spent_their_time_in_our_queue_do_not_open_the_circu
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     """Whoever is let in has less than half of its time left, and the upstream none of the blame."""
-    requests = Requests(nursery, retry=NO_RETRIES, concurrency=ConcurrencyPolicy(max_per_tenant=1))
+    requests = Requests(
+        nursery,
+        retry=NO_RETRIES,
+        concurrency=ConcurrencyPolicy(max_per_tenant=1),
+        circuit_breaker=CircuitBreakerPolicy(consecutive_failures=2),
+    )
     upstream = Upstream(200, takes_s=2)
     first = await requests.start(upstream, timeout_ms=400)
     queued = [await requests.start(upstream, timeout_ms=700) for _ in range(6)]

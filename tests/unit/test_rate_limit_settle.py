@@ -105,6 +105,7 @@ async def test_a_limit_that_is_lifted_is_forgotten_and_is_full_when_it_is_put_ba
     await limiter.settle(policies(limited))
     assert limiter.statistics().refusing == ()
     assert await admitted(limiter, limited) == 5
+    assert [shown.refused for shown in limiter.statistics().refusing] == [1], "the refusals of then are forgotten, too"
 
 
 async def test_the_status_shows_the_new_rate_of_what_refuses_still(limiter: RateLimiter) -> None:

@@ -39,7 +39,7 @@ class Permit:
     contradicts the first raises RuntimeError.
     """
 
-    __slots__ = ("_breaker", "_key", "_openings", "_policy", "_told")
+    __slots__ = ("_breaker", "_key", "_openings", "_policy", "_probes", "_told")
 
     def __init__(self, breaker: CircuitBreaker, policy: CircuitBreakerPolicy, key: _Key, openings: int) -> None:
         self._breaker = breaker
@@ -47,6 +47,7 @@ class Permit:
         self._policy = policy
         self._key = key
         self._openings = openings
+        self._probes = 0  # which opening's probe it is; 0: none's
 
     def succeeded(self) -> None:
         """The upstream answered, and not with what counts as a failure."""
@@ -191,6 +192,7 @@ class CircuitBreaker:
         elif not circuit.may_probe(policy, now_ns):
             raise self._refusal(origin, _ms(circuit.probe_in_ns(now_ns)))
         circuit.probe_sent(permit, now_ns)
+        permit._probes = circuit.last_opening
         permit._openings = 0  # once another probe has taken its place, what comes of it is late for good
         return permit
 
@@ -246,7 +248,9 @@ class CircuitBreaker:
             circuit = self._track(permit._key) if counts_rate else None
         if circuit is None:
             return
-        if circuit.probe is permit:
+        # A probe that was replaced and succeeds after all: an upstream whose answers take longer than the circuit was
+        # open for would never be let in again otherwise, as long as somebody asks.
+        if circuit.state is State.HALF_OPEN and circuit.last_opening == permit._probes:
             circuit.probe_succeeded(permit._policy, self._now_ns())
             self._changed(permit._key, circuit)
         elif self._is_late(permit, circuit):
