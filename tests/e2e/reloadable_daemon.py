@@ -95,7 +95,12 @@ def as_nobody(*modules: str) -> tuple[str, ...]:
     script = (
         f"import os, sys, {', '.join(modules)}; from vastar_runtime.cli import main\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "sys.argv[0] = 'vastar-runtime'; main()"
+        "sys.argv[0] = 'vastar-runtime'\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as ended:\n"
+        "    sys.stdout.flush()\n"
+        "    os._exit(ended.code or 0)  # nothing is left to be written where this user may not\n"
     )
     return (sys.executable, "-c", script)
 

@@ -12,16 +12,18 @@ from .settings import KeyPath
 # tomllib's time grows with the square of the parts of one key: 500,000 of them would take it hours.
 MAX_DOTS = 100
 
-_BASIC = r'"(?:[^"\\\n]|\\.)*+"'
-_LITERAL = r"'[^'\n]*+'"
-_PART = re.compile(rf"[ \t]*+([A-Za-z0-9_-]++|{_BASIC}|{_LITERAL})[ \t]*+")
-_BLANK = re.compile(r"(?:[ \t\n]++|#[^\n]*+)*+")
+# No possessive quantifiers: those of Python before 3.11.3 are broken. Each loop below has one way only to go on, so that
+# it takes no longer where it fails.
+_BASIC = r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
+_LITERAL = r"'[^'\n]*'"
+_PART = re.compile(rf"[ \t]*([A-Za-z0-9_-]+|{_BASIC}|{_LITERAL})[ \t]*")
+_BLANK = re.compile(r"(?:[ \t\n]+|#[^\n]*)*")
 # A string of several lines may end with up to two quotes of its own before the three that close it. One that is not
 # closed is no empty string with more after it: each try at it goes to the end of the text.
 _PIECE = re.compile(
-    r'"""(?:[^"\\]|\\.|"{1,2}+(?!"))*+"{3,5}'
-    r"|'''(?:[^']|'{1,2}+(?!'))*+'{3,5}"
-    rf"|(?!\"\"\"){_BASIC}|(?!'''){_LITERAL}|#[^\n]*+|[\[\]{{}}\n]|[^\"'#\[\]{{}}\n]++",
+    r'"""[^"\\]*(?:(?:\\.|"{1,2}(?!"))[^"\\]*)*"{3,5}'
+    r"|'''[^']*(?:'{1,2}(?!')[^']*)*'{3,5}"
+    rf"|(?!\"\"\"){_BASIC}|(?!'''){_LITERAL}|#[^\n]*|[\[\]{{}}\n]|[^\"'#\[\]{{}}\n]+",
     re.DOTALL,
 )
 
