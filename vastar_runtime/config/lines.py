@@ -12,8 +12,8 @@ from .settings import KeyPath
 # tomllib's time grows with the square of the parts of one key: 500,000 of them would take it hours.
 MAX_DOTS = 100
 
-# No possessive quantifiers: those of Python before 3.11.3 are broken. Each loop below has one way only to go on, so that
-# it takes no longer where it fails.
+# No possessive quantifiers: those of Python before 3.11.3 are broken. Each loop below has one way only to go on, so
+# that it takes no longer where it fails.
 _BASIC = r'"[^"\\\n]*(?:\\.[^"\\\n]*)*"'
 _LITERAL = r"'[^'\n]*'"
 _PART = re.compile(rf"[ \t]*([A-Za-z0-9_-]+|{_BASIC}|{_LITERAL})[ \t]*")
