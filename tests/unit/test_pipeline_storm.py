@@ -64,12 +64,9 @@ class Storm:
     ("tenants", "breaker", "attempt_s", "step"),
     [
         (1, BY_NUMBER, 0.001, REFUSED),
-        (1, BY_NUMBER, 0.05, 503),
         (1, BY_NUMBER, 1.0, 503),
         (1, BY_NUMBER, 10.0, failing(Failure.NO_HEAD_IN_TIME)),
-        (1, BY_RATE, 0.05, 503),
         (10, BY_RATE, 1.0, 503),
-        (200, BY_NUMBER, 0.001, REFUSED),
         (200, BY_NUMBER, 10.0, 503),
     ],
 )
