@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from clocks import Clock
 
 from connector_sdk.wire import ErrorClass
 from vastar_runtime.config.policy import CircuitBreakerPolicy
@@ -17,23 +18,6 @@ from vastar_runtime.policies.circuit_breaker import (
 
 A, B = "https://a.example", "https://b.example"
 DEFAULT = CircuitBreakerPolicy()
-
-
-class Clock:
-    now = 12_345.678
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def breaker(clock: Clock) -> CircuitBreaker:
-    return CircuitBreaker(clock)
 
 
 def fail(breaker: CircuitBreaker, times: int = 5, tenant: str = "t", origin: str = A) -> None:

@@ -1,6 +1,6 @@
 """What circuits cost: nothing where nothing fails, and never more than the table."""
 
-import pytest
+from clocks import Clock
 
 from vastar_runtime.config.policy import CircuitBreakerPolicy
 from vastar_runtime.errors import RequestError
@@ -10,18 +10,6 @@ from vastar_runtime.policies.circuit_breaker import CircuitBreaker
 A = "https://a.example"
 DEFAULT = CircuitBreakerPolicy()
 RATE = CircuitBreakerPolicy(consecutive_failures=None, failure_rate=0.5)
-
-
-class Clock:
-    now = 50.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def fail(breaker: CircuitBreaker, tenant: str, times: int = 5) -> None:

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 
 import pytest
+from clocks import Clock
 
 from connector_sdk.wire import ErrorClass
 from vastar_runtime.config.policy import CircuitBreakerPolicy
@@ -20,18 +21,6 @@ from vastar_runtime.policies.circuit_breaker import (
 
 A = "https://a.example"
 DEFAULT = CircuitBreakerPolicy()
-
-
-class Clock:
-    now = 12_345.678
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What a permit may be told and when it is too late, policies that change, and clocks that jump."""
 
 import pytest
+from clocks import Clock
 
 from connector_sdk.wire import ErrorClass
 from vastar_runtime.config.policy import CircuitBreakerPolicy
@@ -11,23 +12,6 @@ from vastar_runtime.policies.circuit_breaker import CircuitBreaker, CircuitStati
 A, B = "https://a.example", "https://b.example"
 DEFAULT = CircuitBreakerPolicy()
 OFF = CircuitBreakerPolicy(enabled=False)
-
-
-class Clock:
-    now = 12_345.678
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def breaker(clock: Clock) -> CircuitBreaker:
-    return CircuitBreaker(clock)
 
 
 def fail(breaker: CircuitBreaker, times: int = 5, policy: CircuitBreakerPolicy = DEFAULT) -> None:

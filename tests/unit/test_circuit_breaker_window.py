@@ -3,6 +3,7 @@
 from collections import deque
 
 import pytest
+from clocks import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,23 +14,6 @@ from vastar_runtime.policies.failure_window import PARTS, FailureWindow
 
 A = "https://a.example"
 HALF = CircuitBreakerPolicy(consecutive_failures=None, failure_rate=0.5, window_ms=10_000, minimum_requests=20)
-
-
-class Clock:
-    now = 700.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def breaker(clock: Clock) -> CircuitBreaker:
-    return CircuitBreaker(clock)
 
 
 def send(breaker: CircuitBreaker, results: str, policy: CircuitBreakerPolicy = HALF) -> None:

@@ -1,11 +1,12 @@
 """A simulated hour of 50 tenants: never more than rate x time + burst, and never less than rate x time on demand."""
 
 import random
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import pytest
+from clocks import Clock, result_of
 
 from vastar_runtime.config.policy import Rate
 from vastar_runtime.policies.token_bucket import Bucket, LimitKey, LocalBackend, Taken
@@ -15,26 +16,9 @@ TENANTS = 50
 T = TypeVar("T")
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Tenant(NamedTuple):
     bucket: Bucket
     arrivals_ms: list[int]
-
-
-def now(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine that never waits returns."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    raise AssertionError("it waits")
 
 
 def bursts(dice: random.Random) -> Iterator[int]:
@@ -68,7 +52,7 @@ def simulate(everyone: list[Tenant]) -> tuple[dict[str, list[int]], dict[str, li
     arrivals = sorted((at_ms, tenant.bucket) for tenant in everyone for at_ms in tenant.arrivals_ms)
     for at_ms, bucket in arrivals:
         clock.now = at_ms / 1000
-        outcome = admitted if isinstance(now(backend.take([bucket])), Taken) else refused
+        outcome = admitted if isinstance(result_of(backend.take([bucket])), Taken) else refused
         outcome.setdefault(str(bucket.key.tenant_id), []).append(at_ms)
     return admitted, refused
 
@@ -136,7 +120,7 @@ def test_who_always_asks_gets_all_of_the_rate_and_the_burst(count: int, period_s
     at_ms = taken = refusals = 0
     while at_ms <= HOUR_MS:
         clock.now = at_ms / 1000
-        decision = now(backend.take([bucket]))
+        decision = result_of(backend.take([bucket]))
         if isinstance(decision, Taken):
             taken += 1
         else:

@@ -2,31 +2,15 @@
 
 import msgspec
 import pytest
+from clocks import Clock
 
 from connector_sdk.wire import ErrorClass
 from vastar_runtime.config.policy import Rate, RateLimitPolicy
 from vastar_runtime.errors import MAX_RETRY_AFTER_MS, RateLimited
 from vastar_runtime.policies.rate_limit import MAX_REFUSING, RateLimiter, RefusingLimit
-from vastar_runtime.policies.token_bucket import LocalBackend, Taken
+from vastar_runtime.policies.token_bucket import Taken
 
 A, B = "https://a.example", "https://b.example"
-
-
-class Clock:
-    now = 12_345.678
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def limiter(clock: Clock) -> RateLimiter:
-    return RateLimiter(LocalBackend(clock), clock)
 
 
 async def refusal(limiter: RateLimiter, policy: RateLimitPolicy, tenant: str = "t", origin: str = A) -> RateLimited:

@@ -1,9 +1,9 @@
 """Token buckets when the setting changes, when the clock jumps, and to the millisecond."""
 
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
+from clocks import Clock, result_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,25 +17,8 @@ PERIODS = (1, 60, 3600)
 rates = st.builds(Rate, st.integers(1, 10**12) | st.integers(1, 100), st.sampled_from(PERIODS))
 
 
-class Clock:
-    now = 5_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def now(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine that never waits returns."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    raise AssertionError("it waits")
-
-
 def take(backend: LocalBackend, rate: Rate, burst: int, key: LimitKey = KEY) -> Taken | Refused:
-    return now(backend.take([Bucket(key, rate, burst)]))
+    return result_of(backend.take([Bucket(key, rate, burst)]))
 
 
 def take_all(backend: LocalBackend, rate: Rate, burst: int) -> int:
@@ -123,7 +106,7 @@ def test_a_token_taken_before_a_reload_goes_back_and_the_rest_of_the_debt_stays(
     before = take(backend, Rate(60, 60), 60)
     assert isinstance(before, Taken)
     assert take_all(backend, Rate(6, 60), 6) == 5
-    now(backend.give_back(before.buckets))
+    result_of(backend.give_back(before.buckets))
     assert take_all(backend, Rate(6, 60), 6) == 1, "the five are still missing"
 
 
@@ -133,7 +116,7 @@ def test_a_token_given_back_after_a_reload_does_not_forgive_what_the_new_rate_ha
     before = take(backend, Rate(60, 60), 60)
     assert isinstance(before, Taken)
     assert take_all(backend, Rate(1, 3600), 2) == 1
-    now(backend.give_back(before.buckets))
+    result_of(backend.give_back(before.buckets))
     assert take_all(backend, Rate(1, 3600), 2) == 1
 
 

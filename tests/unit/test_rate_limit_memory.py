@@ -1,9 +1,9 @@
 """Tables whose keys clients choose: bounded in size and in work, and nothing that is owed is forgotten."""
 
-from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
+from clocks import Clock, result_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,34 +19,12 @@ HOURLY = Rate(1, 3600)
 T = TypeVar("T")
 
 
-class Clock:
-    now = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-def now(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine that never waits returns."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    raise AssertionError("it waits")
-
-
 def bucket(tenant: str, rate: Rate = HOURLY, burst: int = 1) -> Bucket:
     return Bucket(LimitKey("per_tenant", tenant, None), rate, burst)
 
 
 def is_admitted(backend: LocalBackend, *buckets: Bucket) -> bool:
-    return isinstance(now(backend.take(buckets)), Taken)
+    return isinstance(result_of(backend.take(buckets)), Taken)
 
 
 # --- the table itself: a state is the time from which on it is idle ---
@@ -198,11 +176,11 @@ def test_who_finds_room_again_still_owes_what_the_shared_bucket_owes(clock: Cloc
 def test_a_token_of_the_shared_bucket_goes_back_to_it(clock: Clock) -> None:
     backend = LocalBackend(clock, max_keys=1)
     assert is_admitted(backend, bucket("old", Rate(1, 1)))
-    shared = now(backend.take([bucket("new")]))
+    shared = result_of(backend.take([bucket("new")]))
     assert isinstance(shared, Taken)
     clock.now += 1
     assert not is_admitted(backend, bucket("new"))
-    now(backend.give_back(shared.buckets))
+    result_of(backend.give_back(shared.buckets))
     assert is_admitted(backend, bucket("new"))
     assert not is_admitted(backend, bucket("new"))
 
@@ -220,7 +198,7 @@ def test_a_request_with_three_limits_and_room_for_one_is_charged_three_times_or_
     for _ in range(3):
         assert is_admitted(backend, *buckets("t", A))
     for _ in range(10):
-        refused = now(backend.take(buckets("t", A)))
+        refused = result_of(backend.take(buckets("t", A)))
         assert isinstance(refused, Refused)
         assert refused.bucket.key.kind == "per_origin"
     assert [is_admitted(backend, buckets("t", B)[0]) for _ in range(3)] == [True, True, False]
@@ -239,10 +217,10 @@ def test_shared_buckets_of_settings_that_are_gone_do_not_pile_up(clock: Clock) -
 def test_the_refusal_by_the_shared_bucket_says_so(clock: Clock) -> None:
     limiter = RateLimiter(LocalBackend(clock, max_keys=1), clock)
     policy = RateLimitPolicy(per_tenant=HOURLY)
-    now(limiter.take(policy, "old", A))
-    now(limiter.take(policy, "new", A))
+    result_of(limiter.take(policy, "old", A))
+    result_of(limiter.take(policy, "new", A))
     with pytest.raises(RateLimited) as caught:
-        now(limiter.take(policy, "newer", A))
+        result_of(limiter.take(policy, "newer", A))
     assert caught.value.message == (
         "rate limit of 1/h (burst 1) of tenant 'newer' (and of all others that came when the table of limits was "
         "full) is used up; next in 3600000 ms (rate_limit.per_tenant)"

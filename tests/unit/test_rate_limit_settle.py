@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
 import trio
+from clocks import Clock
 
 from vastar_runtime.config import Policies, Scope, Settings
 from vastar_runtime.config.policy import Policy, Rate, RateLimitPolicy
@@ -20,23 +20,6 @@ from vastar_runtime.policies.token_bucket import (
 )
 
 A, B = "https://a.example", "https://b.example"
-
-
-class Clock:
-    now = 12_345.678
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def limiter(clock: Clock) -> RateLimiter:
-    return RateLimiter(LocalBackend(clock), clock)
 
 
 def of_tenants(rate: Rate | None, burst: int | None = None) -> RateLimitPolicy:
