@@ -21,7 +21,8 @@ from vastar_runtime.connectors.base import Outcome
 from vastar_runtime.http.connection import Connection
 from vastar_runtime.http.pool import Pool
 from vastar_runtime.http.url import Origin
-from vastar_runtime.policies.pipeline import Passage, Pipeline
+from vastar_runtime.policies.passage import Passage
+from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.server.session import Health, Session
 from vastar_runtime.telemetry import log as logging
 

@@ -10,7 +10,7 @@ import msgspec
 from connector_sdk.wire import ExecuteRequest
 from vastar_runtime.http.dial import Dialer
 from vastar_runtime.http.pool import Pool
-from vastar_runtime.policies.pipeline import Passage
+from vastar_runtime.policies.passage import Passage
 
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):

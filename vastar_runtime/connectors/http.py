@@ -25,7 +25,7 @@ from vastar_runtime.http.connection import ResponseHead
 from vastar_runtime.http.exchange import Exchange
 from vastar_runtime.http.request import OutboundRequest, build_request
 from vastar_runtime.http.url import Url, parse_url
-from vastar_runtime.policies.pipeline import Passage
+from vastar_runtime.policies.passage import Passage
 
 from .base import Outcome, Services, Sink
 

@@ -12,8 +12,8 @@ import msgspec
 
 from connector_sdk.wire import ErrorClass, ExecuteRequest
 from vastar_runtime.errors import InvalidRequest, RequestError
+from vastar_runtime.policies.passage import Passage
 from vastar_runtime.policies.peer import Peer
-from vastar_runtime.policies.pipeline import Passage
 
 from .base import Outcome, Services, Sink
 

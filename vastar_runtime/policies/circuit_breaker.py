@@ -148,7 +148,7 @@ class CircuitBreaker:
     A result counts only if its circuit has not opened since the request was sent: what was sent before is not heard,
     neither while the circuit is open nor after it has closed again. Only a failure opens a circuit. A request keeps
     the policy that it was sent under. Where a policy turns breakers off nothing is kept: a circuit that was open is
-    forgotten at the next request.
+    forgotten at the reload that brings it, or at the next request.
 
     Args:
         clock: seconds, monotonic.

@@ -24,8 +24,9 @@ from vastar_runtime.connectors import CONNECTORS, Services
 from vastar_runtime.connectors.base import Outcome
 from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.policies.deadline import Deadline
+from vastar_runtime.policies.passage import Passage
 from vastar_runtime.policies.peer import Peer
-from vastar_runtime.policies.pipeline import Passage, Pipeline
+from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.telemetry.log import clean, without_quotations, write_request
 
 from .memory import Holding

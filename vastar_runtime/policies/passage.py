@@ -1,0 +1,236 @@
+"""One request's way through the stages: it holds what it was given, and gives it back."""
+
+from __future__ import annotations
+
+import contextlib
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import msgspec
+import trio
+
+from vastar_runtime.config import Policies
+from vastar_runtime.config.policy import DeadlinePolicy, Policy
+from vastar_runtime.errors import Failure, RequestError, UpstreamError
+
+from .admission import Place
+from .circuit_breaker import Permit
+from .deadline import Deadline
+from .peer import Peer
+from .retry import RETRIED_STATUS_CODES, Answer, retry_delay_s
+from .token_bucket import Taken
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline
+
+# What opens a circuit. A connection that broke before the head says too little: the upstream may have restarted. Nor
+# does a time limit of the client's own, where the request had spent most of it in our queues.
+FAILED_STATUS_CODES = frozenset({502, 503, 504})
+FAILURES = frozenset({Failure.UNSENT, Failure.NO_HEAD_IN_TIME})
+# For a shared backend that does not answer, when a request that was cancelled gives its token back.
+GIVE_BACK_S = 1.0
+
+
+class ResponseHead(Protocol):
+    """What is read of an answer."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]: ...
+
+
+Head = TypeVar("Head", bound=ResponseHead)
+Head_co = TypeVar("Head_co", bound=ResponseHead, covariant=True)
+
+
+class Attempts(Protocol[Head_co]):
+    """An exchange with one origin, which can be made again."""
+
+    @property
+    def may_repeat(self) -> bool:
+        """Sending the request twice does no more than sending it once."""
+
+    @property
+    def with_upstream_since(self) -> float | None:
+        """When the attempt began to wait for the upstream, in trio's time; None: it waits for something of ours."""
+
+    async def attempt(self, limits: DeadlinePolicy) -> Head_co:
+        """Send the request; returns with the head of the response.
+
+        Raises:
+            UpstreamError: how it failed.
+        """
+
+    async def discard(self) -> None:
+        """Let go of what the last attempt brought."""
+
+
+class Passage:
+    """One request's way through the pipeline; it keeps to the settings that it began with.
+
+    Use: ``with passage.deadline.scope:``, in it ``with await passage.enter():``, and in that ``send``.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        policies: Policies,
+        tenant_id: str,
+        deadline: Deadline,
+        peer: Peer | None,
+    ) -> None:
+        self.tenant_id = tenant_id
+        self.deadline = deadline
+        self.peer = peer
+        self._pipeline = pipeline
+        self._policies = policies
+        self._place: Place | None = None
+        self.queued_s = 0.0
+        self._at_origin = contextlib.ExitStack()  # what counts for the origin of the moment
+        self._retries_done = 0
+
+    async def enter(self) -> Passage:
+        """Wait for a place among the requests that run; it is held until the ``with`` block ends.
+
+        Raises:
+            RateLimited: there is none, and none will come in time.
+        """
+        self.deadline.progress("waiting for its turn (concurrency.max_per_tenant, admission.max_concurrent)")
+        came_at = trio.current_time()
+        try:
+            self._place = await self._pipeline.admission.enter(
+                self._policies.concurrency_for(self.tenant_id), self.tenant_id, self.deadline.patience_s()
+            )
+        finally:
+            self.queued_s = trio.current_time() - came_at
+        return self
+
+    def __enter__(self) -> Passage:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._at_origin.close()
+        if self._place is not None:
+            self._place.release()
+            self._place = None
+
+    async def send(self, origin: str, exchange: Attempts[Head]) -> Head:
+        """Make attempts until there is an answer to deliver: a good one, or the last one as it came.
+
+        Raises:
+            RateLimited: a rate limit refuses.
+            RequestError: Transient, the circuit is open.
+            UpstreamError: of the last attempt.
+        """
+        policy = self._policies.policy_for(self.tenant_id, origin)
+        self._at_origin.close()
+        retries = self._at_origin.enter_context(self._pipeline.retry_budget.request(origin))
+        leave = await self._leave_to_send(policy, origin)
+        while True:
+            outcome = await self._attempt(policy, exchange, leave)
+            if not isinstance(outcome, UpstreamError) and outcome.status_code not in RETRIED_STATUS_CODES:
+                break
+            delay_s = self._retry_delay_s(policy, exchange, outcome)
+            # No pause for an attempt that the circuit would not let out at its end.
+            if delay_s is None or self._pipeline.circuit_breaker.refuses_for_s(self.tenant_id, origin) > delay_s:
+                break
+            if not retries.try_retry(policy.retry):
+                break
+            if isinstance(outcome, UpstreamError):
+                await exchange.discard()  # it has left nothing to deliver, and others may use its slot meanwhile
+            # What came is kept until another attempt may really be made: else it is what the client gets.
+            next_leave = await self._leave_to_retry(policy, origin, delay_s)
+            if next_leave is None:
+                break
+            leave = next_leave
+            self._retries_done += 1
+            try:
+                await exchange.discard()
+            except BaseException:  # cancelled, while a body is read to its end
+                await self._unused(leave)
+                raise
+        retries.retry_ended()
+        if isinstance(outcome, UpstreamError):
+            raise outcome
+        return outcome
+
+    # --- inside ---
+
+    async def _leave_to_send(self, policy: Policy, origin: str) -> _Leave:
+        """A token of the rate limit, and the circuit's permit."""
+        taken = await self._pipeline.rate_limiter.take(policy.rate_limit, self.tenant_id, origin)
+        try:
+            permit = self._pipeline.circuit_breaker.permit(policy.circuit_breaker, self.tenant_id, origin)
+        except RequestError:
+            await self._pipeline.rate_limiter.give_back(taken)
+            raise
+        return _Leave(taken, permit)
+
+    async def _attempt(self, policy: Policy, exchange: Attempts[Head], leave: _Leave) -> Head | UpstreamError:
+        permit = leave.permit
+        try:
+            head = await exchange.attempt(policy.deadline)
+        except UpstreamError as error:
+            if error.failure in FAILURES:
+                permit.failed(error.message)
+            else:
+                permit.failed_otherwise(error.message)
+            return error
+        except trio.Cancelled:
+            since = exchange.with_upstream_since
+            if since is None:
+                await self._unused(leave)
+            elif self.deadline.was_mostly_spent_since(since):
+                permit.failed("no response head within the request's time limit")
+            raise
+        else:
+            if head.status_code in FAILED_STATUS_CODES:
+                permit.failed(f"status {head.status_code}")
+            else:
+                permit.succeeded()
+            return head
+        finally:
+            permit.abandoned()  # unless it has been told something
+
+    async def _unused(self, leave: _Leave) -> None:
+        """Nothing was sent with it."""
+        leave.permit.abandoned()
+        with trio.move_on_after(GIVE_BACK_S, shield=True):
+            await self._pipeline.rate_limiter.give_back(leave.taken)
+
+    def _retry_delay_s(self, policy: Policy, exchange: Attempts[Head], outcome: Head | UpstreamError) -> float | None:
+        return retry_delay_s(
+            policy.retry,
+            retries_done=self._retries_done,
+            outcome=outcome if isinstance(outcome, UpstreamError) else _answer(outcome),
+            may_repeat=exchange.may_repeat,
+            remaining_s=self.deadline.remaining_s(),
+            random=self._pipeline.random,
+            unix_now_s=self._pipeline.unix_clock(),
+        )
+
+    async def _leave_to_retry(self, policy: Policy, origin: str, delay_s: float) -> _Leave | None:
+        """After the pause; None when a limit or the circuit refuses by then."""
+        self.deadline.suspend(f"waiting {delay_s * 1000:.0f} ms to try {origin} again")
+        await trio.sleep(delay_s)
+        self.deadline.resume()
+        try:
+            return await self._leave_to_send(policy, origin)
+        except RequestError:
+            return None
+
+
+class _Leave(msgspec.Struct, frozen=True):
+    """What one attempt holds."""
+
+    taken: Taken | None
+    permit: Permit
+
+
+def _answer(head: ResponseHead) -> Answer:
+    retry_after = next((value for name, value in head.headers if name == b"retry-after"), None)
+    return Answer(head.status_code, retry_after)
