@@ -290,12 +290,15 @@ def test_a_restart_keeps_the_file_that_the_daemon_runs_with_and_status_tells_it(
     os.utime(file, (read_at_s + 10, read_at_s + 10))
     assert f"   Configuration: {file} (changed since it was read; apply" in runtime.run("status").stdout
 
+    os.unlink(file)
+    assert f"   Configuration: {file} (gone since it was read)" in runtime.run("status").stdout
+
     other = runtime.directory / "other.toml"
     other.write_text("")
     assert f"\n   Configuration: {other}\n" in runtime.run("restart", "--config", str(other)).stdout
 
 
-def test_a_restart_moves_the_daemon_to_the_socket_that_its_file_names_by_now(runtime: Place) -> None:
+def test_a_restart_with_a_socket_stays_on_it_whatever_the_file_says_by_now(runtime: Place) -> None:
     first, second = (runtime.directory / name for name in ("first.sock", "second.sock"))
     file = runtime.directory / "runtime.toml"
     file.write_text(f'[listen]\nsocket = "{first}"\n')
@@ -307,5 +310,7 @@ def test_a_restart_moves_the_daemon_to_the_socket_that_its_file_names_by_now(run
 
     restarted = runtime.run("restart", "--socket", str(first))
     assert f"Stopped (PID {pid})" in restarted.stdout, restarted.stderr
-    assert runtimes_under(runtime.directory) != [pid]
+    assert f"   Socket: {first}\n   Configuration: {file}\n" in restarted.stdout
     assert len(runtimes_under(runtime.directory)) == 1
+    assert first.exists()
+    assert not second.exists()

@@ -34,7 +34,7 @@ def start(
 ) -> None:
     """Start the daemon in the background; returns when it answers."""
     wanted = _Wanted(config_path, socket_path, socket_mode, socket_group)
-    _start(wanted, wanted.settings(), log_path)
+    _start(wanted, wanted.examined(), log_path)
 
 
 @click.command(context_settings=_HELP, epilog="Example: vastar-runtime stop --socket /run/app/vastar.sock")
@@ -61,11 +61,9 @@ def restart(
     wanted = _Wanted(config_path, socket_path, socket_mode, socket_group)
     path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
     wanted = _with_its_file(wanted, path)
-    settings = wanted.settings()  # before anything stops: a mistake in the file must not end what runs
+    examined = wanted.examined()  # before anything stops: a mistake in the file must not end what runs
     _stop(path)
-    if settings.listen.socket_path != path:  # a file that it keeps, and that names another one by now
-        _stop(settings.listen.socket_path)
-    _start(wanted, settings, log_path)
+    _start(wanted, examined, log_path)
 
 
 class _Wanted(NamedTuple):
@@ -76,8 +74,15 @@ class _Wanted(NamedTuple):
     socket_mode: str | None
     socket_group: str | None
 
-    def settings(self) -> config.Settings:
-        return config.load(**self._asdict())
+    def examined(self) -> config.Examined:
+        """The settings, without mistakes.
+
+        Raises:
+            ConfigError: there is one.
+        """
+        examined = config.examine(**self._asdict())
+        examined.valid()
+        return examined
 
     def arguments(self) -> list[str]:
         """What the daemon is started with, so that a reload, which reads the file again, finds what was given here.
@@ -107,7 +112,8 @@ def _with_its_file(wanted: _Wanted, socket_path: str) -> _Wanted:
     return wanted._replace(config_path=file) if isinstance(file, str) else wanted
 
 
-def _start(wanted: _Wanted, settings: config.Settings, log_path: str) -> None:
+def _start(wanted: _Wanted, examined: config.Examined, log_path: str) -> None:
+    settings = examined.settings
     path = settings.listen.socket_path
     found = probe(path)
     if found.state in (State.RUNNING, State.LEGACY, State.SILENT, State.FORBIDDEN):
@@ -141,9 +147,8 @@ def _start(wanted: _Wanted, settings: config.Settings, log_path: str) -> None:
     _report("Started the daemon", found)
     if settings.listen.tcp_port:
         click.echo(f"   TCP: 127.0.0.1:{settings.listen.tcp_port}")
-    file = config.examine(**wanted._asdict()).file
-    if file is not None and file != os.devnull:
-        click.echo(f"   Configuration: {shown_path(file)}")
+    if examined.file is not None:
+        click.echo(f"   Configuration: {shown_path(examined.file)}")
     click.echo(f"   Log: {log_path}")
     child.process.returncode = 0  # it lives on: not ours to wait for
 

@@ -100,13 +100,16 @@ def _summary(found: Found, statistics: dict[str, Any] | None) -> _Status:
 def _configuration(statistics: dict[str, Any]) -> str:
     """Which file the daemon runs with, and whether that says something else by now."""
     path, read_at_s = statistics.get("config_file"), statistics.get("configured_at_unix_s")
-    if not isinstance(path, str) or path == os.devnull or not isinstance(read_at_s, int | float):
+    if not isinstance(path, str) or not isinstance(read_at_s, int | float):
         return "built-in defaults"
+    hint = ""
     try:
-        has_changed = os.stat(path).st_mtime > read_at_s
-    except OSError:
-        has_changed = False  # to this user it does not tell
-    hint = " (changed since it was read; apply it with: vastar-runtime reload)" if has_changed else ""
+        if os.stat(path).st_mtime > read_at_s:
+            hint = " (changed since it was read; apply it with: vastar-runtime reload)"
+    except FileNotFoundError:
+        hint = " (gone since it was read)"
+    except OSError as error:
+        hint = f" (whether it changed since it was read cannot be seen: {error.strerror})"
     return f"{printable(path, _MAX_PATH_CHARACTERS)}{hint}"
 
 

@@ -63,8 +63,6 @@ def read_file(path: str, *, is_named: bool = True) -> Document:
     Raises:
         ConfigError: it is missing, cannot be read, or is no TOML.
     """
-    if path == os.devnull:  # the way to say: no file
-        return Document(path, {}, {})
     shown = shown_path(path)
     try:
         text = _read(path).decode("utf-8-sig")  # editors on Windows begin a file with a mark that is no TOML

@@ -101,7 +101,9 @@ def examine(
     sources: dict[KeyPath, str] = {}
     try:
         named = named_file(environ, config_path)
-        file = named or default_file()
+        file = default_file() if named is None else named
+        if file == os.devnull:  # the way to say: none
+            file = None
         if file is not None:
             document = read_file(file, is_named=named is not None)
             shown = shown_path(file)
