@@ -119,7 +119,7 @@ def test_no_import_goes_upwards() -> None:
 def test_the_check_sees_the_imports_of_the_whole_tree() -> None:
     seen = {(item.importer, item.target) for item in imports_of(ROOT)}
     assert ("connector_sdk.wire.framing", "connector_sdk.wire.errors") in seen
-    assert ("connector_sdk.wire.flatbuffer", "msgspec") in seen
+    assert ("connector_sdk.wire.fields", "msgspec") in seen
     assert ("vastar_runtime.errors", "connector_sdk.wire.messages") in seen
     assert ("vastar_runtime.config.file", "vastar_runtime.errors") in seen
 

@@ -8,7 +8,7 @@ from .errors import (
     RemoteProtocolError,
     UnknownMessageType,
 )
-from .flatbuffer import MAX_KEY_VALUE_BYTES, MAX_KEY_VALUES
+from .fields import MAX_KEY_VALUE_BYTES, MAX_KEY_VALUES
 from .framing import MAX_FRAME_BYTES, Frame, FrameDecoder, encode_frame
 from .messages import (
     BodyChunk,

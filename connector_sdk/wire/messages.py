@@ -11,7 +11,8 @@ from typing import TypeAlias
 import msgspec
 
 from .errors import UnknownMessageType
-from .flatbuffer import I32, U16, U32, U64, KeyValues, TableCodec
+from .fields import I32, U16, U32, U64, KeyValues
+from .flatbuffer import TableCodec
 from .framing import encode_frame
 
 

@@ -27,7 +27,7 @@ from connector_sdk.wire import (
     encode_frame,
     encode_message,
 )
-from connector_sdk.wire.flatbuffer import MAX_KEY_VALUE_BYTES, MAX_KEY_VALUES
+from connector_sdk.wire.fields import MAX_KEY_VALUE_BYTES, MAX_KEY_VALUES
 
 REQUIRED: dict[str, Any] = {"tenant_id": "t", "connector_name": "http", "operation": "request"}
 

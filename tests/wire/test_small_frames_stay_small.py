@@ -6,7 +6,7 @@ import pytest
 from raw_buffers import is_message, raw_table, refused, shared_pairs, u32
 
 from connector_sdk.wire import MessageType, ResponseHead, decode_message
-from connector_sdk.wire.flatbuffer import MAX_KEY_VALUE_BYTES, MAX_KEY_VALUES
+from connector_sdk.wire.fields import MAX_KEY_VALUE_BYTES, MAX_KEY_VALUES
 
 
 def peak_of_decoding(message_type: MessageType, payload: bytes) -> int:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from vastar_runtime.config.policy import Rate
+
 from .asking import printable
 
 _MAX_NAME_CHARACTERS = 64
@@ -34,13 +36,12 @@ def _admission(admission: dict[str, Any]) -> Iterator[str]:
 
 
 def _rate_limits(rate_limit: dict[str, Any]) -> Iterator[str]:
-    periods = {1: "s", 60: "min", 3600: "h"}
     for limit in rate_limit["refusing"]:
-        rate = limit["rate"]
+        rate = Rate(**limit["rate"])
         whose = [f"tenant {_quoted(limit['tenant_id'])}"] if limit["tenant_id"] is not None else []
         whose += [f"origin {_quoted(limit['origin'])}"] if limit["origin"] is not None else []
         yield (
-            f"{limit['limit']} of {rate['count']}/{periods[rate['period_s']]} is used up for "
+            f"{limit['limit']} of {rate} is used up for "
             f"{' and '.join(whose) or 'all that are too many to be told apart'}: {limit['refused']} refused, "
             f"next in {limit['next_in_ms']} ms"
         )

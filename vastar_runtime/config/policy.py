@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import msgspec
 
+PERIODS_S = {"s": 1, "min": 60, "h": 3600}
+_UNITS = {period_s: unit for unit, period_s in PERIODS_S.items()}
+
 
 class Rate(msgspec.Struct, frozen=True):
     """So many requests in so long: "100/s", "60/min", "1000/h" in the file.
 
     Attributes:
         count: requests, at least 1.
-        period_s: 1, 60 or 3600.
+        period_s: one of PERIODS_S.
     """
 
     count: int
     period_s: int
+
+    def __str__(self) -> str:
+        """As the file has it."""
+        return f"{self.count}/{_UNITS[self.period_s]}"
 
 
 class DeadlinePolicy(msgspec.Struct, frozen=True, kw_only=True):

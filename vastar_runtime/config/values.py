@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable
 from typing import get_args
 
-from .policy import Rate
+from .policy import PERIODS_S, Rate
 from .quoting import quoted
 from .settings import MAX_SOCKET_PATH_BYTES, Value
 
@@ -26,7 +26,6 @@ _FROM_ZERO = {
     "max_retries": "no retries",
     "budget_minimum": "only budget_ratio counts",
 }
-_PERIODS = {"s": 1, "min": 60, "h": 3600}
 _RATE = re.compile(r"([0-9]{1,9})/(s|min|h)")
 _RATES = f'a string such as "100/s", "60/min" or "1000/h", its number from 1 to {MAX_COUNT}'
 _UNITS_MS = {"ms": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -72,8 +71,7 @@ def write_value(key: str, value: Value) -> bool | int | float | str:
     if value is None:
         return "none"
     if isinstance(value, Rate):
-        unit = {period_s: unit for unit, period_s in _PERIODS.items()}[value.period_s]
-        return f"{value.count}/{unit}"
+        return str(value)
     if key == "socket_mode":
         return f"{value:04o}"
     return value
@@ -148,7 +146,7 @@ def _rate(found: object, or_none: str) -> Rate:
     match = _RATE.fullmatch(found) if isinstance(found, str) else None
     if match is None or not 1 <= int(match[1]) <= MAX_COUNT:
         raise _refused(found, _RATES + or_none)
-    return Rate(int(match[1]), _PERIODS[match[2]])
+    return Rate(int(match[1]), PERIODS_S[match[2]])
 
 
 def _socket_in_file(found: object, _or_none: str) -> str:

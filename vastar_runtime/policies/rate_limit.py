@@ -19,7 +19,6 @@ MAX_REFUSING = 100
 
 # Of a bucket that counts by tenant alone.
 _ANYWHERE = "https://origin.invalid"
-_PERIODS = {1: "s", 60: "min", 3600: "h"}
 
 
 class RefusingLimit(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,6 +167,6 @@ def _message(refused: Refused, tenant_id: str, origin: str) -> str:
     if whose == [None, None]:
         whom += " (and of all others that came when the table of limits was full)"
     return (
-        f"rate limit of {rate.count}/{_PERIODS[rate.period_s]} (burst {burst}) of {whom} is used up; "
+        f"rate limit of {rate} (burst {burst}) of {whom} is used up; "
         f"next in {refused.retry_after_ms} ms (rate_limit.{kind})"
     )
