@@ -1,23 +1,14 @@
 """Which policy holds for a tenant and an origin."""
 
-import tomllib
-
 import pytest
+from checked_settings import settings
 
 from vastar_runtime.config import Effect, Policies, Settings, load
 from vastar_runtime.config import scopes as scopes_module
-from vastar_runtime.config.check import check
-from vastar_runtime.config.lines import key_lines
 from vastar_runtime.config.policy import Policy, Rate
 
 OPENAI = "https://api.openai.com"
 OTHER = "https://api.example.com"
-
-
-def settings(text: str) -> Settings:
-    checked = check(tomllib.loads(text), key_lines(text))
-    assert checked.problems == []
-    return checked.settings
 
 
 def policies(text: str) -> Policies:
