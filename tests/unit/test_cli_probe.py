@@ -62,7 +62,7 @@ def answering(path: str, pieces: Sequence[bytes] | None) -> Iterator[None]:
 def test_the_answer_of_a_daemon_with_its_pid_from_the_kernel(path: str) -> None:
     with answering(path, [encode_message(HEALTH)]):
         found = probe(path)
-    assert (found.state, found.pid, found.health) == (State.RUNNING, os.getpid(), HEALTH)
+    assert (found.state, found.pid, found.uid, found.health) == (State.RUNNING, os.getpid(), os.geteuid(), HEALTH)
 
 
 def test_an_answer_in_single_bytes_after_another_message(path: str) -> None:

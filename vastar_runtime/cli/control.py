@@ -99,14 +99,16 @@ class _Wanted(NamedTuple):
 
 
 def _with_its_file(wanted: _Wanted, socket_path: str) -> _Wanted:
-    """Started again without a word about a file, a daemon keeps the one that it runs with."""
+    """Started again without a word about a file, a daemon keeps the one that it runs with. One of this user's, that is:
+    anybody can put a socket into /tmp, and must not say what a daemon of somebody else listens to."""
     if config.named_file(os.environ, wanted.config_path) is not None:
         return wanted
-    if probe(socket_path).state is not State.RUNNING:
+    found = probe(socket_path)
+    if found.state is not State.RUNNING or found.uid != os.geteuid():
         return wanted
     try:
         told = ask_runtime(socket_path, "statistics", ANSWER_TIMEOUT_S, dict[str, Any])
-    except StartupError:  # another user's, or one that does not know the question
+    except StartupError:  # one that does not know the question
         return wanted
     file = told.get("config_file")
     return wanted._replace(config_path=file) if isinstance(file, str) else wanted

@@ -37,6 +37,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         pid: the process that listens; None when nobody does, or when it cannot be seen from here.
+        uid: whose that process is; None when it cannot be told.
         health: its answer, with RUNNING only.
         detail: with SILENT: what happened instead of an answer.
     """
@@ -44,6 +45,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     socket_path: str
     pid: int | None = None
+    uid: int | None = None
     health: HealthCheckResponse | None = None
     detail: str = ""
 
@@ -86,7 +88,7 @@ def _probe(socket_path: str, timeout_s: float) -> Found:
                 pid=lock_holder(socket_path),
                 detail="its queue of new connections is full",
             )
-        pid = _peer_pid(client)
+        pid, uid = _peer(client)
         try:
             answer = ask(client, HealthCheck(), deadline)
         except (OSError, ProtocolError) as error:
@@ -95,14 +97,15 @@ def _probe(socket_path: str, timeout_s: float) -> Found:
                 detail = f"no answer within {timeout_s:g} s"
             elif isinstance(error, ConnectionError):
                 detail = _LOST
-            return Found(state=State.SILENT, socket_path=socket_path, pid=pid, detail=detail)
+            return Found(state=State.SILENT, socket_path=socket_path, pid=pid, uid=uid, detail=detail)
     if isinstance(answer, ExecuteResponse):
-        return Found(state=State.LEGACY, socket_path=socket_path, pid=pid)
-    return Found(state=State.RUNNING, socket_path=socket_path, pid=pid, health=answer)
+        return Found(state=State.LEGACY, socket_path=socket_path, pid=pid, uid=uid)
+    return Found(state=State.RUNNING, socket_path=socket_path, pid=pid, uid=uid, health=answer)
 
 
-def _peer_pid(client: socket.socket) -> int | None:
+def _peer(client: socket.socket) -> tuple[int | None, int | None]:
+    """PID and uid of who listens."""
     if not hasattr(socket, "SO_PEERCRED"):
-        return None
-    pid, _, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return int(pid) or None  # 0: it lives in a pid namespace that cannot be seen from ours
+        return None, None
+    pid, uid, _ = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(pid) or None, int(uid)  # PID 0: it lives in a pid namespace that cannot be seen from ours
