@@ -13,8 +13,8 @@ from vastar_runtime.connectors import CONNECTORS
 from vastar_runtime.connectors.base import Outcome
 from vastar_runtime.connectors.http import MAX_TIMEOUT_MS, HttpCall, HttpConnector, encode_answer, too_long
 from vastar_runtime.errors import InvalidRequest, RequestError
-from vastar_runtime.http.connection import ResponseHead
 from vastar_runtime.http.request import OutboundRequest
+from vastar_runtime.http.response_reader import ResponseHead
 
 URL = '"url": "http://host.example/path"'
 

@@ -21,7 +21,7 @@ from connector_sdk.wire import (
 )
 from connector_sdk.wire.messages import HTTP_REQUEST_CODEC, HTTP_RESPONSE_CODEC
 from vastar_runtime.errors import InvalidRequest, RequestError
-from vastar_runtime.http.connection import ResponseHead
+from vastar_runtime.http.response_reader import ResponseHead
 from vastar_runtime.http.exchange import Exchange
 from vastar_runtime.http.request import OutboundRequest, build_request
 from vastar_runtime.http.url import Url, parse_url

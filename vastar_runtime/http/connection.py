@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: h11 over a trio stream, its errors translated here and nowhere else."""
+"""One HTTP/1.1 connection over a trio stream; what goes wrong on it is translated here and nowhere else."""
 
 from __future__ import annotations
 
@@ -8,39 +8,35 @@ import ssl
 from collections.abc import Callable
 
 import h11
-import msgspec
 import trio
 
 from vastar_runtime.errors import Failure, UpstreamError
 
-from .reading import read_some
+from .reading import read_some, write_some
 from .request import Headers, OutboundRequest
+from .response_reader import (
+    END,
+    INTERIM,
+    MAX_HEADER_BLOCK_BYTES,
+    NEED_DATA,
+    Event,
+    ResponseHead,
+    ResponseReader,
+    names_close,
+)
 from .url import Origin
 
 READ_BYTES = 65_536
-# h11's own limit is 16 KiB; some upstreams' policy and cookie headers are longer. A block of 1 MiB is an attack.
-MAX_HEADER_BLOCK_BYTES = 64 * 1024
 # As many as the wire's own tables take.
 MAX_HEADERS = 4096
 # Interim responses before the final one: a 103 or two are usual.
 MAX_INTERIM_RESPONSES = 32
-# An upstream may send a byte a chunk. What has arrived is joined into pieces, and after so many events others get
-# their turn.
-MAX_PIECE_BYTES = 65_536
-MAX_EVENTS_PER_TURN = 128
 # A body is handed to the kernel in slices, so that a slow upload is seen to move.
 WRITE_BYTES = 65_536
 # Up to here, head and body leave in one write; on an idle connection the kernel takes that whole or not at all.
 SINGLE_WRITE_BYTES = 16_384
 
 Progress = Callable[[str], None]
-
-
-class ResponseHead(msgspec.Struct, frozen=True):
-    """Status and header block of a final response; header names in lower case, in order."""
-
-    status_code: int
-    headers: Headers
 
 
 class ConnectionLost(UpstreamError):
@@ -77,17 +73,17 @@ class Connection:
         self.has_written = False
         self._origin_form_prefix = origin_form_prefix
         self._extra_headers = extra_headers
-        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BLOCK_BYTES)
+        self._reader = ResponseReader()
         self._has_received = False  # any byte of the response
         self._head_received = False
         self._ended = False  # the upstream has closed its side
-        self._ahead: object | None = None  # an event, or an UpstreamError, that was met while joining
-        self._unsent_body: bytes | bytearray | memoryview = b""
+        self._unsent_body = b""
         self._upload: contextlib.AsyncExitStack | None = None  # around the nursery of the task that writes it
         self._uploaded = trio.Event()
         self._write_error: BaseException | None = None
         self._progress: Progress = _unheard
         self._when_sent: Callable[[], None] | None = None
+        self._idle_poll: select.poll | None = None
 
     # --- one exchange ---
 
@@ -100,36 +96,40 @@ class Connection:
         self.exchanges += 1
         self.has_written = False
         self._has_received = self._head_received = False
-        self._ahead = None
         self._write_error = None
         self._progress = progress
         self._when_sent = None
+        head = self._written_head(request)
         try:
-            head = self._h11.send(
-                h11.Request(
-                    method=request.method,
-                    target=self._origin_form_prefix + request.url.target,
-                    headers=[*request.headers, *self._extra_headers],
-                )
-            )
-            body = self._h11.send(h11.Data(request.body)) if request.body else b""
-            self._h11.send(h11.EndOfMessage())
-        except h11.LocalProtocolError as error:
-            # build_request has checked everything that h11 checks; whatever is left is our mistake, said as such.
-            raise UpstreamError(f"the request cannot be written as HTTP/1.1: {error}") from error
-        assert head is not None
-        assert body is not None
-        try:
-            if len(head) + len(body) <= SINGLE_WRITE_BYTES:
-                await self.stream.send_all(head + body)
+            if len(head) + len(request.body) <= SINGLE_WRITE_BYTES:
+                data = head + request.body
+                written = write_some(self.stream, data)
+                if written < len(data):
+                    await self.stream.send_all(data[written:])
             else:
                 await self.stream.send_all(head)
-                self._unsent_body = body
+                self._unsent_body = request.body
                 await self._begin_upload()
             self.has_written = True
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._write_error = error
             raise self._lost("was closed", error) from error
+
+    def _written_head(self, request: OutboundRequest) -> bytes:
+        """Request line and header block (RFC 9112, sections 3 and 5); build_request has checked what they are made of.
+        Host stands first, as RFC 9110, section 7.2 wishes."""
+        headers = request.headers + self._extra_headers
+        if headers[0][0] != b"host":
+            headers = tuple(sorted(headers, key=lambda header: header[0] != b"host"))
+        self._reader.begin(request.method, any(name == b"connection" and names_close(value) for name, value in headers))
+        target = self._origin_form_prefix + request.url.target
+        return b"".join(
+            (
+                f"{request.method} {target} HTTP/1.1\r\n".encode("ascii"),
+                *[b"%b: %b\r\n" % header for header in headers],
+                b"\r\n",
+            )
+        )
 
     def when_sent(self, call: Callable[[], None]) -> None:
         """Have this called when the request has been written whole: at once, if it has been."""
@@ -147,12 +147,12 @@ class Connection:
         """
         for _ in range(MAX_INTERIM_RESPONSES + 1):
             event = await self._next_event()
-            if isinstance(event, h11.Response):
+            if isinstance(event, ResponseHead):
                 self._head_received = True
                 if len(event.headers) > MAX_HEADERS:
                     raise UpstreamError(f"{self.name} sent {len(event.headers)} header fields, more than {MAX_HEADERS}")
-                return ResponseHead(event.status_code, tuple((bytes(n), bytes(v)) for n, v in event.headers))
-            if not isinstance(event, h11.InformationalResponse):
+                return event
+            if event is not INTERIM:
                 raise UpstreamError(f"{self.name} sent something other than a response")
         raise UpstreamError(f"{self.name} sent more than {MAX_INTERIM_RESPONSES} interim responses")
 
@@ -164,29 +164,16 @@ class Connection:
             UpstreamError: its framing is not HTTP/1.1.
         """
         event = await self._next_event()
-        if isinstance(event, h11.EndOfMessage):
-            if self._upload is not None:
-                await self._uploaded.wait()  # the upstream has said all, and may still be reading
-                await self.end_upload()
-            return None
-        if not isinstance(event, h11.Data):
+        if isinstance(event, bytes):
+            if self._reader.has_more:
+                await trio.lowlevel.checkpoint()  # of what one read brings, others would wait for all of it
+            return event
+        if event is not END:
             raise UpstreamError(f"{self.name} sent something other than the response's body")
-        pieces = [event.data]
-        size = len(event.data)
-        while size < MAX_PIECE_BYTES and len(pieces) < MAX_EVENTS_PER_TURN:
-            try:
-                event = self._parse()
-            except UpstreamError as error:
-                self._ahead = error
-                break
-            if not isinstance(event, h11.Data):
-                self._ahead = None if event is h11.NEED_DATA else event
-                break
-            pieces.append(event.data)
-            size += len(event.data)
-        else:
-            await trio.lowlevel.checkpoint()
-        return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+        if self._upload is not None:
+            await self._uploaded.wait()  # the upstream has said all, and may still be reading
+            await self.end_upload()
+        return None
 
     async def end_upload(self) -> None:
         """Stop the body's writer. For the task that sent the request only: the nursery is its own."""
@@ -197,33 +184,30 @@ class Connection:
     def buffered_end(self) -> bool:
         """True when the end of the body has arrived already, so that nothing need be waited for."""
         try:
-            return self._upload is None and isinstance(self._parse(), h11.EndOfMessage)
+            return self._upload is None and self._parse() is END
         except UpstreamError:
             return False
 
     def reuse(self) -> bool:
-        """After a complete exchange: make ready for the next one; False when the connection must be closed."""
-        if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
-            return False
+        """After a complete exchange: whether the connection may carry the next one; else it must be closed."""
         if self._ended or self._unsent_body or self._write_error is not None:
-            return False  # closed by the upstream, which h11 takes for the end of a body; or not all of it was taken
-        if self._h11.trailing_data[0] or self._has_undecrypted():
-            return False  # more than one answer to one request: nobody knows what the rest belongs to
-        self._h11.start_next_cycle()
-        return True
+            return False  # closed by the upstream, which is a body's end too; or not all of the request was taken
+        # More than one answer to one request: nobody knows what the rest belongs to.
+        return self._reader.may_go_on and not self._has_undecrypted()
 
     # --- when idle ---
 
     def has_died(self) -> bool:
         """While idle nothing may arrive: if the socket is readable, it was closed, or is about to be."""
-        stream = self.stream
-        while isinstance(stream, trio.SSLStream):
-            stream = stream.transport_stream
-        if not isinstance(stream, trio.SocketStream):
-            return False
-        poll = select.poll()
-        poll.register(stream.socket.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        if self._idle_poll is None:
+            stream = self.stream
+            while isinstance(stream, trio.SSLStream):
+                stream = stream.transport_stream
+            if not isinstance(stream, trio.SocketStream):
+                return False
+            self._idle_poll = select.poll()
+            self._idle_poll.register(stream.socket.fileno(), select.POLLIN)
+        return bool(self._idle_poll.poll(0))
 
     async def close(self) -> None:
         """Close at once, without a TLS goodbye; a cancelled scope sees its cancellation at its next checkpoint, so
@@ -282,15 +266,10 @@ class Connection:
                 return True
         return False
 
-    def _parse(self) -> object:
+    def _parse(self) -> Event:
         """The next event in what has arrived."""
-        ahead, self._ahead = self._ahead, None
-        if isinstance(ahead, UpstreamError):
-            raise ahead
-        if ahead is not None:
-            return ahead
         try:
-            return self._h11.next_event()
+            return self._reader.next_event()
         except h11.RemoteProtocolError as error:
             if self._ended:
                 raise ConnectionLost(f"{self.name} cut the response body short", before_response=False) from error
@@ -300,11 +279,8 @@ class Connection:
                 ) from error
             raise UpstreamError(f"{self.name} does not speak HTTP/1.1: {error}") from error
 
-    async def _next_event(self) -> object:
-        while True:
-            event = self._parse()
-            if event is not h11.NEED_DATA:
-                return event
+    async def _next_event(self) -> Event:
+        while (event := self._parse()) is NEED_DATA:
             try:
                 data = await read_some(self.stream, READ_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -315,7 +291,8 @@ class Connection:
                 raise self._lost("was closed", self._write_error)
             else:
                 self._ended = True
-            self._h11.receive_data(data)
+            self._reader.receive_data(data)
+        return event
 
     def _lost(self, how: str, error: BaseException | None) -> ConnectionLost:
         if self._head_received:

@@ -10,13 +10,14 @@ from connector_sdk.wire import ErrorClass
 from vastar_runtime.config.policy import DeadlinePolicy
 from vastar_runtime.errors import Failure, UpstreamError
 
-from .connection import Connection, ConnectionLost, Progress, ResponseHead
+from .connection import Connection, ConnectionLost, Progress
 from .decoding import BodyDecoder, encodings_to_undo
 from .dial import Dialer
 from .pool import Pool, PoolKey
 from .redirects import MAX_REDIRECTS, next_request
 from .request import Headers, OutboundRequest
 from .resolver import looking_up_for
+from .response_reader import ResponseHead
 
 # A redirect's own body is of no use; a short one is read so that the connection can be used again.
 MAX_DRAINED_BYTES = 65_536

@@ -1,4 +1,4 @@
-"""Reading from a stream, the short way for a plain socket."""
+"""Reading from a stream and writing to it, the short way for a plain socket."""
 
 from __future__ import annotations
 
@@ -27,3 +27,14 @@ async def read_some(stream: trio.abc.ReceiveStream, max_bytes: int) -> bytes:
             continue
         except OSError as error:
             raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+
+
+def write_some(stream: trio.abc.SendStream, data: bytes) -> int:
+    """How many of these bytes the kernel takes at once: all of them, mostly, and then nothing was waited for and no
+    other task ran. 0 also where that cannot be known, and where the connection has ended: ``send_all`` says how."""
+    if type(stream) is not trio.SocketStream:
+        return 0
+    try:
+        return os.write(stream.socket.fileno(), data)
+    except OSError:
+        return 0
