@@ -1,7 +1,7 @@
 """The rooms of the source tree import only downwards.
 
-Lowest first: errors, config ← telemetry ← http, policies ← connectors ← server ← daemon ← cli; the simulator stands
-beside the daemon's rooms and only the commands know it. ``connector_sdk.wire`` knows nothing of either package.
+Lowest first: errors, config ← telemetry ← http, policies ← connectors ← server ← daemon ← workers ← cli; the simulator
+stands beside the daemon's rooms and only the commands know it. ``connector_sdk.wire`` knows nothing of either package.
 """
 
 import ast
@@ -28,8 +28,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "server": BELOW_CONNECTORS | {"connectors"},
     "admin": GROUND | {"telemetry"},
     "daemon": BELOW_CONNECTORS | {"connectors", "server", "admin"},
+    "workers": BELOW_CONNECTORS | {"connectors", "server", "admin", "daemon"},
     "simulator": GROUND | {"telemetry"},
-    "cli": BELOW_CONNECTORS | {"connectors", "server", "admin", "daemon", "simulator"},
+    "cli": BELOW_CONNECTORS | {"connectors", "server", "admin", "daemon", "workers", "simulator"},
     "__main__": {"", "cli"},
 }
 WIRE_MAY_IMPORT = {*sys.stdlib_module_names, "flatbuffers", "msgspec"}

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -233,6 +233,11 @@ class Answer(msgspec.Struct):
         return next((value.decode() for key, value in self.head.headers if key == name.encode()), None)
 
 
+async def pieces_of(exchange: Exchange) -> AsyncIterator[bytes]:
+    while (piece := await exchange.receive()) is not None:
+        yield piece
+
+
 class Client:
     """A pool and a dialer, as the daemon has them."""
 
@@ -259,7 +264,7 @@ class Client:
         exchange = self.exchange(url, method, **options)
         try:
             await exchange.open()
-            return Answer(exchange.head, b"".join([piece async for piece in exchange.pieces()]))
+            return Answer(exchange.head, b"".join([piece async for piece in pieces_of(exchange)]))
         finally:
             await exchange.close()
 

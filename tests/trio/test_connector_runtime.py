@@ -42,7 +42,7 @@ class Asked:
         self.may_go_on = trio.Event()
         self.may_go_on.set()
 
-    def statistics(self) -> Snapshot:
+    async def statistics(self) -> Snapshot:
         return Snapshot(7)
 
     async def reload(self) -> Reloaded:

@@ -13,6 +13,7 @@ from http_upstream import (
     World,
     failure,
     hello,
+    pieces_of,
     say,
     start_client,
     start_upstream,
@@ -198,7 +199,7 @@ async def test_an_event_is_delivered_when_it_arrives_also_out_of_gzip(client: Cl
     exchange = client.exchange(upstream.url())
     await exchange.open()
     got = []
-    async for piece in exchange.pieces():
+    async for piece in pieces_of(exchange):
         got.append(piece)
         taken[len(got) - 1].set()
     await exchange.close()

@@ -159,7 +159,8 @@ async def test_wherever_an_exchange_is_cancelled_nothing_is_left_over(nursery: t
                 trio.lowlevel.remove_instrument(cancel)
         statistics = client.pool.statistics()
         assert (statistics.active, statistics.waiting) == (0, 0)
-        assert client.pool._slots == {}
+        assert not client.pool._active
+        assert not client.pool._waiting
         kept += statistics.idle  # also of one that was cancelled when its exchange was complete already
         if not scope.cancelled_caught:
             assert answer.body == b"hello"

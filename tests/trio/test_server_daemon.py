@@ -100,12 +100,12 @@ async def test_a_request_that_ends_within_the_drain_is_answered(clock, nursery, 
 
 
 async def test_a_connection_that_is_accepted_in_the_moment_of_the_signal_is_drained_too(clock, settings):
-    daemon = Daemon(settings, lambda: Examined(settings, None, [], {}))
-    daemon._is_draining = True
+    serving = Daemon(settings, lambda: Examined(settings, None, [], {}))._serving
+    serving.stop_accepting()
     ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
     async with ours:
         with trio.fail_after(DRAIN_S):
-            await daemon._serve(theirs)
+            await serving.serve(theirs)
 
 
 async def test_a_second_signal_ends_the_drain(clock, nursery, settings, gate, log):

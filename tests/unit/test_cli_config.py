@@ -251,7 +251,7 @@ def test_the_example_can_be_put_in_place(tmp_path: Path) -> None:
     path = tmp_path / "from example.toml"
     path.write_text(run("example").output)
     assert load({}, config_path=str(path)) == Settings()
-    assert run("check", "--config", str(path)).output == f"{path} is valid: 32 settings, 0 scopes\n"
+    assert run("check", "--config", str(path)).output == f"{path} is valid: 33 settings, 0 scopes\n"
 
 
 @pytest.mark.parametrize("command", ["check", "show", "explain", "example"])

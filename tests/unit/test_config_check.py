@@ -150,7 +150,7 @@ def test_a_value_at_its_limit(line: str, value: object) -> None:
         ("[policy.rate_limit]\nenabled = false", '2: policy.rate_limit.enabled: unknown key; a limit that is "none" is off'),
         ("[admission]\ndisabled = true", '2: admission.disabled: unknown key; a limit that is "none" is off'),
         ("[policy]\nenabled = false", "2: policy.enabled: unknown key; known: deadline, concurrency, rate_limit, circuit_breaker, retry"),
-        ("[listen]\nenabled = false", "2: listen.enabled: unknown key; known: socket, socket_mode, socket_group, tcp_port"),
+        ("[listen]\nenabled = false", "2: listen.enabled: unknown key; known: socket, socket_mode, socket_group, tcp_port, workers"),
         ("enabled = false", "1: enabled: unknown key; known: listen, admission, policy, scope"),
         ("[policy.circuit_breaker]\nenable = false", "2: policy.circuit_breaker.enable: unknown key; did you mean enabled?"),
         ("[policy.circuit_breaker]\ndisabled = true", "2: policy.circuit_breaker.disabled: unknown key; enabled = false turns it off"),

@@ -11,7 +11,9 @@ import pytest
 from connector_sdk.wire import MAX_FRAME_BYTES, ErrorClass, ExecuteRequest, ExecuteResponse, encode_message
 from vastar_runtime.connectors import CONNECTORS
 from vastar_runtime.connectors.base import Outcome
-from vastar_runtime.connectors.http import MAX_TIMEOUT_MS, HttpCall, HttpConnector, encode_answer, too_long
+from vastar_runtime.connectors.http import HttpCall, HttpConnector
+from vastar_runtime.connectors.http_answer import encode_answer, too_long
+from vastar_runtime.connectors.http_parameters import MAX_TIMEOUT_MS
 from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.http.request import OutboundRequest
 from vastar_runtime.http.response_reader import ResponseHead

@@ -49,7 +49,7 @@ whole = st.builds(
 def judged(reader: ResponseReader, pieces: Sequence[bytes], ends: bool) -> tuple[object, ...]:
     """All that a reader makes of a response: interim ones, head, body, how it ends, whether another may follow."""
     head, body, interim = None, b"", 0
-    waiting = list(pieces) + ([b""] if ends else [])
+    waiting = [*pieces, *([b""] if ends else [])]
     while True:
         try:
             event = reader.next_event()
@@ -101,7 +101,9 @@ def cut(data: bytes, at: Sequence[int]) -> list[bytes]:
 @example(CHUNKED + b"5\r\nhello\rX0\r\n\r\n", [], "GET", False, False)
 @example(CHUNKED + b"5\r\nhello\r\n0\r\nA: b\r\n\r\n", [60], "GET", False, False)
 @example(OK + b"Content-Length: 5\r\n\r\nhelloHTTP/1.1", [], "GET", False, False)
-@example(OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", [], "GET", False, False)
+@example(
+    OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", [], "GET", False, False
+)
 def test_it_judges_as_h11_does(data: bytes, at: list[int], method: str, ends: bool, closes: bool) -> None:
     ours, theirs = ResponseReader(), ByH11()
     for reader in (ours, theirs):
@@ -109,7 +111,9 @@ def test_it_judges_as_h11_does(data: bytes, at: list[int], method: str, ends: bo
     assert judged(ours, cut(data, at), ends) == judged(theirs, cut(data, at), ends)
 
 
-@pytest.mark.parametrize("data", [OK + b"Content-Length: 5\r\n\r\nhello", CHUNKED + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "data", [OK + b"Content-Length: 5\r\n\r\nhello", CHUNKED + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"]
+)
 def test_a_plain_response_is_not_handed_over(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("h11.Connection", None)
     reader = ResponseReader()

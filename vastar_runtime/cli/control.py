@@ -30,10 +30,15 @@ _HELP = {"help_option_names": ["-h", "--help"]}
 @listen_options
 @log_option
 def start(
-    config_path: str | None, socket_path: str | None, socket_mode: str | None, socket_group: str | None, log_path: str
+    config_path: str | None,
+    socket_path: str | None,
+    socket_mode: str | None,
+    socket_group: str | None,
+    workers: str | None,
+    log_path: str,
 ) -> None:
     """Start the daemon in the background; returns when it answers."""
-    wanted = _Wanted(config_path, socket_path, socket_mode, socket_group)
+    wanted = _Wanted(config_path, socket_path, socket_mode, socket_group, workers)
     _start(wanted, wanted.examined(), log_path)
 
 
@@ -52,13 +57,18 @@ def stop(config_path: str | None, socket_path: str | None) -> None:
 @listen_options
 @log_option
 def restart(
-    config_path: str | None, socket_path: str | None, socket_mode: str | None, socket_group: str | None, log_path: str
+    config_path: str | None,
+    socket_path: str | None,
+    socket_mode: str | None,
+    socket_group: str | None,
+    workers: str | None,
+    log_path: str,
 ) -> None:
     """Stop the daemon, if it runs, and start it.
 
     Without --config and VASTAR_CONFIG it keeps the file that it runs with.
     """
-    wanted = _Wanted(config_path, socket_path, socket_mode, socket_group)
+    wanted = _Wanted(config_path, socket_path, socket_mode, socket_group, workers)
     path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
     wanted = _with_its_file(wanted, path)
     examined = wanted.examined()  # before anything stops: a mistake in the file must not end what runs
@@ -73,6 +83,7 @@ class _Wanted(NamedTuple):
     socket_path: str | None
     socket_mode: str | None
     socket_group: str | None
+    workers: str | None = None
 
     def examined(self) -> config.Examined:
         """The settings, without mistakes.
@@ -94,6 +105,7 @@ class _Wanted(NamedTuple):
             "--socket": config.named_socket(os.environ, self.socket_path),
             "--socket-mode": self.socket_mode,
             "--socket-group": self.socket_group,
+            "--workers": self.workers,
         }
         return [word for option, value in given.items() if value is not None for word in (option, value)]
 

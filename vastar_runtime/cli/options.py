@@ -32,7 +32,13 @@ def socket_option(function: _Function) -> _Function:
 
 
 def listen_options(function: _Function) -> _Function:
-    """``--config``, ``--socket``, ``--socket-mode``, ``--socket-group``: arguments as ``config.load`` takes them."""
+    """``--config``, ``--socket``, ``--socket-mode``, ``--socket-group``, ``--workers``: arguments as ``config.load``
+    takes them."""
+    function = click.option(
+        "--workers",
+        metavar="N|auto",
+        help="Processes that serve; auto: as many as there are cores.  [env var: VASTAR_WORKERS; default: 1]",
+    )(function)
     function = click.option("--socket-group", metavar="GROUP", help="Group that owns the socket (name or number).")(
         function
     )

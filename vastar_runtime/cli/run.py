@@ -28,6 +28,7 @@ def run(
     socket_path: str | None,
     socket_mode: str | None,
     socket_group: str | None,
+    workers: str | None,
     ready_fd: int | None,
 ) -> None:
     """Run the daemon in the foreground (systemd, containers).
@@ -45,20 +46,35 @@ def run(
             socket_path=socket_path,
             socket_mode=socket_mode,
             socket_group=socket_group,
+            workers=workers,
         )
         examined = examine()
         settings = examined.valid()
         from setproctitle import setproctitle
 
-        from vastar_runtime import daemon
-
         setproctitle(title(settings.listen.socket_path))
-        daemon.run(settings, examine, config_file=examined.file, ready=lambda: pipe.tell(READY))
+        number = _number_of_workers(settings.listen.workers)
+        if number == 1:
+            from vastar_runtime import daemon
+
+            daemon.run(settings, examine, config_file=examined.file, ready=lambda: pipe.tell(READY))
+        else:
+            from vastar_runtime.workers import supervisor
+
+            supervisor.run(settings, examine, number, config_file=examined.file, ready=lambda: pipe.tell(READY))
     except StartupError as error:
         pipe.tell(str(error))
         raise
     except KeyboardInterrupt:  # before the daemon listens to signals
         sys.exit(130)
+
+
+def _number_of_workers(configured: int) -> int:
+    if configured != config.AUTO_WORKERS:
+        return configured
+    from vastar_runtime.workers.cores import usable_cores
+
+    return usable_cores()
 
 
 class _ReadyPipe:

@@ -21,6 +21,7 @@ EXIT_NOT_RUNNING = 3  # as an init script's status says it (LSB)
 EXIT_NOT_HEALTHY = 1
 _MAX_VERSION_CHARACTERS = 64
 _MAX_PATH_CHARACTERS = 4096
+_MOST_WORKERS = 64
 
 
 class _Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,7 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
     else:
         _print(found)
         if statistics is not None:
+            _print_workers(statistics.get("workers"))
             click.echo(f"   Configuration: {_configuration(statistics)}")
             _print_refusals(held_back)
         elif reason:
@@ -111,6 +113,13 @@ def _configuration(statistics: dict[str, Any]) -> str:
     except OSError as error:
         hint = f" (whether it changed since it was read cannot be seen: {error.strerror})"
     return f"{printable(path, _MAX_PATH_CHARACTERS)}{hint}"
+
+
+def _print_workers(workers: Any) -> None:
+    """Where the daemon is more than one process."""
+    if isinstance(workers, list) and len(workers) > 1:
+        pids = ", ".join(str(worker["pid"]) for worker in workers[:_MOST_WORKERS])
+        click.echo(f"   Workers: {len(workers)} (PIDs {pids})")
 
 
 def _print_refusals(lines: list[str]) -> None:

@@ -11,10 +11,12 @@ from .file import DEFAULT_CONFIG_PATH, named_file
 from .loading import Examined, examine, load, load_socket_path
 from .scopes import Effect, Policies
 from .settings import (
+    AUTO_WORKERS,
     DEFAULT_LOG_PATH,
     DEFAULT_SOCKET_PATH,
     DEFAULT_TCP_PORT,
     MAX_SOCKET_PATH_BYTES,
+    MAX_WORKERS,
     Admission,
     Listen,
     Scope,
@@ -23,11 +25,13 @@ from .settings import (
 )
 
 __all__ = [
+    "AUTO_WORKERS",
     "DEFAULT_CONFIG_PATH",
     "DEFAULT_LOG_PATH",
     "DEFAULT_SOCKET_PATH",
     "DEFAULT_TCP_PORT",
     "MAX_SOCKET_PATH_BYTES",
+    "MAX_WORKERS",
     "Admission",
     "Effect",
     "Examined",

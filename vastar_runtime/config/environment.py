@@ -12,7 +12,7 @@ from vastar_runtime.errors import ConfigError
 
 from .quoting import quoted
 from .settings import DEFAULT_TCP_PORT, KeyPath, Scope, Settings, Value, fields_of
-from .values import MAX_DURATION_MS, socket_mode, socket_path
+from .values import MAX_DURATION_MS, socket_mode, socket_path, workers
 
 
 class Flags(NamedTuple):
@@ -21,6 +21,7 @@ class Flags(NamedTuple):
     socket_path: str | None = None
     socket_mode: str | None = None
     socket_group: str | None = None
+    workers: str | None = None
 
 
 class Override(NamedTuple):
@@ -140,6 +141,17 @@ def _tcp_port(settings: Settings, environ: Mapping[str, str], _flags: Flags) -> 
     return int(text), "VASTAR_TCP_PORT"
 
 
+def _workers(_settings: Settings, environ: Mapping[str, str], flags: Flags) -> tuple[Value, str] | None:
+    flag = flags.workers
+    name, text = ("--workers", flag) if flag is not None else ("VASTAR_WORKERS", environ.get("VASTAR_WORKERS"))
+    if text is None or (not text and flag is None):
+        return None
+    try:
+        return workers(text), name
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}") from error
+
+
 def _timeout(_settings: Settings, environ: Mapping[str, str], _flags: Flags) -> tuple[Value, str] | None:
     text = environ.get("VASTAR_TIMEOUT", "")
     if not text:
@@ -161,5 +173,6 @@ _READERS: tuple[tuple[KeyPath, _Reader], ...] = (
     (("listen", "socket_group"), _group),
     (("listen", "tcp_port"), _use_tcp),
     (("listen", "tcp_port"), _tcp_port),
+    (("listen", "workers"), _workers),
     (("policy", "deadline", "idle_timeout_ms"), _timeout),
 )

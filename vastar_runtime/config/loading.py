@@ -65,6 +65,7 @@ def load(
     socket_path: str | None = None,
     socket_mode: str | None = None,
     socket_group: str | None = None,
+    workers: str | None = None,
 ) -> Settings:
     """Settings from the file, with variables over it and flags (None: not given) over both.
 
@@ -83,6 +84,7 @@ def load(
         socket_path=socket_path,
         socket_mode=socket_mode,
         socket_group=socket_group,
+        workers=workers,
     ).valid()
 
 
@@ -93,6 +95,7 @@ def examine(
     socket_path: str | None = None,
     socket_mode: str | None = None,
     socket_group: str | None = None,
+    workers: str | None = None,
 ) -> Examined:
     """As ``load``, with every mistake instead of an exception for the first."""
     settings = Settings()
@@ -113,7 +116,7 @@ def examine(
     except ConfigError as error:
         mistakes.append(Mistake((), str(error)))
     settings_in_file = len(sources)
-    given = overrides(settings, environ, Flags(socket_path, socket_mode, socket_group))
+    given = overrides(settings, environ, Flags(socket_path, socket_mode, socket_group, workers))
     mistakes += [Mistake(*problem) for problem in given.problems]
     sources |= {override.key: override.source for override in given.overrides}
     return Examined(applied(settings, given.overrides), file, mistakes, sources, settings_in_file)

@@ -12,6 +12,9 @@ from .policy import Policy, Rate
 DEFAULT_SOCKET_PATH = "/tmp/vastar-connector-runtime.sock"  # noqa: S108 - protocol.md part 1: every SDK knows it
 DEFAULT_LOG_PATH = "/tmp/vastar-runtime.log"  # noqa: S108 - where users of the existing runtime look
 DEFAULT_TCP_PORT = 5000
+# "auto" in the file: as many workers as this process may use cores.
+AUTO_WORKERS = 0
+MAX_WORKERS = 64
 
 # sun_path holds 108 bytes with its NUL (unix(7)); a longer path fails in bind() with a message that names nothing.
 MAX_SOCKET_PATH_BYTES = 107
@@ -24,19 +27,21 @@ KeyPath = tuple[str | int, ...]
 
 
 class Listen(msgspec.Struct, frozen=True, kw_only=True):
-    """Where clients connect.
+    """Where clients connect, and how many processes serve them.
 
     Attributes:
         socket_path: the Unix socket, absolute.
         socket_mode: permission bits of the socket file.
         socket_group: name or number of the group that owns the socket file; None leaves it.
         tcp_port: also listen on 127.0.0.1 at this port (0: any free one); None: no TCP.
+        workers: processes; AUTO_WORKERS: one for each core.
     """
 
     socket_path: str = msgspec.field(default=DEFAULT_SOCKET_PATH, name="socket")
     socket_mode: int = 0o600
     socket_group: str | None = None
     tcp_port: int | None = None
+    workers: int = 1
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from typing import get_args
 
 from .policy import PERIODS_S, Rate
 from .quoting import quoted
-from .settings import MAX_SOCKET_PATH_BYTES, Value
+from .settings import AUTO_WORKERS, MAX_SOCKET_PATH_BYTES, MAX_WORKERS, Value
 
 # Longer than anybody waits, and far from what a clock in milliseconds, or a float of seconds, can hold.
 MAX_DURATION_MS = 10 * 365 * 86_400_000
@@ -74,6 +74,8 @@ def write_value(key: str, value: Value) -> bool | int | float | str:
         return str(value)
     if key == "socket_mode":
         return f"{value:04o}"
+    if key == "workers" and value == AUTO_WORKERS:
+        return "auto"
     return value
 
 
@@ -103,6 +105,19 @@ def socket_mode(text: str) -> int:
     if not re.fullmatch(r"(?:0o?)?[0-7]{1,3}", text):
         raise ValueError(f"{quoted(text)} is no octal permission such as 0600 or 0660")
     return int(text, 8)
+
+
+def workers(text: str) -> int:
+    """How many, from digits or "auto".
+
+    Raises:
+        ValueError: it is neither, or too many.
+    """
+    if text == "auto":
+        return AUTO_WORKERS
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MAX_WORKERS):
+        raise ValueError(f"{quoted(text)} is neither a whole number from 1 to {MAX_WORKERS} nor auto")
+    return int(text)
 
 
 def _refused(found: object, allowed: str, hint: str = "") -> ValueError:
@@ -172,9 +187,14 @@ def _port_in_file(found: object, or_none: str) -> int:
     return _whole(found, 0, 65535, or_none)
 
 
+def _workers_in_file(found: object, _or_none: str) -> int:
+    return AUTO_WORKERS if found == "auto" else _whole(found, 1, MAX_WORKERS, ', or "auto"')
+
+
 _BY_KEY: dict[str, Callable[[object, str], Value]] = {
     "socket": _socket_in_file,
     "socket_mode": _mode_in_file,
     "socket_group": _group_in_file,
     "tcp_port": _port_in_file,
+    "workers": _workers_in_file,
 }

@@ -33,8 +33,8 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
 class Control(Protocol):
     """The daemon, as far as it can be asked and told."""
 
-    def statistics(self) -> msgspec.Struct:
-        """An immutable snapshot."""
+    async def statistics(self) -> msgspec.Struct | msgspec.Raw:
+        """An immutable snapshot, or JSON of one."""
 
     async def reload(self) -> Reloaded:
         """Read the configuration again and use it from the next request on, if it is valid."""

@@ -56,7 +56,7 @@ class RuntimeCall:
         assert services.control is not None
         if self._operation == "reload":
             return msgspec.json.encode(await services.control.reload())
-        return msgspec.json.encode(services.control.statistics())
+        return msgspec.json.encode(await services.control.statistics())
 
     async def stream(self, services: Services, passage: Passage, sink: Sink) -> None:
         """Not for streams.

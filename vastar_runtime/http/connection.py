@@ -69,6 +69,10 @@ class Connection:
     ) -> None:
         self.stream = stream
         self.name = name
+        # What is waited for, as a time limit's error says it; said for every request, so made once.
+        self.sending = f"sending the request to {name}"
+        self.awaiting_head = f"waiting for the response head from {name}"
+        self.reading_body = f"reading the response body from {name}"
         self.exchanges = 0
         self.has_written = False
         self._origin_form_prefix = origin_form_prefix
@@ -245,7 +249,7 @@ class Connection:
         else:
             self._unsent_body = b""
             if not self._head_received:
-                self._progress(f"waiting for the response head from {self.name}")
+                self._progress(self.awaiting_head)
         finally:
             self._uploaded.set()
             if self._when_sent is not None and not self._head_received:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
@@ -34,7 +34,7 @@ async def at_once(origin: str, exchange: Exchange) -> ResponseHead:
 class Exchange:
     """The response to a request, once ``open`` has returned.
 
-    Use: ``open()``, then ``pieces()``, and ``close()`` in any case, also when cancelled.
+    Use: ``open()``, then ``receive()`` until it returns None, and ``close()`` in any case, also when cancelled.
 
     Args:
         progress: told what is being waited for, each time something has moved.
@@ -69,6 +69,8 @@ class Exchange:
         self._key: PoolKey | None = None  # set while a slot is held
         self._connection: Connection | None = None
         self._decoder: BodyDecoder | None = None
+        self._steps: Iterator[bytes] = iter(())
+        self._steps_taken = 0
         self._complete = False
         self._has_head = False
         self.with_upstream_since: float | None = None
@@ -91,14 +93,26 @@ class Exchange:
             f"stopped after {MAX_REDIRECTS} redirects, the last one to {self.request.url.origin}", ErrorClass.PERMANENT
         )
 
-    def pieces(self) -> AsyncIterator[bytes]:
-        """The body, decoded, piece by piece as it arrives. The reader may stop at any piece.
+    async def receive(self) -> bytes | None:
+        """The next piece of the body, decoded, as it arrives; None at its end. The reader may stop at any piece.
 
         Raises:
             UpstreamError: cut short, or not what its headers say.
         """
-        # Not an async generator: one that is left half read would be finalised whenever it is collected.
-        return _Pieces(self._receive, self._decoder)
+        if self._decoder is None:
+            return await self._receive()
+        while True:
+            for step in self._steps:
+                self._steps_taken += 1
+                if self._steps_taken % STEPS_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()
+                if step:
+                    return step
+            piece = await self._receive()
+            if piece is None:
+                self._decoder.finish()
+                return None
+            self._steps = self._decoder.feed(piece)
 
     def end_early(self) -> None:
         """The reader has all it wants. If the body's end has arrived too, the connection can still be kept."""
@@ -136,15 +150,18 @@ class Exchange:
             UpstreamError: see Dialer.dial and Connection; Timeout, when no head came in time.
         """
         key = PoolKey(self._tenant_id, self.request.url.origin)
-        address = key.origin.address
         self._complete = self._has_head = False
         self.with_upstream_since = None
-        self._progress(f"waiting for a free connection to {address}")
-        await self._pool.acquire_slot(key)
+        if not self._pool.take_slot(key):
+            self._progress(f"waiting for a free connection to {key.origin.address}")
+            await self._pool.acquire_slot(key)
         self._key = key
         self.attempts += 1
         self.with_upstream_since = trio.current_time()
-        connection = await self._idle_connection(key)
+        connection = self._pool.take_idle(key)
+        while connection is not None and connection.has_died():
+            await connection.close()
+            connection = self._pool.take_idle(key)
         if connection is not None:
             try:
                 return await self._converse(connection, limits)
@@ -159,7 +176,7 @@ class Exchange:
                 self._connection = None
                 await connection.close()
                 self.attempts += 1
-        self._progress(f"connecting to {address}")
+        self._progress(f"connecting to {key.origin.address}")
         looking_up_for.set(self._tenant_id)
         return await self._converse(await self._dialer.dial(key.origin, limits.connect_timeout_ms / 1000), limits)
 
@@ -172,18 +189,11 @@ class Exchange:
 
     # --- inside ---
 
-    async def _idle_connection(self, key: PoolKey) -> Connection | None:
-        while (connection := self._pool.take_idle(key)) is not None:
-            if not connection.has_died():
-                return connection
-            await connection.close()
-        return None
-
     async def _converse(self, connection: Connection, limits: DeadlinePolicy) -> ResponseHead:
         self._connection = connection
-        self._progress(f"sending the request to {connection.name}")
+        self._progress(connection.sending)
         await connection.send_request(self.request, self._progress)
-        self._progress(f"waiting for the response head from {connection.name}")
+        self._progress(connection.awaiting_head)
         if limits.first_byte_timeout_ms is None:
             head = await connection.receive_head()
         else:
@@ -191,13 +201,13 @@ class Exchange:
         self._has_head = True
         if head.status_code >= 300:
             await connection.end_upload()  # nobody wants the rest of the request's body
-        self._progress(f"reading the response body from {connection.name}")
+        self._progress(connection.reading_body)
         return head
 
     async def _receive(self) -> bytes | None:
         assert self._connection is not None
         piece = await self._connection.receive_body()
-        self._progress(f"reading the response body from {self._connection.name}")
+        self._progress(self._connection.reading_body)
         if piece is None:
             self._complete = True
         return piece
@@ -220,7 +230,10 @@ class Exchange:
         self.has_body = self.request.method != "HEAD" and head.status_code not in (204, 304)
         if not (self.has_body and self.request.decodes):
             return
-        field = b", ".join(value for name, value in head.headers if name == b"content-encoding")
+        fields = [value for name, value in head.headers if name == b"content-encoding"]
+        if not fields:
+            return
+        field = b", ".join(fields)
         encodings = encodings_to_undo(field.decode("latin-1"))
         if encodings is not None:
             assert self._connection is not None
@@ -241,31 +254,6 @@ async def _head_within(connection: Connection, timeout_ms: int) -> ResponseHead:
         ErrorClass.TIMEOUT,
         failure=Failure.NO_HEAD_IN_TIME,
     )
-
-
-class _Pieces(AsyncIterator[bytes]):
-    def __init__(self, receive: Callable[[], Awaitable[bytes | None]], decoder: BodyDecoder | None) -> None:
-        self._receive = receive
-        self._decoder = decoder
-        self._steps: Iterator[bytes] = iter(())
-        self._taken = 0
-
-    async def __anext__(self) -> bytes:
-        while True:
-            for step in self._steps:
-                self._taken += 1
-                if self._taken % STEPS_PER_TURN == 0:
-                    await trio.lowlevel.checkpoint()
-                if step:
-                    return step
-            piece = await self._receive()
-            if piece is None:
-                if self._decoder is not None:
-                    self._decoder.finish()
-                raise StopAsyncIteration
-            if self._decoder is None:
-                return piece
-            self._steps = self._decoder.feed(piece)
 
 
 def _without_encoding(headers: Headers) -> Headers:

@@ -42,14 +42,6 @@ class _Idle(NamedTuple):
     expires_at: float
 
 
-class _Slots:
-    """How many exchanges one key has under way; kept only while there is any, or one waiting."""
-
-    def __init__(self, limit: int) -> None:
-        self.semaphore = trio.Semaphore(limit, max_value=limit)
-        self.users = 0
-
-
 class Pool:
     """Slots and idle connections.
 
@@ -69,32 +61,40 @@ class Pool:
         self._limit_per_origin = limit_per_origin
         self._idle_expiry_s = idle_expiry_s
         self._max_idle = max_idle
-        self._slots: dict[PoolKey, _Slots] = {}
+        self._active: dict[PoolKey, int] = {}  # exchanges under way
+        self._waiting: dict[PoolKey, trio.lowlevel.ParkingLot] = {}
         self._idle: OrderedDict[int, _Idle] = OrderedDict()  # by id of the connection; the oldest first
         self._idle_by_key: dict[PoolKey, list[Connection]] = {}
 
+    def take_slot(self, key: PoolKey) -> bool:
+        """Leave to have one more exchange, if it is to be had now; to be followed by one release_slot."""
+        active = self._active.get(key, 0)
+        if active >= self._limit_per_origin:
+            return False
+        self._active[key] = active + 1
+        return True
+
     async def acquire_slot(self, key: PoolKey) -> None:
-        """Wait for leave to have one more exchange; every acquire is followed by one release_slot."""
-        slots = self._slots.get(key)
-        if slots is None:
-            slots = self._slots[key] = _Slots(self._limit_per_origin)
-        slots.users += 1
+        """Wait for leave to have one more exchange; to be followed by one release_slot."""
+        if self.take_slot(key):
+            return
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = trio.lowlevel.ParkingLot()
         try:
-            await slots.semaphore.acquire()
-        except BaseException:
-            self._leave(key, slots)
-            raise
+            await waiting.park()  # until the slot of one that ended is ours
+        finally:
+            if not waiting and self._waiting.get(key) is waiting:
+                del self._waiting[key]
 
     def release_slot(self, key: PoolKey) -> None:
         """Let the next one in."""
-        slots = self._slots[key]
-        slots.semaphore.release()
-        self._leave(key, slots)
-
-    def _leave(self, key: PoolKey, slots: _Slots) -> None:
-        slots.users -= 1
-        if not slots.users:
-            del self._slots[key]
+        if (waiting := self._waiting.get(key)) is not None and waiting:
+            waiting.unpark()
+        elif self._active[key] == 1:
+            del self._active[key]
+        else:
+            self._active[key] -= 1
 
     def take_idle(self, key: PoolKey) -> Connection | None:
         """The connection that was used last, or None. Whether it still lives is for the caller to see."""
@@ -146,6 +146,8 @@ class Pool:
 
     def statistics(self) -> PoolStatistics:
         """What the pool holds now."""
-        waiting = sum(slots.semaphore.statistics().tasks_waiting for slots in self._slots.values())
-        users = sum(slots.users for slots in self._slots.values())
-        return PoolStatistics(active=users - waiting, waiting=waiting, idle=len(self._idle))
+        return PoolStatistics(
+            active=sum(self._active.values()),
+            waiting=sum(map(len, self._waiting.values())),
+            idle=len(self._idle),
+        )

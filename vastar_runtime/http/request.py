@@ -19,6 +19,11 @@ _METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 _ILLEGAL_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # section 5.5
 
+# 128 KiB at most; the first so many names stay.
+MAX_KNOWN_NAMES = 1024
+MAX_KNOWN_NAME_CHARACTERS = 64
+_KNOWN_NAMES: dict[str, bytes] = {}
+
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
@@ -98,12 +103,23 @@ def build_request(method: str, url: Url, headers: Iterable[tuple[str, str]], bod
 
 
 def _checked(name: str, value: str) -> tuple[bytes, bytes]:
-    if not _TOKEN.fullmatch(name):
+    raw_name = _raw_name(name)
+    if not raw_name:
         raise InvalidRequest(f"illegal header name: {name[:64]!r}")
     value = value.strip(" \t")
-    if _ILLEGAL_IN_VALUE.search(value):
+    if not value.isprintable() and _ILLEGAL_IN_VALUE.search(value):
         raise InvalidRequest(f"illegal character in the value of header {name[:64]!r}")
     try:
-        return name.lower().encode(), value.encode()
+        return raw_name, value.encode()
     except UnicodeEncodeError as error:
         raise InvalidRequest(f"half of a surrogate pair in the value of header {name[:64]!r}") from error
+
+
+def _raw_name(name: str) -> bytes:
+    """In lower case; empty for what is no name. Applications use the same few names again and again."""
+    if (known := _KNOWN_NAMES.get(name)) is not None:
+        return known
+    raw_name = name.lower().encode() if _TOKEN.fullmatch(name) else b""
+    if raw_name and len(name) <= MAX_KNOWN_NAME_CHARACTERS and len(_KNOWN_NAMES) < MAX_KNOWN_NAMES:
+        _KNOWN_NAMES[name] = raw_name
+    return raw_name

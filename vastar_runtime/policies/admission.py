@@ -94,12 +94,42 @@ class _Tenant:
         return self.running >= self.limit
 
 
-class _Waiter:
-    __slots__ = ("answer", "task")
+class Waiter:
+    """A request in the queue; ``place`` is to be awaited in any case."""
 
-    def __init__(self) -> None:
-        self.task = trio.lowlevel.current_task()
-        self.answer: Place | RateLimited | None = None
+    __slots__ = ("_admission", "_answer", "_task", "_tenant")
+
+    def __init__(self, admission: Admission, tenant: _Tenant) -> None:
+        self._admission = admission
+        self._tenant = tenant
+        self._task: trio.lowlevel.Task | None = None
+        self._answer: Place | RateLimited | None = None
+
+    async def place(self) -> Place:
+        """The place, once it is this one's turn.
+
+        Raises:
+            RateLimited: a tenant with fewer waiting took the place in the queue.
+        """
+        if self._answer is None:
+            self._task = trio.lowlevel.current_task()
+            # Not an event: a task that is cancelled leaves the queue in that very moment, so that no place is given
+            # to it; and one that was given a place always comes back with it, and is cancelled in its ``with`` block.
+            await trio.lowlevel.wait_task_rescheduled(self._withdraw)
+        if isinstance(self._answer, RateLimited):
+            raise self._answer
+        assert self._answer is not None
+        return self._answer
+
+    def answer(self, answer: Place | RateLimited) -> None:
+        """Let it in, or turn it out."""
+        self._answer = answer
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+
+    def _withdraw(self, _: object) -> trio.lowlevel.Abort:
+        self._admission._withdraw(self._tenant, self)
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class Place:
@@ -141,7 +171,7 @@ class Admission:
         self._max_queued = max_queued
         self._clock = clock
         self._tenants: dict[str, _Tenant] = {}
-        self._queue: FairQueue[_Tenant, _Waiter] = FairQueue()
+        self._queue: FairQueue[_Tenant, Waiter] = FairQueue()
         self._hold = _Average()
         self._running = 0
         self._admitted = 0
@@ -170,32 +200,37 @@ class Admission:
     async def enter(self, policy: ConcurrencyPolicy, tenant_id: str, remaining_s: float) -> Place:
         """Wait for leave to run; without any checkpoint when there is a free place.
 
+        Args, raises: see ``enter_or_queue``; and RateLimited while it waits.
+        """
+        entered = self.enter_or_queue(policy, tenant_id, remaining_s)
+        return entered if isinstance(entered, Place) else await entered.place()
+
+    def enter_or_queue(self, policy: ConcurrencyPolicy, tenant_id: str, remaining_s: float) -> Place | Waiter:
+        """Leave to run if there is a free place, else a place in the queue.
+
         A tenant's limit is that of its newest request, also for those of its requests that wait already.
 
         Args:
             remaining_s: seconds until the request's deadline; may be infinite.
 
         Raises:
-            RateLimited: there is no place, and no room to wait, or no hope that one is free before the deadline;
-                or, while waiting, a tenant with fewer waiting took the place in the queue.
+            RateLimited: there is no place, and no room to wait, or no hope that one is free before the deadline.
         """
-        limit = _limit(policy)
-        tenant = self._tenants.get(tenant_id)
-        if tenant is None:
-            tenant = self._tenants[tenant_id] = _Tenant(tenant_id, limit)
-        elif tenant.limit != limit:
-            tenant.limit = limit
-            self._queue.block(tenant, tenant.is_full)
-            self._let_in()
+        tenant = self._tenant(policy, tenant_id)
         # A free place is never one that somebody waits for: whoever could use it was let in when it became free.
-        if self._running < self._max_concurrent and tenant.running < limit:
-            return self._admit(tenant)
+        if self._running < self._max_concurrent and tenant.running < tenant.limit:
+            self._admitted += 1
+            return self._place(tenant)
         try:
             self._make_room(policy, tenant, remaining_s)
         except RateLimited:
             self._forget_if_idle(tenant)
             raise
-        return await self._wait(tenant)
+        return self._wait(tenant)
+
+    def count_running(self, policy: ConcurrencyPolicy, tenant_id: str) -> Place:
+        """The place of a request that runs already, and was admitted where nothing limited it: past any limit."""
+        return self._place(self._tenant(policy, tenant_id))
 
     def statistics(self) -> AdmissionStatistics:
         """What runs, waits and is held back now."""
@@ -224,9 +259,19 @@ class Admission:
 
     # --- places ---
 
-    def _admit(self, tenant: _Tenant) -> Place:
+    def _tenant(self, policy: ConcurrencyPolicy, tenant_id: str) -> _Tenant:
+        limit = _limit(policy)
+        tenant = self._tenants.get(tenant_id)
+        if tenant is None:
+            tenant = self._tenants[tenant_id] = _Tenant(tenant_id, limit)
+        elif tenant.limit != limit:
+            tenant.limit = limit
+            self._queue.block(tenant, tenant.is_full)
+            self._let_in()
+        return tenant
+
+    def _place(self, tenant: _Tenant) -> Place:
         self._running += 1
-        self._admitted += 1
         tenant.running += 1
         if self._queue:
             self._queue.block(tenant, tenant.is_full)
@@ -246,7 +291,8 @@ class Admission:
     def _let_in(self) -> None:
         while self._running < self._max_concurrent and (following := self._queue.take()) is not None:
             tenant, waiter = following
-            self._answer(waiter, self._admit(tenant))
+            self._admitted += 1
+            waiter.answer(self._place(tenant))
 
     def _forget_if_idle(self, tenant: _Tenant) -> None:
         if not tenant.running and not self._queue.waiting(tenant):
@@ -254,27 +300,15 @@ class Admission:
 
     # --- the queue ---
 
-    async def _wait(self, tenant: _Tenant) -> Place:
-        waiter = _Waiter()
+    def _wait(self, tenant: _Tenant) -> Waiter:
+        waiter = Waiter(self, tenant)
         self._queue.push(tenant, waiter)
         self._queue.block(tenant, tenant.is_full)
+        return waiter
 
-        def cancel(_: object) -> trio.lowlevel.Abort:
-            self._queue.remove(tenant, waiter)
-            self._forget_if_idle(tenant)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        # Not an event: a task that is cancelled leaves the queue in that very moment, so that no place is given to it;
-        # and one that was given a place always comes back with it, and is cancelled inside its ``with`` block.
-        await trio.lowlevel.wait_task_rescheduled(cancel)
-        if isinstance(waiter.answer, RateLimited):
-            raise waiter.answer
-        assert waiter.answer is not None
-        return waiter.answer
-
-    def _answer(self, waiter: _Waiter, answer: Place | RateLimited) -> None:
-        waiter.answer = answer
-        trio.lowlevel.reschedule(waiter.task)
+    def _withdraw(self, tenant: _Tenant, waiter: Waiter) -> None:
+        self._queue.remove(tenant, waiter)
+        self._forget_if_idle(tenant)
 
     def _make_room(self, policy: ConcurrencyPolicy, tenant: _Tenant, remaining_s: float) -> None:
         """Room in the queue for one more of this tenant, or RateLimited."""
@@ -300,7 +334,7 @@ class Admission:
             crowded,
             f"admission.max_queued, {self._max_queued}, is reached, and a tenant with fewer waiting takes the place",
         )
-        self._answer(youngest, refusal)
+        youngest.answer(refusal)
 
     def _estimated_wait_s(self, tenant: _Tenant) -> float | None:
         """How long a newcomer of this tenant would wait, by what the limits let through; None: nobody knows."""

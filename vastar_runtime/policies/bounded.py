@@ -26,11 +26,18 @@ class BoundedTable(Generic[Key, State]):
     Args:
         max_keys: at least 1.
         is_idle: whether a state may be forgotten at a time, in nanoseconds of the caller's clock.
+        on_gone: told of each key that has no state any more.
     """
 
-    def __init__(self, max_keys: int, is_idle: Callable[[State, int], bool]) -> None:
+    def __init__(
+        self,
+        max_keys: int,
+        is_idle: Callable[[State, int], bool],
+        on_gone: Callable[[Key], None] | None = None,
+    ) -> None:
         self._max_keys = max_keys
         self._is_idle = is_idle
+        self._on_gone = on_gone
         # No plain dict: finding the first key of one that loses its first keys takes longer each time.
         self._states: OrderedDict[Key, State] = OrderedDict()
 
@@ -54,7 +61,7 @@ class BoundedTable(Generic[Key, State]):
                 break
             key, state = next(iter(self._states.items()))
             if self._is_idle(state, now_ns):
-                del self._states[key]
+                self.remove(key)
             else:
                 self._states.move_to_end(key)
         return self._max_keys - len(self._states)
@@ -66,7 +73,8 @@ class BoundedTable(Generic[Key, State]):
 
     def remove(self, key: Key) -> None:
         """Forget the key, if it has a state."""
-        self._states.pop(key, None)
+        if self._states.pop(key, None) is not None and self._on_gone is not None:
+            self._on_gone(key)
 
     def latest(self) -> Iterator[tuple[Key, State]]:
         """All keys and states, the one used last first."""

@@ -6,7 +6,6 @@ The caller decides what is a failure and tells it; here it is decided whether a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +16,7 @@ from vastar_runtime.errors import RequestError
 
 from .bounded import MAX_KEYS, BoundedTable
 from .circuit import NS_PER_MS, Circuit, State
+from .permit import FREE, CircuitKey, Permit
 
 # What is kept of a failure's reason for the status: it may quote an upstream.
 MAX_REASON_CHARACTERS = 256
@@ -25,81 +25,6 @@ MAX_LISTED = 100
 # While a probe is under way nobody knows when the next one may be. A refused client that asks again after this long
 # finds most probes answered, and does not wait for the whole of another opening.
 PROBE_TAKES_MS = 1000
-
-
-class _Key(NamedTuple):
-    tenant_id: str
-    origin: str
-
-
-class Permit:
-    """Leave to send one request. What came of it must be told, once: ``succeeded``, ``failed`` or ``abandoned``.
-
-    Telling the same again, or ``abandoned`` after one of the others, as a ``finally`` would, changes nothing. What
-    contradicts the first raises RuntimeError.
-    """
-
-    __slots__ = ("_breaker", "_key", "_openings", "_policy", "_probes", "_told")
-
-    def __init__(self, breaker: CircuitBreaker, policy: CircuitBreakerPolicy, key: _Key, openings: int) -> None:
-        self._breaker = breaker
-        self._told = ""
-        self._policy = policy
-        self._key = key
-        self._openings = openings
-        self._probes = 0  # which opening's probe it is; 0: none's
-
-    def succeeded(self) -> None:
-        """The upstream answered, and not with what counts as a failure."""
-        if self._is_first("succeeded"):
-            self._breaker._succeeded(self)
-
-    def failed(self, reason: str) -> None:
-        """The upstream failed; ``reason`` is for the status."""
-        if self._is_first("failed"):
-            self._breaker._failed(self, reason)
-
-    def failed_otherwise(self, reason: str) -> None:
-        """The upstream failed in a way that does not open a circuit; but a probe fails by it."""
-        if self._breaker.is_probe(self):
-            self.failed(reason)
-
-    def abandoned(self) -> None:
-        """The request ended, or was never sent, and says nothing of the upstream."""
-        if not self._told:
-            self._told = "abandoned"
-            self._breaker._abandoned(self)
-
-    def _is_first(self, told: str) -> bool:
-        if self._told not in ("", told):
-            raise RuntimeError(f"a permit that was told {self._told} is told {told}")
-        is_first = not self._told
-        self._told = told
-        return is_first
-
-
-class _FreePermit(Permit):
-    """For requests that no circuit watches: one for all."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        pass
-
-    def succeeded(self) -> None:
-        pass
-
-    def failed(self, reason: str) -> None:
-        pass
-
-    def failed_otherwise(self, reason: str) -> None:
-        pass
-
-    def abandoned(self) -> None:
-        pass
-
-
-_FREE = _FreePermit()
 
 
 class CircuitStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +79,7 @@ class CircuitBreaker:
         clock: seconds, monotonic.
         max_keys: circuits kept; while none of them may be forgotten, requests of other keys are sent unwatched.
         on_change: told of a circuit that has opened, again after a failed probe, or closed.
+        on_forgotten: told of a circuit of which nothing is known any more.
     """
 
     def __init__(
@@ -161,10 +87,11 @@ class CircuitBreaker:
         clock: Callable[[], float],
         max_keys: int = MAX_KEYS,
         on_change: Callable[[CircuitStatistics], None] | None = None,
+        on_forgotten: Callable[[CircuitKey], None] | None = None,
     ) -> None:
         self._clock = clock
         self._on_change = on_change
-        self._table: BoundedTable[_Key, Circuit] = BoundedTable(max_keys, Circuit.is_idle)
+        self._table: BoundedTable[CircuitKey, Circuit] = BoundedTable(max_keys, Circuit.is_idle, on_forgotten)
         # Every opening of any circuit has a number. A permit bears that of its time, so that requests sent before a
         # circuit opened are told from those sent since, and those of a circuit that nobody knows cost nothing.
         self._openings = 0
@@ -176,10 +103,10 @@ class CircuitBreaker:
         Raises:
             RequestError: Transient; the circuit is open.
         """
-        key = _Key(tenant_id, origin)
+        key = CircuitKey(tenant_id, origin)
         if not policy.enabled:
             self._table.remove(key)
-            return _FREE
+            return FREE
         permit = Permit(self, policy, key, self._openings)
         circuit = self._table.get(key)
         if circuit is None or circuit.state is State.CLOSED:
@@ -192,8 +119,8 @@ class CircuitBreaker:
         elif not circuit.may_probe(policy, now_ns):
             raise self._refusal(origin, _ms(circuit.probe_in_ns(now_ns)))
         circuit.probe_sent(permit, now_ns)
-        permit._probes = circuit.last_opening
-        permit._openings = 0  # once another probe has taken its place, what comes of it is late for good
+        permit.probes = circuit.last_opening
+        permit.openings = 0  # once another probe has taken its place, what comes of it is late for good
         return permit
 
     def settle(self, policies: Policies) -> None:
@@ -204,15 +131,28 @@ class CircuitBreaker:
 
     def refuses_for_s(self, tenant_id: str, origin: str) -> float:
         """How long no request would get a permit, as far as is known; 0: the next one may."""
-        circuit = self._table.get(_Key(tenant_id, origin))
+        circuit = self._table.get(CircuitKey(tenant_id, origin))
         if circuit is None or circuit.state is not State.OPEN:
             return 0.0
         return circuit.probe_in_ns(self._now_ns()) / 10**9
 
     def is_probe(self, permit: Permit) -> bool:
         """Whether it is the probe that is under way."""
-        circuit = self._table.get(permit._key)
+        circuit = self._table.get(permit.key)
         return circuit is not None and circuit.probe is permit
+
+    @property
+    def openings(self) -> int:
+        """Of all circuits, since the start: what a permit of now bears."""
+        return self._openings
+
+    def held_against(self, key: CircuitKey) -> int | None:
+        """None: nothing, so that a request gets its permit and its success changes nothing, unless rates are counted;
+        else the number of the circuit's last opening, 0 before the first one."""
+        circuit = self._table.get(key)
+        if circuit is None or (circuit.state is State.CLOSED and not circuit.failures):
+            return None
+        return circuit.last_opening
 
     def statistics(self) -> CircuitBreakerStatistics:
         """What happened so far, and which circuits are not closed."""
@@ -228,7 +168,7 @@ class CircuitBreaker:
         )
 
     @staticmethod
-    def _statistics_of(key: _Key, circuit: Circuit, now_ns: int) -> CircuitStatistics:
+    def _statistics_of(key: CircuitKey, circuit: Circuit, now_ns: int) -> CircuitStatistics:
         return CircuitStatistics(
             tenant_id=key.tenant_id,
             origin=key.origin,
@@ -241,43 +181,46 @@ class CircuitBreaker:
 
     # --- what permits are told ---
 
-    def _succeeded(self, permit: Permit) -> None:
-        counts_rate = permit._policy.failure_rate is not None
-        circuit = self._table.get(permit._key)
+    def succeeded(self, permit: Permit) -> None:
+        """See Outcomes."""
+        counts_rate = permit.policy.failure_rate is not None
+        circuit = self._table.get(permit.key)
         if circuit is None:
-            circuit = self._track(permit._key) if counts_rate else None
+            circuit = self._track(permit.key) if counts_rate else None
         if circuit is None:
             return
         # A probe that was replaced and succeeds after all: an upstream whose answers take longer than the circuit was
         # open for would never be let in again otherwise, as long as somebody asks.
-        if circuit.state is State.HALF_OPEN and circuit.last_opening == permit._probes:
-            circuit.probe_succeeded(permit._policy, self._now_ns())
-            self._changed(permit._key, circuit)
+        if circuit.state is State.HALF_OPEN and circuit.last_opening == permit.probes:
+            circuit.probe_succeeded(permit.policy, self._now_ns())
+            self._changed(permit.key, circuit)
         elif self._is_late(permit, circuit):
             return
         elif counts_rate or circuit.last_opening:
-            circuit.success(permit._policy, self._now_ns())
+            circuit.success(permit.policy, self._now_ns())
         else:
-            self._table.remove(permit._key)  # there is nothing left to know
+            self._table.remove(permit.key)  # there is nothing left to know
 
-    def _failed(self, permit: Permit, reason: str) -> None:
-        circuit = self._table.get(permit._key) or self._track(permit._key)
+    def failed(self, permit: Permit, reason: str) -> None:
+        """See Outcomes."""
+        circuit = self._table.get(permit.key) or self._track(permit.key)
         if circuit is None:
             return
         openings = circuit.times_opened
         if circuit.probe is permit:
-            circuit.probe_failed(permit._policy, self._now_ns(), self._openings + 1)
+            circuit.probe_failed(permit.policy, self._now_ns(), self._openings + 1)
         elif self._is_late(permit, circuit):
             return
         else:
-            circuit.failure(permit._policy, self._now_ns(), self._openings + 1)
+            circuit.failure(permit.policy, self._now_ns(), self._openings + 1)
         circuit.last_reason = reason[:MAX_REASON_CHARACTERS]
         self._openings = max(self._openings, circuit.last_opening)
         if circuit.times_opened > openings:
-            self._changed(permit._key, circuit)
+            self._changed(permit.key, circuit)
 
-    def _abandoned(self, permit: Permit) -> None:
-        circuit = self._table.get(permit._key)
+    def abandoned(self, permit: Permit) -> None:
+        """See Outcomes."""
+        circuit = self._table.get(permit.key)
         if circuit is not None and circuit.probe is permit:
             circuit.probe_abandoned(self._now_ns())
 
@@ -286,13 +229,13 @@ class CircuitBreaker:
     @staticmethod
     def _is_late(permit: Permit, circuit: Circuit) -> bool:
         """It was sent before the circuit opened, or was a probe that took too long."""
-        return circuit.last_opening > permit._openings
+        return circuit.last_opening > permit.openings
 
-    def _changed(self, key: _Key, circuit: Circuit) -> None:
+    def _changed(self, key: CircuitKey, circuit: Circuit) -> None:
         if self._on_change is not None:
             self._on_change(self._statistics_of(key, circuit, self._now_ns()))
 
-    def _track(self, key: _Key) -> Circuit | None:
+    def _track(self, key: CircuitKey) -> Circuit | None:
         if not self._table.make_room(1, self._now_ns()):
             self._untracked += 1
             return None

@@ -13,11 +13,11 @@ from vastar_runtime.config import Policies
 from vastar_runtime.config.policy import DeadlinePolicy, Policy
 from vastar_runtime.errors import Failure, RequestError, UpstreamError
 
-from .admission import Place
-from .circuit_breaker import Permit
 from .deadline import Deadline
 from .peer import Peer
+from .permit import Permit
 from .retry import RETRIED_STATUS_CODES, Answer, retry_delay_s
+from .stages import HeldPlace
 from .token_bucket import Taken
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Passage:
         self.peer = peer
         self._pipeline = pipeline
         self._policies = policies
-        self._place: Place | None = None
+        self._place: HeldPlace | None = None
         self.queued_s = 0.0
         self._at_origin = contextlib.ExitStack()  # what counts for the origin of the moment
         self._retries_done = 0
@@ -138,7 +138,8 @@ class Passage:
             # No pause for an attempt that the circuit would not let out at its end.
             if delay_s is None or self._pipeline.circuit_breaker.refuses_for_s(self.tenant_id, origin) > delay_s:
                 break
-            if not retries.try_retry(policy.retry):
+            may_retry = retries.try_retry(policy.retry)
+            if not (may_retry if isinstance(may_retry, bool) else await may_retry):
                 break
             if isinstance(outcome, UpstreamError):
                 await exchange.discard()  # it has left nothing to deliver, and others may use its slot meanwhile
@@ -165,8 +166,11 @@ class Passage:
         taken = await self._pipeline.rate_limiter.take(policy.rate_limit, self.tenant_id, origin)
         try:
             permit = self._pipeline.circuit_breaker.permit(policy.circuit_breaker, self.tenant_id, origin)
-        except RequestError:
-            await self._pipeline.rate_limiter.give_back(taken)
+            if not isinstance(permit, Permit):
+                permit = await permit
+        except BaseException:  # refused, or cancelled while another process was asked
+            with trio.move_on_after(GIVE_BACK_S, shield=True):
+                await self._pipeline.rate_limiter.give_back(taken)
             raise
         return _Leave(taken, permit)
 

@@ -11,34 +11,15 @@ import random
 import time
 from collections.abc import Callable
 
-import msgspec
-import structlog
 import trio
 
 from vastar_runtime.config import Policies, Settings
 from vastar_runtime.config.policy import DeadlinePolicy
-from vastar_runtime.telemetry.log import clean, without_quotations
 
-from .admission import Admission, AdmissionStatistics
-from .circuit import State
-from .circuit_breaker import CircuitBreaker, CircuitBreakerStatistics, CircuitStatistics
 from .deadline import Deadline
 from .passage import Passage
 from .peer import Peer
-from .rate_limit import RateLimiter, RateLimitStatistics
-from .retry_budget import RetryBudget, RetryStatistics
-from .token_bucket import LocalBackend
-
-log = structlog.get_logger()
-
-
-class PipelineStatistics(msgspec.Struct, frozen=True):
-    """A snapshot of every stage that keeps something."""
-
-    admission: AdmissionStatistics
-    rate_limit: RateLimitStatistics
-    circuit_breaker: CircuitBreakerStatistics
-    retry: RetryStatistics
+from .stages import LocalStages, PipelineStatistics, Stages
 
 
 class Pipeline:
@@ -46,6 +27,7 @@ class Pipeline:
 
     Args:
         settings: ``configure`` replaces them.
+        stages: None: those of a process that counts for itself.
         clock: monotonic seconds.
         unix_clock: Unix seconds.
         random: from 0 up to 1.
@@ -55,6 +37,7 @@ class Pipeline:
         self,
         settings: Settings | None = None,
         *,
+        stages: Stages | None = None,
         clock: Callable[[], float] = trio.current_time,
         unix_clock: Callable[[], float] = time.time,
         random: Callable[[], float] = random.random,
@@ -63,12 +46,11 @@ class Pipeline:
         self.unix_clock = unix_clock
         self.random = random
         self._policies = Policies(settings)
-        self.admission = Admission(
-            max_concurrent=settings.admission.max_concurrent, max_queued=settings.admission.max_queued, clock=clock
-        )
-        self.rate_limiter = RateLimiter(LocalBackend(clock), clock)
-        self.circuit_breaker = CircuitBreaker(clock, on_change=_log_circuit)
-        self.retry_budget = RetryBudget()
+        self._stages = stages if stages is not None else LocalStages(settings, clock)
+        self.admission = self._stages.admission
+        self.rate_limiter = self._stages.rate_limiter
+        self.circuit_breaker = self._stages.circuit_breaker
+        self.retry_budget = self._stages.retry_budget
 
     async def configure(self, settings: Settings, policies: Policies) -> None:
         """Use other settings from the next request on. What the stages have counted stays.
@@ -77,13 +59,7 @@ class Pipeline:
             policies: those of these settings; for thousands of scopes it takes a while to make them.
         """
         self._policies = policies
-        self.admission.configure(
-            max_concurrent=settings.admission.max_concurrent,
-            max_queued=settings.admission.max_queued,
-            concurrency_for=policies.concurrency_for,
-        )
-        self.circuit_breaker.settle(policies)
-        await self.rate_limiter.settle(policies)
+        await self._stages.configure(settings, policies)
 
     def passage(
         self,
@@ -115,24 +91,6 @@ class Pipeline:
         return Passage(self, policies, tenant_id, deadline, peer)
 
     def statistics(self) -> PipelineStatistics:
-        """What each stage holds now, and has done so far."""
-        return PipelineStatistics(
-            admission=self.admission.statistics(),
-            rate_limit=self.rate_limiter.statistics(),
-            circuit_breaker=self.circuit_breaker.statistics(),
-            retry=self.retry_budget.statistics(),
-        )
-
-
-def _log_circuit(circuit: CircuitStatistics) -> None:
-    fields = {"origin": circuit.origin, "tenant": clean(circuit.tenant_id)}
-    if circuit.state is State.CLOSED:
-        log.info("circuit closed", **fields)
-    else:
-        log.warning(
-            "circuit opened",
-            **fields,
-            failures=circuit.failures,
-            next_probe_in_ms=circuit.next_probe_in_ms,
-            error=clean(without_quotations(circuit.last_reason)),
-        )
+        """What each stage holds now, and has done so far; only where they are this process's own."""
+        assert isinstance(self._stages, LocalStages)
+        return self._stages.statistics()

@@ -49,6 +49,11 @@ class _Origin:
         self.retrying = 0
 
 
+def allowed_retries(policy: RetryPolicy, active: int) -> int:
+    """How many may be under way with an origin that has so many requests."""
+    return max(policy.budget_minimum, math.floor(policy.budget_ratio * active + _ROUNDING))
+
+
 class RetryBudget:
     """Use: ``with budget.request(origin) as retries: ... if retries.try_retry(policy): ...``"""
 
@@ -89,8 +94,7 @@ class RetryBudget:
             del self._origins[name]
 
     def _try_retry(self, policy: RetryPolicy, origin: _Origin) -> bool:
-        share = math.floor(policy.budget_ratio * origin.active + _ROUNDING)
-        if origin.retrying >= max(policy.budget_minimum, share):
+        if origin.retrying >= allowed_retries(policy, origin.active):
             self._denied += 1
             return False
         self._retried += 1

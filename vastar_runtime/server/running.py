@@ -224,21 +224,27 @@ class RunningRequest:
     def _log_line(self, error: RequestError | None, duration_us: int) -> None:
         """One line a request: no query values, no header values, no bodies."""
         outcome = self._outcome
-        fields: dict[str, str | int | float] = {
-            "method": outcome.method,
-            "origin": outcome.origin,
-            "path": clean(outcome.path),
-            "status": outcome.status_code,
-            "bytes": outcome.body_bytes,
-            "attempts": outcome.attempts if outcome.attempts > 1 else 0,
-            "duration_ms": round(duration_us / 1000, 1),
-            "queued_ms": round(outcome.queued_s * 1000),
-            "tenant": clean(self._request.tenant_id),
-            "trace": clean(self._request.trace_id or ""),
-        }
+        fields: dict[str, str | int | float] = {}
+        if outcome.method:
+            fields["method"] = outcome.method
+        if outcome.origin:
+            fields["origin"] = outcome.origin
+            fields["path"] = clean(outcome.path)
+        if outcome.status_code:
+            fields["status"] = outcome.status_code
+        if outcome.body_bytes:
+            fields["bytes"] = outcome.body_bytes
+        if outcome.attempts > 1:
+            fields["attempts"] = outcome.attempts
+        if duration_ms := round(duration_us / 1000, 1):
+            fields["duration_ms"] = duration_ms
+        if queued_ms := round(outcome.queued_s * 1000):
+            fields["queued_ms"] = queued_ms
+        if self._request.tenant_id:
+            fields["tenant"] = clean(self._request.tenant_id)
+        if self._request.trace_id:
+            fields["trace"] = clean(self._request.trace_id)
         if error is not None:
-            fields |= {
-                "error_class": error.error_class.name.lower(),
-                "error": clean(without_quotations(error.message)),
-            }
-        write_request({key: value for key, value in fields.items() if value not in ("", 0)})
+            fields["error_class"] = error.error_class.name.lower()
+            fields["error"] = clean(without_quotations(error.message))
+        write_request(fields)

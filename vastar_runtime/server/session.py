@@ -77,6 +77,7 @@ class Session:
         health: asked at each HealthCheck.
         pipeline: what every request goes through.
         memory: what this connection may hold.
+        on_requests: told +1 and -1 as requests begin and end.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Session:
         *,
         health: Callable[[], Health],
         memory: MemoryBudget | None = None,
+        on_requests: Callable[[int], None] | None = None,
     ) -> None:
         self._stream = stream
         self._services = services
@@ -94,6 +96,7 @@ class Session:
         self._peer = peer_of(stream)
         self._health = health
         self._memory = memory or MemoryBudget()
+        self._on_requests = on_requests
         self._outbox = Outbox(stream, self._memory)
         self._wire = DaemonConnection()
         self._running: dict[int, RunningRequest] = {}
@@ -224,6 +227,8 @@ class Session:
             lambda: self._outbox.full(request_id),
             self._wire.window(request_id) if is_stream else None,
         )
+        if self._on_requests is not None:
+            self._on_requests(1)
         self._requests.start_soon(self._run_request, request_id, running)
 
     async def _run_request(self, request_id: int, running: RunningRequest) -> None:
@@ -231,6 +236,8 @@ class Session:
             await running.run()
         finally:
             del self._running[request_id]
+            if self._on_requests is not None:
+                self._on_requests(-1)
         if self._wire.is_draining and not self._running:
             self._outbox.finish()
 

@@ -87,6 +87,24 @@ class BackgroundWriter:
         return lines
 
 
+# What a pipe takes from several processes without mixing them: pipe(7), PIPE_BUF.
+WHOLE_BYTES = 4096
+
+
+def write_lines(fd: int, data: bytes) -> None:
+    """As ``write_all``, for one of several processes that write to the same pipe: no line breaks another one's.
+
+    Args:
+        data: lines, of which only one longer than WHOLE_BYTES may be broken.
+    """
+    begin = 0
+    while len(data) - begin > WHOLE_BYTES:
+        end = data.rfind(b"\n", begin, begin + WHOLE_BYTES) + 1 or data.find(b"\n", begin) + 1 or len(data)
+        write_all(fd, data[begin:end])
+        begin = end
+    write_all(fd, data[begin:])
+
+
 def write_all(fd: int, data: bytes) -> None:
     """Write everything to a file descriptor, however often that takes.
 

@@ -57,10 +57,10 @@ def write_request(fields: Mapping[str, str | int | float]) -> None:
         return
     parts = [f"timestamp={datetime.now(UTC).replace(tzinfo=None).isoformat()}Z level=info event=request"]
     for key, value in fields.items():
-        text = f"{key}={value}"
-        if _NEEDS_QUOTES.search(text, len(key) + 1):
-            text = str(_render(None, "info", {key: value}))
-        parts.append(text)
+        if type(value) is str and _NEEDS_QUOTES.search(value):
+            parts.append(str(_render(None, "info", {key: value})))
+        else:
+            parts.append(f"{key}={value}")
     _writer.msg(" ".join(parts))
 
 
@@ -84,6 +84,8 @@ _writer: _LineWriter | None = None
 def clean(text: str) -> str:
     """Text that a client chose, fit for a line of the log: cut, and without control characters, which could forge
     a line or drive a terminal."""
+    if len(text) <= MAX_VALUE_CHARACTERS and text.isprintable():
+        return text
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text[:MAX_VALUE_CHARACTERS])
 
 

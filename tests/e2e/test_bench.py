@@ -1,0 +1,145 @@
+"""The measurements, in their shortest form: nothing fails, nothing is lost; how fast it was is not judged."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, ROOT / "scripts" / "bench" / "run.py", "--smoke"]
+SCENARIOS = set("abcdefghi")
+
+
+@contextmanager
+def bench(*options: str | Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """A run; interrupted at the end, if it has not ended."""
+    process = subprocess.Popen(
+        [*COMMAND, *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | variables,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Its exit status, standard output and standard error."""
+    stdout, stderr = process.communicate()
+    return process.returncode, stdout, stderr
+
+
+def children(process: subprocess.Popen[str]) -> dict[str, list[int]]:
+    """The processes that a run has started, by the name of their program."""
+    found: dict[str, list[int]] = {}
+    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        found.setdefault(Path(f"/proc/{pid}/comm").read_text().strip(), []).append(int(pid))
+    return found
+
+
+def under_way(process: subprocess.Popen[str]) -> dict[str, list[int]]:
+    """Wait until it has measured something; its children then."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("round 1"):
+            return children(process)
+    raise AssertionError("it ended before it measured anything")
+
+
+def test_every_scenario_is_answered_in_full(tmp_path: Path) -> None:
+    with bench("--out", tmp_path) as process:
+        status, stdout, stderr = ended(process)
+    assert status == 0, stderr
+    assert stdout == ""
+
+    results = json.loads((tmp_path / "performance" / "result.json").read_text())
+    assert results["problems"] == []
+    measured = {(each["point"], each["target"]): each["values"] for each in results["measured"]}
+    assert {point[0] for point, _ in measured} == SCENARIOS - ({"h"} if nginx() is None else set())
+    for point in results["titles"]:
+        if point[0] != "h" or nginx():
+            assert (point, "daemon") in measured
+    for key, values in measured.items():
+        for failure in ("errors", "lost_connections", "unanswered", "lost_events"):
+            assert values.get(failure, 0) == 0, key
+        assert values.get("requests", 1) > 0, key
+        if key[0][0] in "abcdeh" and key[1] != "direct":
+            assert values["cpu_us_per_request"] > 0, key
+
+    page = (tmp_path / "performance.md").read_text()
+    for chart in ("latency", "throughput", "chunk_delay"):
+        assert f"](performance/{chart}.png)" in page
+        assert (tmp_path / "performance" / f"{chart}.png").read_bytes().startswith(b"\x89PNG")
+
+    assert ("a/2", "direct") in measured
+    assert ("a/2", "httpx2") in measured
+    assert (("a/2", "nginx") in measured) is (nginx() is not None)
+    if nginx() is None:
+        assert "nginx is not installed; apt-get install nginx-light" in stderr
+        pytest.skip("nginx is not installed: the run went on without it, and without TLS upstreams")
+
+
+def nginx() -> str | None:
+    return shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+
+
+def test_an_upstream_that_dies_ends_the_run_with_one_line() -> None:
+    with bench() as process:
+        started = under_way(process)
+        [upstream] = started["upstream"]
+        os.kill(upstream, signal.SIGKILL)
+        status, stdout, stderr = ended(process)
+    assert (status, stdout) == (1, "")
+    errors = [line for line in stderr.splitlines() if not line.startswith("round ")]
+    assert errors == ["Error: upstream ended by SIGKILL"]
+    assert all(not Path(f"/proc/{pid}").exists() for pids in started.values() for pid in pids)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_stops_all_that_it_has_started(number: signal.Signals) -> None:
+    with bench() as process:
+        started = under_way(process)
+        assert "upstream" in started
+        process.send_signal(number)
+        status, stdout, stderr = ended(process)
+    assert (status, stdout) == (130, "")
+    assert stderr.splitlines()[-1] == "Interrupted; nothing was written"
+    assert "Traceback" not in stderr
+    assert all(not Path(f"/proc/{pid}").exists() for pids in started.values() for pid in pids)
+
+
+def test_a_daemon_that_does_not_start_ends_the_run_with_its_last_line(tmp_path: Path) -> None:
+    runtime = tmp_path / "vastar-runtime"
+    runtime.write_text("#!/bin/sh\ncase $* in *--help) ;; *) echo out of luck >&2; exit 3 ;; esac\n")
+    runtime.chmod(0o755)
+    with bench("--runtime", runtime) as process:
+        status, stdout, stderr = ended(process)
+    assert (status, stdout) == (1, "")
+    assert stderr == "Error: daemon ended with status 3: out of luck\n"
+
+
+def test_a_command_that_is_no_daemon_is_refused(tmp_path: Path) -> None:
+    with bench("--runtime", tmp_path / "missing") as process:
+        status, _, stderr = ended(process)
+    assert status == 1
+    assert stderr.startswith(f"Error: {tmp_path / 'missing'} cannot be run: ")
+    assert len(stderr.splitlines()) == 1
+
+
+def test_a_machine_without_a_compiler_is_told_what_to_install(tmp_path: Path) -> None:
+    with bench(PATH=str(tmp_path)) as process:
+        status, _, stderr = ended(process)
+    assert status == 1
+    assert stderr == "Error: no C compiler (cc) was found; on Debian: apt-get install gcc libc6-dev\n"

@@ -1,0 +1,140 @@
+"""A daemon of several workers is one daemon: its connections are spread, and any of them answers for all."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import trio
+from daemon_process import refused
+from reloadable_daemon import Held, ask, json_of, reloadable
+from upstream import always, upstream
+from wire_client import connected
+from worker_daemon import WORKERS, clients, kill, seen, workers
+
+
+async def test_connections_spread_evenly():
+    with workers() as daemon:
+        async with clients(daemon, 40) as opened:
+            counts = [worker.connections for worker in await seen(opened[0])]
+            assert sum(counts) == 40
+            assert min(counts) >= 5, counts  # 10 each, on a machine that does nothing else
+
+
+async def test_a_worker_that_hangs_takes_connections_from_nobody():
+    with workers() as daemon:
+        async with daemon.connect() as first:
+            [hung] = [worker.pid for worker in await seen(first) if not worker.connections][:1]
+            kill(hung, signal.SIGSTOP)
+            try:
+                async with clients(daemon, 12) as opened:
+                    for client in opened:
+                        assert (await client.health()).healthy
+            finally:
+                kill(hung, signal.SIGCONT)
+            async with clients(daemon, 4):
+                pass
+
+
+async def test_a_health_check_tells_the_requests_of_all_workers():
+    held = Held()
+    async with upstream(held) as up:
+        with workers() as daemon:
+            async with clients(daemon, 8) as opened:
+                for client in opened:
+                    await client.begin({"url": f"{up.origin}/held"})
+                async with daemon.connect() as other:
+                    while (await other.health()).active_requests != 8:
+                        pass
+                    assert sum(worker.active_requests > 0 for worker in await seen(other)) > 1
+                held.go_on.set()
+                for client in opened:
+                    assert (await client.answer()).body == "late"
+                async with clients(daemon, 8) as others:
+                    while {(await other.health()).active_requests for other in others} != {0}:
+                        pass
+
+
+async def test_status_adds_the_workers_up():
+    held = Held()
+    async with upstream(held) as up:
+        with workers() as daemon:
+            async with clients(daemon, 8) as opened:
+                for client in opened:
+                    await client.begin({"url": f"{up.origin}/held"})
+                while len(up.requests) < 8:
+                    await trio.lowlevel.checkpoint()
+                as_json = json_of(await daemon.command("status", "--json"))
+                shown = await daemon.command("status")
+                held.go_on.set()
+                for client in opened:
+                    assert (await client.answer()).body == "late"
+
+        supervisor = daemon.running.process.pid
+        pids = [worker["pid"] for worker in as_json["statistics"]["workers"]]
+        assert as_json["pid"] == supervisor
+        assert as_json["active_requests"] == 8
+        assert as_json["statistics"]["pool"]["active"] == 8
+        assert sum(worker["connections"] for worker in as_json["statistics"]["workers"]) == 9
+        assert len(set(pids) - {supervisor}) == WORKERS
+        assert re.search(rf"^   PID: {supervisor}$", shown.stdout, re.MULTILINE)
+        assert f"   Workers: {WORKERS} (PIDs {', '.join(map(str, pids))})\n" in shown.stdout
+
+
+async def test_a_process_title_says_which_is_which():
+    with workers(number=2) as daemon:
+        async with daemon.connect() as client:
+            pids = [worker.pid for worker in await seen(client)]
+        titles = [Path(f"/proc/{pid}/cmdline").read_text().strip("\0 ") for pid in (daemon.running.process.pid, *pids)]
+        title = f"vastar-connector-runtime --socket {daemon.running.socket_path}"
+        assert titles == [title, f"{title} (worker 0)", f"{title} (worker 1)"]
+
+
+async def test_the_tcp_port_is_served_by_all_workers():
+    async with upstream(always(b"fine")) as up:
+        with workers(VASTAR_USE_TCP="true", VASTAR_TCP_PORT="0") as daemon:
+            port = daemon.running.tcp_port
+            for _ in range(8):
+                async with connected(port) as client:
+                    assert (await client.get(up.origin)).body == "fine"
+
+
+# --- how many ---
+
+
+async def test_one_worker_is_the_daemon_itself():
+    for options in ([], ["--workers", "1"]):
+        with reloadable("", *options) as daemon:
+            async with daemon.connect() as client:
+                assert [worker.pid for worker in await seen(client)] == [daemon.running.process.pid]
+            assert "Workers" not in (await daemon.command("status")).stdout
+
+
+async def test_as_many_as_there_are_cores():
+    cores = len(os.sched_getaffinity(0))
+    with workers(number=1, VASTAR_WORKERS="7") as daemon:  # a flag goes over the variable
+        async with daemon.connect() as client:
+            assert len(await seen(client)) == 1
+    with reloadable("[listen]\nworkers = 3\n", VASTAR_WORKERS="auto") as daemon:  # and that over the file
+        async with daemon.connect() as client:
+            assert 1 <= len(await seen(client)) <= cores
+
+
+async def test_the_file_says_how_many_and_a_reload_that_only_a_restart_changes_that():
+    with reloadable("[listen]\nworkers = 2\n") as daemon:
+        assert "event=started" in daemon.running.log
+        assert "workers=2" in daemon.running.log
+        assert "   Only after a restart: listen.workers (" in await daemon.reload("[listen]\nworkers = 3\n")
+        async with daemon.connect() as client:
+            assert len(await seen(client)) == 2
+            assert (await ask(client, "reload"))["needs_restart"] == ["listen.workers"]
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "", "65", "1.5", "9" * 100])
+def test_what_is_no_number_of_workers(number):
+    assert re.fullmatch(
+        r"--workers: '.*'.* is neither a whole number from 1 to 64 nor auto", refused("--workers", number)
+    )

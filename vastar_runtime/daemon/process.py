@@ -1,0 +1,54 @@
+"""What every process of the daemon begins with: its log, its limit of open files, its event loop."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+import trio
+
+from vastar_runtime.errors import RuntimeFault
+from vastar_runtime.http.resolver import Resolver
+from vastar_runtime.telemetry import log as logging
+from vastar_runtime.telemetry.background_writer import BackgroundWriter, write_all
+
+log = structlog.get_logger()
+
+
+def run_process(main: Callable[[], Awaitable[None]], write: Callable[[int, bytes], object] = write_all) -> None:
+    """Run this in an event loop, with a log that goes to standard error.
+
+    Args:
+        write: how lines get there: a file descriptor, and whole lines.
+
+    Raises:
+        RuntimeFault: the first one that ``main`` ended with, bare.
+    """
+    with BackgroundWriter(partial(write, sys.stderr.fileno())) as writer:
+        logging.configure(writer)
+        _raise_descriptor_limit()
+        try:
+            trio.run(main, strict_exception_groups=True)
+        except* RuntimeFault as group:
+            fault: BaseException = group
+            while isinstance(fault, BaseExceptionGroup):
+                fault = fault.exceptions[0]
+            raise fault from None
+
+
+def use_resolver() -> None:
+    """Host names are looked up our way in this event loop."""
+    trio.socket.set_custom_hostname_resolver(Resolver())
+
+
+def _raise_descriptor_limit() -> None:
+    """Every client and every upstream connection is a descriptor; the usual soft limit of 1,024 is far too low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError) as error:
+            log.warning("the limit of open files stays", limit=soft, reason=str(error))

@@ -1,0 +1,34 @@
+"""What the daemon tells its user about itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+from vastar_runtime.http.pool import PoolStatistics
+from vastar_runtime.policies.stages import PipelineStatistics
+
+
+class WorkerStatistics(msgspec.Struct, frozen=True):
+    """One process that serves: what it has now."""
+
+    pid: int
+    connections: int
+    active_requests: int
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """A snapshot of what the daemon holds and does.
+
+    Attributes:
+        config_file: absolute path; None: there is none, and the defaults hold.
+        configured_at_unix_s: when that was read, at the start or at the last reload that changed anything.
+        workers: the processes that serve; the daemon itself, where it is one process.
+        pool: of all of them together.
+        policies: one for all of them.
+    """
+
+    config_file: str | None
+    configured_at_unix_s: float
+    workers: tuple[WorkerStatistics, ...]
+    pool: PoolStatistics
+    policies: PipelineStatistics

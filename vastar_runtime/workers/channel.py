@@ -1,0 +1,313 @@
+"""Questions and news between the supervisor and one of its workers, both ways, over a socketpair.
+
+A message is its length, four bytes, and MessagePack. What is said in one turn of the loop leaves in one write.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+
+from connector_sdk.wire import ErrorClass
+from vastar_runtime.errors import InvalidRequest, RateLimited, RequestError
+
+from .messages import Answer, Message, News, Question
+
+READ_BYTES = 65_536
+# What waits for an end that does not read: thousands of circuits, or the settings of as many scopes, fit many times.
+# An end that is so far behind is not coming back.
+MAX_UNSENT_BYTES = 64 * 2**20
+
+_LENGTH = struct.Struct("<I")
+_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ESHUTDOWN})
+
+log = structlog.get_logger()
+
+
+class _Asked(Message, frozen=True):
+    number: int
+    question: Question
+
+
+class _Answered(Message, frozen=True):
+    number: int
+    answer: Answer
+
+
+class _Refused(Message, frozen=True):
+    number: int
+    error_class: ErrorClass
+    message: str
+    retry_after_ms: int
+
+
+class _Cancel(Message, frozen=True):
+    """Whoever asked has gone. Answered like any other question, or with _Cancelled."""
+
+    number: int
+
+
+class _Cancelled(Message, frozen=True):
+    number: int
+
+
+class _Told(Message, frozen=True):
+    news: News
+
+
+_Frame = _Asked | _Answered | _Refused | _Cancel | _Cancelled | _Told
+
+
+class _Asker:
+    """Who waits for an answer; kept until it has come, even if nobody waits any more."""
+
+    __slots__ = ("answer", "task", "undo")
+
+    def __init__(self, undo: Callable[[Any], None] | None) -> None:
+        self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        self.answer: Answer | Exception | None = None
+        self.undo = undo
+
+
+class Channel:
+    """One end. Either end may ask and tell before ``run`` has begun; it is sent then.
+
+    Args:
+        end: one of a connected pair of stream sockets; it is closed when ``run`` ends.
+        answer: called for each question of the other end, in their order. It returns the answer, or, where that has
+            to wait, a coroutine, which is run in a task of its own; either may raise RequestError.
+        hear: called for each of the other end's news, in order with the questions.
+    """
+
+    def __init__(
+        self,
+        end: socket.socket,
+        answer: Callable[[Question], Answer | Coroutine[Any, Any, Answer]],
+        hear: Callable[[News], None],
+    ) -> None:
+        end.setblocking(False)
+        self._socket = end
+        self._answer = answer
+        self._hear = hear
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[_Frame] = msgspec.msgpack.Decoder(_Frame)
+        self._unsent = bytearray()
+        self._writer: trio.lowlevel.Task | None = None  # while it has nothing to write
+        self._askers: dict[int, _Asker] = {}
+        self._asked = 0
+        self._working: dict[int, trio.CancelScope] = {}
+        self._has_ended = False
+
+    async def run(self) -> None:
+        """Serve until the other end has gone, or is hopelessly behind. Work for its questions ends with it, and
+        whoever asked it gets BrokenResourceError."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                await self._read(nursery)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._has_ended = True
+            self._unsent.clear()
+            self._socket.close()
+            for asker in self._askers.values():
+                self._settle(asker, trio.BrokenResourceError("the other end of the channel has gone"))
+            self._askers.clear()
+
+    async def ask(self, question: Question, undo: Callable[[Any], None] | None = None) -> Any:
+        """The other end's answer, of the kind that stands beside the question. No checkpoint but for the answer:
+        one that has come is returned even if the asker was cancelled since.
+
+        Cancelling it cancels the other end's work.
+
+        Args:
+            undo: told the answer, if one was given all the same after the asker was cancelled: what that brought is
+                to be given back.
+
+        Raises:
+            RequestError, RateLimited, InvalidRequest: as the other end raised it.
+            trio.BrokenResourceError: the other end has gone.
+        """
+        if self._has_ended:
+            raise trio.BrokenResourceError("the other end of the channel has gone")
+        self._asked += 1
+        number = self._asked
+        self._put(_Asked(number, question))
+        asker = self._askers[number] = _Asker(undo)
+
+        def cancel(_: object) -> trio.lowlevel.Abort:
+            asker.task = None
+            self._put(_Cancel(number))
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(cancel)
+        if isinstance(asker.answer, Exception):
+            raise asker.answer
+        return asker.answer
+
+    def tell(self, news: News) -> None:
+        """Say it, in order with the questions; never waits. An end that has gone misses it."""
+        if not self._has_ended:
+            self._put(_Told(news))
+
+    # --- writing ---
+
+    def _put(self, frame: _Frame) -> None:
+        self._append(frame)
+        self._wake_writer()
+
+    def _append(self, frame: _Frame) -> None:
+        unsent = self._unsent
+        begin = len(unsent)
+        try:
+            self._encoder.encode_into(frame, unsent, begin + _LENGTH.size)
+        except BaseException:  # half a message would be the end of all that follow
+            del unsent[begin:]
+            raise
+        _LENGTH.pack_into(unsent, begin, len(unsent) - begin - _LENGTH.size)
+        if len(unsent) > MAX_UNSENT_BYTES:
+            self._give_up()
+
+    def _wake_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            trio.lowlevel.reschedule(writer)
+
+    async def _write(self) -> None:
+        def cancel(_: object) -> trio.lowlevel.Abort:
+            self._writer = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        while True:
+            while not self._flush():
+                await trio.lowlevel.wait_writable(self._socket)
+            self._writer = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(cancel)
+
+    def _flush(self) -> bool:
+        """Send what the socket takes at once; whether that was all."""
+        if self._unsent:
+            try:
+                sent = self._socket.send(self._unsent)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+                sent = len(self._unsent)  # the reader sees it too, after what came before
+            del self._unsent[:sent]
+        return not self._unsent
+
+    def _give_up(self) -> None:
+        log.error("a process does not read what it is told; its channel is closed", limit_bytes=MAX_UNSENT_BYTES)
+        self._has_ended = True
+        self._unsent.clear()
+        self._socket.shutdown(socket.SHUT_RDWR)  # which the reader sees
+
+    # --- reading ---
+
+    async def _read(self, nursery: trio.Nursery) -> None:
+        buffer = bytearray()
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                received = self._socket.recv(READ_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                if error.errno not in _GONE:
+                    raise
+                return
+            if not received:
+                return
+            buffer += received
+            begin = 0
+            while len(buffer) - begin >= _LENGTH.size:
+                body = begin + _LENGTH.size
+                (length,) = _LENGTH.unpack_from(buffer, begin)
+                if len(buffer) - body < length:
+                    break
+                with memoryview(buffer) as view:
+                    frame = self._decoder.decode(view[body : body + length])
+                begin = body + length
+                self._take(frame, nursery)
+            del buffer[:begin]
+            # Answers that were ready at once leave with no turn of the loop between; the writer waits for the rest.
+            if self._writer is not None and not self._flush():
+                self._wake_writer()
+
+    def _take(self, frame: _Frame, nursery: trio.Nursery) -> None:
+        if isinstance(frame, _Asked):
+            self._take_question(frame.number, frame.question, nursery)
+        elif isinstance(frame, _Told):
+            try:
+                self._hear(frame.news)
+            except Exception:  # a mistake of ours; what follows is to be heard all the same
+                log.exception("internal error; news of another process are lost")
+        elif isinstance(frame, _Cancel):
+            if (scope := self._working.get(frame.number)) is not None:
+                scope.cancel()
+        else:
+            self._take_answer(frame)
+
+    def _take_question(self, number: int, question: Question, nursery: trio.Nursery) -> None:
+        try:
+            answer = self._answer(question)
+        except Exception as error:
+            self._append(_refusal(number, error))
+            return
+        if isinstance(answer, Coroutine):
+            # Here, not in the task: the cancellation may be the next message.
+            scope = self._working[number] = trio.CancelScope()
+            nursery.start_soon(self._work, number, answer, scope)
+        else:
+            self._append(_Answered(number, answer))
+
+    def _take_answer(self, frame: _Answered | _Refused | _Cancelled) -> None:
+        asker = self._askers.pop(frame.number)
+        if isinstance(frame, _Answered):
+            self._settle(asker, frame.answer)
+        elif isinstance(frame, _Refused):
+            self._settle(asker, _error(frame))
+
+    @staticmethod
+    def _settle(asker: _Asker, answer: Answer | Exception) -> None:
+        task, asker.task = asker.task, None
+        if task is not None:
+            asker.answer = answer
+            trio.lowlevel.reschedule(task)
+        elif asker.undo is not None and not isinstance(answer, Exception):
+            asker.undo(answer)
+
+    async def _work(self, number: int, answer: Coroutine[Any, Any, Answer], scope: trio.CancelScope) -> None:
+        frame: _Frame = _Cancelled(number)
+        with scope:
+            try:
+                frame = _Answered(number, await answer)
+            except Exception as error:
+                frame = _refusal(number, error)
+        del self._working[number]
+        self._put(frame)
+
+
+def _refusal(number: int, error: Exception) -> _Refused:
+    if isinstance(error, RequestError):
+        return _Refused(number, error.error_class, error.message, error.retry_after_ms)
+    log.error("internal error; a question of another process is refused", exc_info=error)
+    message = "internal error of the runtime; its log has the details"
+    return _Refused(number, ErrorClass.PERMANENT, message, 0)
+
+
+def _error(refused: _Refused) -> RequestError:
+    if refused.error_class is ErrorClass.RATE_LIMITED:
+        return RateLimited(refused.message, retry_after_ms=refused.retry_after_ms)
+    if refused.error_class is ErrorClass.INVALID_REQUEST:
+        return InvalidRequest(refused.message)
+    return RequestError(refused.error_class, refused.message, retry_after_ms=refused.retry_after_ms)

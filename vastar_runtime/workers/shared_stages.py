@@ -1,0 +1,259 @@
+"""The supervisor's stages: limits and circuits of all workers, in one place, by what the workers ask and tell."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+import trio
+
+from vastar_runtime.config import Policies, Settings
+from vastar_runtime.config.policy import RetryPolicy
+from vastar_runtime.policies.admission import Place, Waiter
+from vastar_runtime.policies.permit import Permit
+from vastar_runtime.policies.retry_budget import (
+    MAX_LISTED_ORIGINS,
+    OriginRetries,
+    RetryStatistics,
+    allowed_retries,
+)
+from vastar_runtime.policies.stages import LocalStages, PipelineStatistics
+from vastar_runtime.policies.token_bucket import Taken
+
+from .channel import Channel
+from .messages import (
+    Answer,
+    AskPermit,
+    AskRetry,
+    Circuits,
+    Count,
+    Counted,
+    Done,
+    Ended,
+    Enter,
+    Entered,
+    GiveBack,
+    Granted,
+    Left,
+    News,
+    Permitted,
+    ProbeEnded,
+    Question,
+    RetryEnded,
+    Take,
+    Tokens,
+)
+from .shared_circuits import SharedCircuits
+
+# A worker that has not counted by then hangs: its requests are left out, so that retries are rather too few.
+COUNT_TIMEOUT_S = 0.1
+
+Result = TypeVar("Result")
+
+
+class SharedStages:
+    """All of them, for every worker that has joined.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = trio.current_time) -> None:
+        # Late: the circuits that are told of are made of the breaker that tells of them.
+        self.local = LocalStages(settings, clock, on_forgotten=lambda key: self.circuits.forgotten(key))
+        self.circuits = SharedCircuits(self.local.circuit_breaker, self._tell_all)
+        self._desks: set[Desk] = set()
+        self._retrying: Counter[str] = Counter()
+        self._retried = self._denied = 0
+
+    def join(self, channel: Channel) -> Desk:
+        """A worker has come; it is told what it has to know."""
+        desk = Desk(self, channel)
+        self._desks.add(desk)
+        channel.tell(self.circuits.marked())
+        return desk
+
+    def leave(self, desk: Desk) -> None:
+        """Its worker has gone."""
+        self._desks.discard(desk)
+
+    async def configure(self, settings: Settings, policies: Policies) -> None:
+        """Other settings hold from now on. What was counted stays."""
+        await self.local.configure(settings, policies)
+
+    async def statistics(self) -> PipelineStatistics:
+        """What each stage holds now, and has done so far, over all workers."""
+        statistics = self.local.statistics()
+        listed = heapq.nlargest(MAX_LISTED_ORIGINS, self._retrying, key=self._retrying.__getitem__)
+        counted = await self._count(tuple(listed))
+        with_origins = [sum(numbers) for numbers in zip(*(worker.with_origins for worker in counted), strict=True)]
+        return msgspec.structs.replace(
+            statistics,
+            admission=msgspec.structs.replace(
+                statistics.admission,
+                running=statistics.admission.running + sum(worker.running for worker in counted),
+                admitted=statistics.admission.admitted + sum(worker.admitted for worker in counted),
+            ),
+            retry=RetryStatistics(
+                active=sum(worker.active for worker in counted),
+                retrying=self._retrying.total(),
+                retried=self._retried,
+                denied=self._denied,
+                origins=tuple(
+                    OriginRetries(origin, active, self._retrying[origin])
+                    for origin, active in zip(listed, with_origins, strict=bool(counted))
+                ),
+            ),
+        )
+
+    # --- the retry budget ---
+
+    async def may_retry(self, policy: RetryPolicy, origin: str) -> bool:
+        """Take leave for one more retry; to be followed by ``retry_ended`` if it is given."""
+        if self._retrying[origin] >= policy.budget_minimum:
+            counted = await self._count((origin,))
+            active = sum(worker.with_origins[0] for worker in counted)
+            # Others may have asked meanwhile: what they took is in the number by now.
+            if self._retrying[origin] >= allowed_retries(policy, active):
+                self._denied += 1
+                return False
+        self._retried += 1
+        self._retrying[origin] += 1
+        return True
+
+    def retry_ended(self, origin: str) -> None:
+        """Give it back."""
+        self._retrying[origin] -= 1
+        if not self._retrying[origin]:
+            del self._retrying[origin]
+
+    async def _count(self, origins: tuple[str, ...]) -> list[Counted]:
+        counted: list[Counted] = []
+
+        async def ask(desk: Desk) -> None:
+            try:
+                counted.append(await desk.channel.ask(Count(origins)))
+            except trio.BrokenResourceError:
+                return  # it has gone, and its requests with it
+
+        with trio.move_on_after(COUNT_TIMEOUT_S):
+            async with trio.open_nursery() as nursery:
+                for desk in self._desks:
+                    nursery.start_soon(ask, desk)
+        return counted
+
+    def _tell_all(self, circuits: Circuits) -> None:
+        for desk in self._desks:
+            desk.channel.tell(circuits)
+
+
+class Desk:
+    """Where one worker's questions are answered; it knows all that the worker holds."""
+
+    def __init__(self, stages: SharedStages, channel: Channel) -> None:
+        self.channel = channel
+        self._stages = stages
+        self._local = stages.local
+        self._places: dict[int, Place] = {}
+        self._probes: dict[int, Permit] = {}
+        self._retries: dict[int, str] = {}
+
+    def answer(self, question: Question) -> Answer | Coroutine[Any, Any, Answer]:
+        """As Channel takes it.
+
+        Raises:
+            RequestError: a limit or a circuit refuses.
+        """
+        match question:
+            case Take(policy, tenant_id, origin):
+                taken = _at_once(self._local.rate_limiter.take(policy, tenant_id, origin))
+                return Tokens(taken.buckets if taken is not None else ())
+            case Enter(number, policy, tenant_id, remaining_s):
+                entered = self._local.admission.enter_or_queue(policy, tenant_id, remaining_s)
+                if isinstance(entered, Waiter):
+                    return self._wait(number, entered)
+                self._places[number] = entered
+                return Done()
+            case AskPermit(number, policy, tenant_id, origin):
+                permit, is_probe = self._stages.circuits.permit(policy, tenant_id, origin)
+                if is_probe:
+                    self._probes[number] = permit
+                return Permitted(is_probe, self._local.circuit_breaker.openings)
+            case AskRetry(number, policy, origin):
+                return self._retry(number, policy, origin)
+            case _:
+                raise AssertionError(f"{type(question).__name__} is not for a worker to ask")
+
+    def hear(self, news: News) -> None:
+        """As Channel takes it."""
+        match news:
+            case Left(number):
+                self._places.pop(number).release()
+            case Ended():
+                self._stages.circuits.ended(news)
+            case GiveBack(buckets):
+                _at_once(self._local.rate_limiter.give_back(Taken(buckets)))
+            case ProbeEnded(number, told, reason):
+                self._probe_ended(number, told, reason)
+            case RetryEnded(number):
+                self._retry_ended(number)
+            case Entered(number, policy, tenant_id):
+                self._places[number] = self._local.admission.count_running(policy, tenant_id)
+            case _:
+                raise AssertionError(f"{type(news).__name__} is not for a worker to tell")
+
+    def close(self) -> None:
+        """The worker has gone: what it held is given back. What it waited for its channel has ended."""
+        self._stages.leave(self)
+        for place in self._places.values():
+            place.release()
+        for number in list(self._probes):
+            self._probe_ended(number, "abandoned", "")
+        for number in list(self._retries):
+            self._retry_ended(number)
+
+    # --- inside ---
+
+    async def _wait(self, number: int, waiter: Waiter) -> Done:
+        self._places[number] = await waiter.place()
+        return Done()
+
+    def _probe_ended(self, number: int, told: str, reason: str) -> None:
+        permit = self._probes.get(number)
+        if permit is None:  # what follows the first word of it says nothing new
+            return
+        tell: dict[str, Callable[[], None]] = {
+            "succeeded": permit.succeeded,
+            "failed": partial(permit.failed, reason),
+            "failed_otherwise": partial(permit.failed_otherwise, reason),
+            "abandoned": permit.abandoned,
+        }
+        tell[told]()
+        if told != "failed_otherwise":
+            del self._probes[number]
+        self._stages.circuits.changed(permit.key)
+
+    async def _retry(self, number: int, policy: RetryPolicy, origin: str) -> Granted:
+        self._retry_ended(number)  # that of before
+        if not await self._stages.may_retry(policy, origin):
+            return Granted(False)
+        self._retries[number] = origin
+        return Granted(True)
+
+    def _retry_ended(self, number: int) -> None:
+        if (origin := self._retries.pop(number, None)) is not None:
+            self._stages.retry_ended(origin)
+
+
+def _at_once(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """What it returns; the buckets of this process never have it wait, and a task for it would cost more than it."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    raise AssertionError("the local backend waits for nothing")
