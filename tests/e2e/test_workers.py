@@ -125,7 +125,7 @@ async def test_as_many_as_there_are_cores():
 
 async def test_the_file_says_how_many_and_a_reload_that_only_a_restart_changes_that():
     with reloadable("[listen]\nworkers = 2\n") as daemon:
-        assert "event=started" in daemon.running.log
+        await daemon.wait_for_log("event=started")
         assert "workers=2" in daemon.running.log
         assert "   Only after a restart: listen.workers (" in await daemon.reload("[listen]\nworkers = 3\n")
         async with daemon.connect() as client:

@@ -173,6 +173,8 @@ class Supervisor:
                 task_status.started()
             since = trio.current_time()
             await worker.leaving.wait()
+            if not (self._is_draining or worker.was_told_to_leave):
+                log.error("worker died", pid=worker.pid, reason=worker.end)
             before = worker
             useless = 0 if worker.was_told_to_leave or trio.current_time() - since > USEFUL_S else useless + 1
             if useless > 1 and not self._is_draining:
@@ -213,8 +215,6 @@ class Supervisor:
             self._board.clear(worker.slot)
             self._one_has_ended.set()
             self._one_has_ended = trio.Event()
-        if not (self._is_draining or worker.was_told_to_leave):
-            log.error("worker died", pid=worker.pid, reason=worker.end)
 
     # --- what workers ask and tell ---
 

@@ -119,12 +119,14 @@ class Worker:
 
     async def _drain_on(self, signals: AsyncIterator[int]) -> None:
         """Somebody else than the supervisor ends this worker: it is replaced."""
+        was_told = False
         async for number in signals:
             if number == signal.SIGHUP:  # the supervisor reloads
                 continue
             log.info("worker draining", pid=os.getpid(), signal=signal.Signals(number).name)
-            if self._is_draining:
+            if was_told:
                 self._stop()
+            was_told = True  # by a signal: one that comes after the supervisor's word is still the first
             self._channel.tell(Draining())
             self._begin_drain()
 
