@@ -137,7 +137,7 @@ class Place:
 
     __slots__ = ("_admission", "_began_at", "_tenant")
 
-    def __init__(self, admission: Admission, tenant: _Tenant, began_at: float) -> None:
+    def __init__(self, admission: Admission, tenant: _Tenant, began_at: float | None) -> None:
         self._admission = admission
         self._tenant: _Tenant | None = tenant
         self._began_at = began_at
@@ -275,12 +275,15 @@ class Admission:
         tenant.running += 1
         if self._queue:
             self._queue.block(tenant, tenant.is_full)
-        return Place(self, tenant, self._clock())
+        # How long places are held says something only where there may be too few of them.
+        is_limited = self._max_concurrent != math.inf or tenant.limit != math.inf
+        return Place(self, tenant, self._clock() if is_limited else None)
 
-    def _leave(self, tenant: _Tenant, began_at: float) -> None:
-        held_s = self._clock() - began_at
-        self._hold.add(held_s)
-        tenant.hold.add(held_s)
+    def _leave(self, tenant: _Tenant, began_at: float | None) -> None:
+        if began_at is not None:
+            held_s = self._clock() - began_at
+            self._hold.add(held_s)
+            tenant.hold.add(held_s)
         self._running -= 1
         tenant.running -= 1
         if self._queue:

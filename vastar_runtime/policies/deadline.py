@@ -63,8 +63,10 @@ class Deadline:
         # How long nothing may move; None: as long as it likes.
         self._pause_ms = None if has_own else policy.idle_timeout_ms
         self._pause_name = "deadline.idle_timeout_ms"
-        self.scope = trio.CancelScope()
-        self._set(self._pause_ms)
+        ends_at = self._ends_at
+        if self._pause_ms is not None:
+            ends_at = min(ends_at, self._began_at + self._pause_ms / 1000)
+        self.scope = trio.CancelScope(deadline=ends_at)  # to set it later would cost as much again
 
     def progress(self, waiting_for: str) -> None:
         """Something moved; ``waiting_for`` says what is being waited for from here on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -17,7 +16,7 @@ from .deadline import Deadline
 from .peer import Peer
 from .permit import Permit
 from .retry import RETRIED_STATUS_CODES, Answer, retry_delay_s
-from .stages import HeldPlace
+from .stages import HeldPlace, HeldRetries
 from .token_bucket import Taken
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ class Passage:
         self._policies = policies
         self._place: HeldPlace | None = None
         self.queued_s = 0.0
-        self._at_origin = contextlib.ExitStack()  # what counts for the origin of the moment
+        self._retries: HeldRetries | None = None  # for the origin of the moment
         self._retries_done = 0
 
     async def enter(self) -> Passage:
@@ -113,7 +112,7 @@ class Passage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._at_origin.close()
+        self._leave_origin()
         if self._place is not None:
             self._place.release()
             self._place = None
@@ -127,8 +126,8 @@ class Passage:
             UpstreamError: of the last attempt.
         """
         policy = self._policies.policy_for(self.tenant_id, origin)
-        self._at_origin.close()
-        retries = self._at_origin.enter_context(self._pipeline.retry_budget.request(origin))
+        self._leave_origin()
+        self._retries = retries = self._pipeline.retry_budget.request(origin).__enter__()
         leave = await self._leave_to_send(policy, origin)
         while True:
             outcome = await self._attempt(policy, exchange, leave)
@@ -160,6 +159,11 @@ class Passage:
         return outcome
 
     # --- inside ---
+
+    def _leave_origin(self) -> None:
+        if self._retries is not None:
+            self._retries.leave()
+            self._retries = None
 
     async def _leave_to_send(self, policy: Policy, origin: str) -> _Leave:
         """A token of the rate limit, and the circuit's permit."""

@@ -120,6 +120,10 @@ class RequestRetries:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """What the end of the ``with`` block does."""
         self.retry_ended()
         assert self._origin is not None
         self._budget._end(self._name, self._origin)

@@ -67,6 +67,9 @@ class HeldRetries(Protocol):
     def retry_ended(self) -> None:
         """The retry has brought a head to deliver."""
 
+    def leave(self) -> None:
+        """It counts no longer: what the end of the ``with`` block does."""
+
 
 class RetryStage(Protocol):
     """How many retries may be under way: see RetryBudget."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
+import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
@@ -55,13 +54,23 @@ def write_request(fields: Mapping[str, str | int | float]) -> None:
     if _writer is None:
         structlog.get_logger().info("request", **fields)
         return
-    parts = [f"timestamp={datetime.now(UTC).replace(tzinfo=None).isoformat()}Z level=info event=request"]
+    parts = [f"timestamp={_timestamp()} level=info event=request"]
     for key, value in fields.items():
         if type(value) is str and _NEEDS_QUOTES.search(value):
             parts.append(str(_render(None, "info", {key: value})))
         else:
             parts.append(f"{key}={value}")
     _writer.msg(" ".join(parts))
+
+
+def _timestamp() -> str:
+    """Now, as structlog's TimeStamper writes it; the part that stays the same for a second is made once."""
+    global _second, _second_text
+    now_us = time.time_ns() // 1000
+    second, us = divmod(now_us, 1_000_000)
+    if second != _second:
+        _second, _second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+    return f"{_second_text}.{us:06d}Z"
 
 
 class _LineWriter:
@@ -71,14 +80,17 @@ class _LineWriter:
         self._stream = stream
 
     def msg(self, line: str) -> None:
-        with contextlib.suppress(OSError):
+        try:
             self._stream.write(f"{line}\n")
             self._stream.flush()
+        except OSError:
+            return
 
     info = warning = error = msg
 
 
 _writer: _LineWriter | None = None
+_second, _second_text = -1, ""
 
 
 def clean(text: str) -> str:

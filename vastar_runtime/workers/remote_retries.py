@@ -52,6 +52,10 @@ class _Retries:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """See RequestRetries."""
         self.retry_ended()
         self._active[self._origin] -= 1
         if not self._active[self._origin]:
