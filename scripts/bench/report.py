@@ -116,9 +116,14 @@ def _scenario_table(results: Results, letter: str, figures: Figures) -> str:
 
 
 def _unmeasured(results: Results) -> str:
+    """What was skipped, by reason; a target that was not there at all is named once."""
+    seen = {each.target for each in results.measured}
     by_reason: dict[str, list[str]] = {}
     for skip in results.skipped:
-        by_reason.setdefault(skip.reason, []).append(f"{results.titles[skip.point]} ({TITLES[skip.target]})")
+        what = f"{results.titles[skip.point]} ({TITLES[skip.target]})" if skip.target in seen else TITLES[skip.target]
+        whats = by_reason.setdefault(skip.reason, [])
+        if what not in whats:
+            whats.append(what)
     if not by_reason:
         return ""
     lines = [f"- {reason}: {', '.join(whats)}" for reason, whats in by_reason.items()]

@@ -120,6 +120,22 @@ def test_a_run_that_is_interrupted_stops_all_that_it_has_started(number: signal.
     assert all(not Path(f"/proc/{pid}").exists() for pids in started.values() for pid in pids)
 
 
+def test_requests_that_fail_are_told_and_fail_the_run(tmp_path: Path) -> None:
+    """A daemon that gives up after 10 ms, where the upstream takes 20."""
+    config = tmp_path / "runtime.toml"
+    config.write_text("[policy.deadline]\nmax_duration_ms = 10\n")
+    runtime = tmp_path / "vastar-runtime"
+    runtime.write_text(f'#!/bin/sh\nVASTAR_CONFIG={config} exec "{sys.executable}" -m vastar_runtime "$@"\n')
+    runtime.chmod(0o755)
+    with bench("--runtime", runtime, "--out", tmp_path) as process:
+        status, _, stderr = ended(process)
+    assert status == 1
+    errors = [line.removeprefix("Error: ") for line in stderr.splitlines() if line.startswith("Error: ")]
+    assert any(line.startswith("round 1, b/4 on daemon: 4 errors (") for line in errors), stderr
+    assert json.loads((tmp_path / "performance" / "result.json").read_text())["problems"] == errors
+    assert all(f"- {line}\n" in (tmp_path / "performance.md").read_text() for line in errors)
+
+
 def test_a_daemon_that_does_not_start_ends_the_run_with_its_last_line(tmp_path: Path) -> None:
     runtime = tmp_path / "vastar-runtime"
     runtime.write_text("#!/bin/sh\ncase $* in *--help) ;; *) echo out of luck >&2; exit 3 ;; esac\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,9 @@ from vastar_runtime.errors import RuntimeFault
 from vastar_runtime.http.resolver import Resolver
 from vastar_runtime.telemetry import log as logging
 from vastar_runtime.telemetry.background_writer import BackgroundWriter, write_all
+
+# More of them than were let go, since the last look: some MiB at most.
+COLLECTED_OBJECTS = 10_000
 
 log = structlog.get_logger()
 
@@ -30,6 +34,7 @@ def run_process(main: Callable[[], Awaitable[None]], write: Callable[[int, bytes
     with BackgroundWriter(partial(write, sys.stderr.fileno())) as writer:
         logging.configure(writer)
         _raise_descriptor_limit()
+        _spare_the_collector()
         try:
             trio.run(main, strict_exception_groups=True)
         except* RuntimeFault as group:
@@ -37,6 +42,14 @@ def run_process(main: Callable[[], Awaitable[None]], write: Callable[[int, bytes
             while isinstance(fault, BaseExceptionGroup):
                 fault = fault.exceptions[0]
             raise fault from None
+
+
+def _spare_the_collector() -> None:
+    """What was imported stays for good, and requests leave hardly any cycles behind: to look through all of it at every
+    few hundred objects took a seventh of a busy daemon's time, and each time all requests waited."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECTED_OBJECTS)
 
 
 def use_resolver() -> None:

@@ -16,13 +16,13 @@ async def read_some(stream: trio.abc.ReceiveStream, max_bytes: int) -> bytes:
     """
     if type(stream) is not trio.SocketStream:
         return cast(bytes, await stream.receive_some(max_bytes))
-    socket = stream.socket
     while True:
-        if socket.fileno() < 0:
+        fd = stream.socket.fileno()
+        if fd < 0:
             raise trio.ClosedResourceError("this socket was already closed")
-        await trio.lowlevel.wait_readable(socket)
+        await trio.lowlevel.wait_readable(fd)
         try:
-            return os.read(socket.fileno(), max_bytes)
+            return os.read(fd, max_bytes)
         except BlockingIOError:
             continue
         except OSError as error:

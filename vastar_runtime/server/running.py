@@ -70,7 +70,7 @@ class RunningRequest:
         self._send = send
         self._full = full
         self._window = window
-        self._granted = trio.Event()
+        self._granted: trio.Event | None = None  # while credit is waited for
         self._more_credit_may_come = True
         self._deadline: Deadline | None = None
         self._stopped_by: RequestError | None = None
@@ -85,12 +85,13 @@ class RunningRequest:
 
     def credit_granted(self) -> None:
         """The window has credit again."""
-        self._granted.set()
+        if self._granted is not None:
+            self._granted.set()
 
     def no_more_credit(self) -> None:
         """The client has ended its sending: what its window does not hold, it can never take."""
         self._more_credit_may_come = False
-        self._granted.set()
+        self.credit_granted()
 
     async def run(self) -> None:
         """Run it and send its answer."""
@@ -154,6 +155,7 @@ class RunningRequest:
             else:
                 self._granted = trio.Event()
                 await self._wait_for_client(self._granted)
+                self._granted = None
 
     async def _wait_for_client(self, event: trio.Event) -> None:
         assert self._deadline is not None
