@@ -45,7 +45,7 @@ class Origin(NamedTuple):
     @property
     def authority(self) -> str:
         """host, and the port unless it is the scheme's own: the Host header (RFC 9110, section 7.2)."""
-        return self._bracketed_host if self.port == DEFAULT_PORTS[self.scheme] else self.address
+        return _authority(self)
 
     @property
     def _bracketed_host(self) -> str:
@@ -54,10 +54,21 @@ class Origin(NamedTuple):
     @property
     def without_root(self) -> str:
         """What policies go by: "host." and "host" are one place (RFC 1034, section 3.1)."""
-        return str(self._replace(host=self.host[:-1]) if self.host.endswith(".") else self)
+        return _text(self._replace(host=self.host[:-1]) if self.host.endswith(".") else self)
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.authority}"
+        return _text(self)
+
+
+# Asked for several times in every request.
+@lru_cache(REMEMBERED_URLS)
+def _authority(origin: Origin) -> str:
+    return origin._bracketed_host if origin.port == DEFAULT_PORTS[origin.scheme] else origin.address
+
+
+@lru_cache(REMEMBERED_URLS)
+def _text(origin: Origin) -> str:
+    return f"{origin.scheme}://{_authority(origin)}"
 
 
 class Url(NamedTuple):

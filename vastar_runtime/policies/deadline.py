@@ -27,6 +27,7 @@ class Deadline:
         unix_now_s: the wall clock, which is what ``deadline_at_ms`` speaks of.
 
     Attributes:
+        began_at: when the request came, in trio's time.
         scope: for the caller to enter; ``passed`` has the error once it has caught its cancellation.
 
     Raises:
@@ -58,14 +59,14 @@ class Deadline:
         if longest_ms is not None and longest_ms / 1000 < allowed_s:
             self._limit_ms, self._name = longest_ms, "deadline.max_duration_ms"
             allowed_s = longest_ms / 1000
-        self._began_at = trio.current_time()
-        self._ends_at = self._began_at + allowed_s
+        self.began_at = trio.current_time()
+        self._ends_at = self.began_at + allowed_s
         # How long nothing may move; None: as long as it likes.
         self._pause_ms = None if has_own else policy.idle_timeout_ms
         self._pause_name = "deadline.idle_timeout_ms"
         ends_at = self._ends_at
         if self._pause_ms is not None:
-            ends_at = min(ends_at, self._began_at + self._pause_ms / 1000)
+            ends_at = min(ends_at, self.began_at + self._pause_ms / 1000)
         self.scope = trio.CancelScope(deadline=ends_at)  # to set it later would cost as much again
 
     def progress(self, waiting_for: str) -> None:
@@ -108,7 +109,7 @@ class Deadline:
         """Whether a limit has passed, and at least half of what it allowed went by since then."""
         now = trio.current_time()
         if now >= self._ends_at:
-            return now - time >= (self._ends_at - self._began_at) / 2
+            return now - time >= (self._ends_at - self.began_at) / 2
         return self.has_passed
 
     @property

@@ -97,13 +97,12 @@ class Passage:
             RateLimited: there is none, and none will come in time.
         """
         self.deadline.progress("waiting for its turn (concurrency.max_per_tenant, admission.max_concurrent)")
-        came_at = trio.current_time()
         try:
             self._place = await self._pipeline.admission.enter(
                 self._policies.concurrency_for(self.tenant_id), self.tenant_id, self.deadline.patience_s()
             )
         finally:
-            self.queued_s = trio.current_time() - came_at
+            self.queued_s = trio.current_time() - self.deadline.began_at
         return self
 
     def __enter__(self) -> Passage:

@@ -268,7 +268,13 @@ class Channel:
             scope = self._working[number] = trio.CancelScope()
             nursery.start_soon(self._work, number, answer, scope)
         else:
-            self._append(_Answered(number, answer))
+            self._append_answer(_Answered(number, answer))
+
+    def _append_answer(self, frame: _Answered | _Refused | _Cancelled) -> None:
+        try:
+            self._append(frame)
+        except Exception as error:  # what cannot be written, such as half a surrogate pair, ends no channel
+            self._append(_refusal(frame.number, error))
 
     def _take_answer(self, frame: _Answered | _Refused | _Cancelled) -> None:
         asker = self._askers.pop(frame.number)
@@ -287,14 +293,15 @@ class Channel:
             asker.undo(answer)
 
     async def _work(self, number: int, answer: Coroutine[Any, Any, Answer], scope: trio.CancelScope) -> None:
-        frame: _Frame = _Cancelled(number)
+        frame: _Answered | _Refused | _Cancelled = _Cancelled(number)
         with scope:
             try:
                 frame = _Answered(number, await answer)
             except Exception as error:
                 frame = _refusal(number, error)
         del self._working[number]
-        self._put(frame)
+        self._append_answer(frame)
+        self._wake_writer()
 
 
 def _refusal(number: int, error: Exception) -> _Refused:
