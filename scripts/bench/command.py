@@ -50,7 +50,8 @@ def main(quick: bool, smoke: bool, out: Path | None, runtime: str) -> None:
     scale = QUICK if quick else SMOKE if smoke else FULL
     if out is None and not smoke:
         out = ROOT / "docs"
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         results = _run(scale, runtime)
     except BenchError as error:
@@ -98,4 +99,7 @@ def _write(results: Results, out: Path) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Once: what has been started is then stopped in peace."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

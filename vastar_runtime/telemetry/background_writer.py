@@ -30,7 +30,7 @@ class BackgroundWriter:
 
     def __init__(self, sink: Callable[[bytes], object]) -> None:
         self._sink = sink
-        self._lines: deque[str] = deque()
+        self._lines: deque[object] = deque()
         self._dropped = 0
         self._is_asleep = False
         self._has_lines = threading.Event()
@@ -39,10 +39,14 @@ class BackgroundWriter:
 
     def write(self, text: str) -> None:
         """Queue a line; never waits."""
+        self.write_later(text)
+
+    def write_later(self, line: object) -> None:
+        """As ``write``, of a line whose ``str`` is its text, which the thread asks for."""
         if len(self._lines) >= MAX_WAITING_LINES:
             self._dropped += 1
             return
-        self._lines.append(text)
+        self._lines.append(line)
         if self._is_asleep:
             self._has_lines.set()
 
@@ -69,7 +73,7 @@ class BackgroundWriter:
             looks_in_vain = 0 if lines else looks_in_vain + 1
             if lines:
                 with contextlib.suppress(OSError):
-                    self._sink("".join(lines).encode(errors="replace"))
+                    self._sink("".join(map(str, lines)).encode(errors="replace"))
 
     def _sleep(self) -> None:
         """Until there is a line, or the end."""
@@ -79,7 +83,7 @@ class BackgroundWriter:
             self._has_lines.wait()
         self._is_asleep = False
 
-    def _taken(self) -> list[str]:
+    def _taken(self) -> list[object]:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         dropped, self._dropped = self._dropped, 0
         if dropped:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import structlog
 
@@ -26,6 +26,13 @@ class TextStream(Protocol):
     def write(self, text: str, /) -> object: ...
 
     def flush(self) -> object: ...
+
+
+@runtime_checkable
+class LaterStream(Protocol):
+    """One that asks for a line's text when it is about to write it."""
+
+    def write_later(self, line: object, /) -> object: ...
 
 
 def configure(stream: TextStream) -> None:
@@ -53,24 +60,30 @@ def write_request(fields: Mapping[str, str | int | float]) -> None:
     """
     if _writer is None:
         structlog.get_logger().info("request", **fields)
-        return
-    parts = [f"timestamp={_timestamp()} level=info event=request"]
-    for key, value in fields.items():
-        if type(value) is str and _NEEDS_QUOTES.search(value):
-            parts.append(str(_render(None, "info", {key: value})))
-        else:
-            parts.append(f"{key}={value}")
-    _writer.msg(" ".join(parts))
+    else:
+        _writer.write(_RequestLine(time.time_ns(), fields))
 
 
-def _timestamp() -> str:
-    """Now, as structlog's TimeStamper writes it; the part that stays the same for a second is made once."""
-    global _second, _second_text
-    now_us = time.time_ns() // 1000
-    second, us = divmod(now_us, 1_000_000)
-    if second != _second:
-        _second, _second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-    return f"{_second_text}.{us:06d}Z"
+class _RequestLine:
+    """A line that becomes text when it is written: by the log's thread, many at once."""
+
+    __slots__ = ("_fields", "_unix_ns")
+
+    def __init__(self, unix_ns: int, fields: Mapping[str, str | int | float]) -> None:
+        self._unix_ns = unix_ns
+        self._fields = fields
+
+    def __str__(self) -> str:
+        # As structlog's TimeStamper writes it.
+        second, ns = divmod(self._unix_ns, 10**9)
+        timestamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{ns // 1000:06d}Z"
+        parts = [f"timestamp={timestamp} level=info event=request"]
+        for key, value in self._fields.items():
+            if type(value) is str and _NEEDS_QUOTES.search(value):
+                parts.append(str(_render(None, "info", {key: value})))
+            else:
+                parts.append(f"{key}={value}")
+        return f"{' '.join(parts)}\n"
 
 
 class _LineWriter:
@@ -78,11 +91,18 @@ class _LineWriter:
 
     def __init__(self, stream: TextStream) -> None:
         self._stream = stream
+        self._later = stream.write_later if isinstance(stream, LaterStream) else None
 
     def msg(self, line: str) -> None:
+        self.write(f"{line}\n")
+
+    def write(self, line: str | _RequestLine) -> None:
         try:
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
+            if self._later is not None:
+                self._later(line)
+            else:
+                self._stream.write(str(line))
+                self._stream.flush()
         except OSError:
             return
 
@@ -90,7 +110,6 @@ class _LineWriter:
 
 
 _writer: _LineWriter | None = None
-_second, _second_text = -1, ""
 
 
 def clean(text: str) -> str:
