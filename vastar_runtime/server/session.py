@@ -170,8 +170,9 @@ class Session:
                     )
                 )
                 return True
-            self._memory.add(self._wire.pending_bytes - unfinished_bytes)
-            unfinished_bytes = self._wire.pending_bytes
+            if (pending_bytes := self._wire.pending_bytes) != unfinished_bytes:
+                self._memory.add(pending_bytes - unfinished_bytes)
+                unfinished_bytes = pending_bytes
         if _still_reads(self._stream):
             # It has only ended its sending: what it asked for, it waits for.
             self._end_once_answered()
