@@ -194,6 +194,8 @@ class ResponseReader:
 
     def _next_of_chunks(self) -> Event:
         data, at = self._data, self._at
+        if at == len(data):
+            return self._need_data()
         pieces: list[bytes] = []
         over = False
         while len(pieces) < MAX_EVENTS_PER_TURN:
