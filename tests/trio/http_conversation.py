@@ -12,7 +12,7 @@ from connector_sdk.wire import ErrorClass
 from vastar_runtime.errors import UpstreamError
 from vastar_runtime.http.connection import Connection
 from vastar_runtime.http.request import build_request
-from vastar_runtime.http.response_reader import ResponseHead
+from vastar_runtime.http.response import ResponseHead
 from vastar_runtime.http.url import parse_url
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -21,7 +21,7 @@ from vastar_runtime.http.exchange import Exchange
 from vastar_runtime.http.pool import Pool, PoolStatistics
 from vastar_runtime.http.proxy import Proxies
 from vastar_runtime.http.request import build_request
-from vastar_runtime.http.response_reader import ResponseHead
+from vastar_runtime.http.response import ResponseHead
 from vastar_runtime.http.url import parse_url
 
 IDLE = PoolStatistics(active=0, waiting=0, idle=0)

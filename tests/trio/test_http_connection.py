@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from http_conversation import OK, RESPONSES, Conversation, header
 
-from vastar_runtime.http.response_reader import MAX_HEADER_BLOCK_BYTES
+from vastar_runtime.http.response import MAX_HEADER_BLOCK_BYTES
 
 # --- how a request is written ---
 

@@ -8,7 +8,7 @@ from http_conversation import OK, RESPONSES, Conversation
 
 from vastar_runtime.errors import UpstreamError
 from vastar_runtime.http.connection import ConnectionLost
-from vastar_runtime.http.response_reader import MAX_EVENTS_PER_TURN
+from vastar_runtime.http.response import MAX_EVENTS_PER_TURN
 
 # --- what is not HTTP ---
 

@@ -16,7 +16,7 @@ from vastar_runtime.connectors.http_answer import encode_answer, too_long
 from vastar_runtime.connectors.http_parameters import MAX_TIMEOUT_MS
 from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.http.request import OutboundRequest
-from vastar_runtime.http.response_reader import ResponseHead
+from vastar_runtime.http.response import ResponseHead
 
 URL = '"url": "http://host.example/path"'
 

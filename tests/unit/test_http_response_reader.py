@@ -9,15 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vastar_runtime.http.response_reader import (
-    END,
-    INTERIM,
-    MAX_HEADER_BLOCK_BYTES,
-    MAX_REMEMBERED_LINES,
-    NEED_DATA,
-    ResponseHead,
-    ResponseReader,
-)
+from vastar_runtime.http.h11_responses import H11Response
+from vastar_runtime.http.response import END, INTERIM, NEED_DATA, ResponseHead
+from vastar_runtime.http.response_reader import MAX_REMEMBERED_LINES, ResponseReader
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -78,10 +72,7 @@ class ByH11(ResponseReader):
 
     def begin(self, method: str, closes: bool) -> None:
         super().begin(method, closes)
-        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BLOCK_BYTES)
-        headers = [("host", "h"), *([("connection", "close")] if closes else [])]
-        self._h11.send(h11.Request(method=method, target="/", headers=headers))
-        self._h11.send(h11.EndOfMessage())
+        self._h11 = H11Response(method, closes)
 
 
 def cut(data: bytes, at: Sequence[int]) -> list[bytes]:

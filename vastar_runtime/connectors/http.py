@@ -10,7 +10,7 @@ from connector_sdk.wire.messages import HTTP_REQUEST_CODEC
 from vastar_runtime.errors import InvalidRequest
 from vastar_runtime.http.exchange import Exchange
 from vastar_runtime.http.request import OutboundRequest, build_request
-from vastar_runtime.http.response_reader import ResponseHead
+from vastar_runtime.http.response import ResponseHead
 from vastar_runtime.http.url import Url, parse_url
 from vastar_runtime.policies.passage import Passage
 

@@ -10,7 +10,7 @@ import msgspec
 from connector_sdk.wire import MAX_FRAME_BYTES, ErrorClass, HttpResponse
 from connector_sdk.wire.messages import HTTP_RESPONSE_CODEC
 from vastar_runtime.errors import RequestError
-from vastar_runtime.http.response_reader import ResponseHead
+from vastar_runtime.http.response import ResponseHead
 
 # What an ExecuteResponse adds to its payload: type byte, root, vtable, table, lengths (under 100 bytes).
 _FRAME_OVERHEAD_BYTES = 256

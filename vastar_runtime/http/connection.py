@@ -14,16 +14,8 @@ from vastar_runtime.errors import Failure, UpstreamError
 
 from .reading import read_some, write_some
 from .request import Headers, OutboundRequest
-from .response_reader import (
-    END,
-    INTERIM,
-    MAX_HEADER_BLOCK_BYTES,
-    NEED_DATA,
-    Event,
-    ResponseHead,
-    ResponseReader,
-    names_close,
-)
+from .response import END, INTERIM, MAX_HEADER_BLOCK_BYTES, NEED_DATA, Event, ResponseHead
+from .response_reader import ResponseReader, names_close
 from .url import Origin
 
 READ_BYTES = 65_536

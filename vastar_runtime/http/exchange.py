@@ -17,7 +17,7 @@ from .pool import Pool, PoolKey
 from .redirects import MAX_REDIRECTS, next_request
 from .request import Headers, OutboundRequest
 from .resolver import looking_up_for
-from .response_reader import ResponseHead
+from .response import ResponseHead
 
 # A redirect's own body is of no use; a short one is read so that the connection can be used again.
 MAX_DRAINED_BYTES = 65_536

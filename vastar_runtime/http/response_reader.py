@@ -13,16 +13,9 @@ from functools import lru_cache
 from typing import Final
 
 import h11
-import msgspec
 
-from .request import Headers
-
-# h11's own limit is 16 KiB; some upstreams' policy and cookie headers are longer. A block of 1 MiB is an attack.
-MAX_HEADER_BLOCK_BYTES = 64 * 1024
-# An upstream may send a byte a chunk. What has arrived is joined into pieces, and after so many chunks others get
-# their turn.
-MAX_EVENTS_PER_TURN = 128
-MAX_PIECE_BYTES = 65_536
+from .h11_responses import H11Response
+from .response import END, MAX_EVENTS_PER_TURN, MAX_HEADER_BLOCK_BYTES, NEED_DATA, Event, ResponseHead, Signal
 
 # An upstream's responses have most of their header lines in common: those that were read lately are not read again.
 MAX_REMEMBERED_LINES = 4096
@@ -42,31 +35,6 @@ _MAX_SIZE_LINE_BYTES = 22
 _HEAD, _LENGTH, _CHUNKS, _OVER = range(4)
 
 
-class ResponseHead(msgspec.Struct, frozen=True):
-    """Status and header block of a final response; header names in lower case, in order."""
-
-    status_code: int
-    headers: Headers
-
-
-class Signal:
-    """What ``next_event`` returns beside heads and pieces."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __repr__(self) -> str:
-        return self._name
-
-
-NEED_DATA: Final = Signal("NEED_DATA")
-INTERIM: Final = Signal("INTERIM")  # a response of 1xx (RFC 9110, section 15.2)
-END: Final = Signal("END")  # of the response
-OTHER: Final = Signal("OTHER")  # nothing that belongs to a response
-
-Event = ResponseHead | bytes | Signal
-
-
 class ResponseReader:
     """The responses on one connection, each after its request.
 
@@ -75,7 +43,7 @@ class ResponseReader:
     """
 
     def __init__(self) -> None:
-        self._h11: h11.Connection | None = None
+        self._h11: H11Response | None = None
         self._begin("GET", False, b"")
 
     def begin(self, method: str, closes: bool) -> None:
@@ -90,7 +58,6 @@ class ResponseReader:
         self._method = method
         self._request_closes = self._closes = closes
         self._h11 = None
-        self._ahead: object = None  # h11's next event, if it has been met
         self._data = data
         self._at = 0  # where in the data the next event begins
         self._ended = False  # no more data will come
@@ -115,7 +82,7 @@ class ResponseReader:
             h11.RemoteProtocolError: it is not HTTP/1.1, or it breaks off.
         """
         if self._h11 is not None:
-            return self._next_of_h11(self._h11)
+            return self._h11.next_event()
         if self._framing == _CHUNKS:
             return self._next_of_chunks()
         if self._framing == _HEAD:
@@ -139,7 +106,7 @@ class ResponseReader:
     def may_go_on(self) -> bool:
         """The response is read whole, nothing came after it, and neither side wants the connection closed."""
         if self._h11 is not None:
-            return self._h11.their_state is h11.DONE and not self._h11.trailing_data[0]
+            return self._h11.may_go_on
         return self._framing == _OVER and self._at == len(self._data) and not self._closes
 
     # --- plain responses ---
@@ -248,52 +215,15 @@ class ResponseReader:
 
     def _hand_over(self, head: bytes) -> Event:
         """What has not been read yet is for h11, behind ``head``, which it is to take for the response's."""
-        connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEADER_BLOCK_BYTES)
-        headers = [("host", "h"), *([("connection", "close")] if self._closes else [])]
-        connection.send(h11.Request(method=self._method, target="/", headers=headers))
-        connection.send(h11.EndOfMessage())
-        if head:
-            connection.receive_data(head)
-            connection.next_event()
+        response = H11Response(self._method, self._closes, head)
         # Its buffer may not grow by an empty read, which would be the end.
         if rest := self._data[self._at :]:
-            connection.receive_data(rest)
+            response.receive_data(rest)
         if self._ended:
-            connection.receive_data(b"")
+            response.receive_data(b"")
         self._data, self._at = b"", 0
-        self._h11 = connection
-        return self._next_of_h11(connection)
-
-    def _next_of_h11(self, connection: h11.Connection) -> Event:
-        event, self._ahead = self._ahead, None
-        if event is None:
-            event = connection.next_event()
-        if isinstance(event, h11.RemoteProtocolError):
-            raise event
-        if isinstance(event, h11.Data):
-            return self._joined(connection, event)
-        if isinstance(event, h11.Response):
-            return ResponseHead(event.status_code, tuple((bytes(n), bytes(v)) for n, v in event.headers))
-        if isinstance(event, h11.InformationalResponse):
-            return INTERIM
-        if isinstance(event, h11.EndOfMessage):
-            return END
-        return NEED_DATA if event is h11.NEED_DATA else OTHER
-
-    def _joined(self, connection: h11.Connection, event: h11.Data) -> bytes:
-        pieces = [event.data]
-        size = len(event.data)
-        while size < MAX_PIECE_BYTES and len(pieces) < MAX_EVENTS_PER_TURN:
-            try:
-                following: object = connection.next_event()
-            except h11.RemoteProtocolError as error:
-                following = error
-            if not isinstance(following, h11.Data):
-                self._ahead = None if following is h11.NEED_DATA else following
-                break
-            pieces.append(following.data)
-            size += len(following.data)
-        return b"".join(pieces)
+        self._h11 = response
+        return response.next_event()
 
 
 _CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
