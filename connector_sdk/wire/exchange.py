@@ -7,8 +7,11 @@ import enum
 from .messages import BodyChunk, ExecuteResponse, Message, ResponseEnd, ResponseHead, ResponseMode
 
 
-class ExchangeState(enum.Enum):
-    """What is to come."""
+class ExchangeState(enum.StrEnum):
+    """What is to come.
+
+    A string, because that hashes in C; the hash of a plain enum's member is a call of Python, for every chunk.
+    """
 
     ANSWER_AWAITED = "answer awaited"  # of a buffered request
     HEAD_AWAITED = "head awaited"
@@ -21,7 +24,7 @@ _BEGINS = {
     ResponseMode.STREAM: ExchangeState.HEAD_AWAITED,
 }
 
-_TRANSITIONS: dict[tuple[ExchangeState, type[Message]], ExchangeState] = {
+TRANSITIONS: dict[tuple[ExchangeState, type[Message]], ExchangeState] = {
     (ExchangeState.ANSWER_AWAITED, ExecuteResponse): ExchangeState.DONE,
     (ExchangeState.HEAD_AWAITED, ResponseHead): ExchangeState.BODY,
     (ExchangeState.HEAD_AWAITED, ResponseEnd): ExchangeState.DONE,  # it failed before there was a head
@@ -38,4 +41,4 @@ def begin(mode: ResponseMode) -> ExchangeState:
 
 def advance(state: ExchangeState, message: Message) -> ExchangeState | None:
     """The state after a message from the daemon, or None where the message has no place."""
-    return _TRANSITIONS.get((state, type(message)))
+    return TRANSITIONS.get((state, type(message)))
