@@ -35,12 +35,14 @@ def run_process(main: Callable[[], Awaitable[None]], write: Callable[[int, bytes
         logging.configure(writer)
         _raise_descriptor_limit()
         _spare_the_collector()
+        fault: BaseException | None = None
         try:
             trio.run(main, strict_exception_groups=True)
         except* RuntimeFault as group:
-            fault: BaseException = group
+            fault = group
             while isinstance(fault, BaseExceptionGroup):
                 fault = fault.exceptions[0]
+        if fault is not None:  # raised in there, it would come out in a group again (Python 3.11.2)
             raise fault from None
 
 
