@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 import click
 import msgspec
 
 from bench.errors import BenchError
+from bench.interrupts import end_on_signals
 from bench.machine import ROOT, machine
 from bench.nginx import HOW_TO_INSTALL
 from bench.report import goals_table, page
@@ -50,8 +49,7 @@ def main(quick: bool, smoke: bool, out: Path | None, runtime: str) -> None:
     scale = QUICK if quick else SMOKE if smoke else FULL
     if out is None and not smoke:
         out = ROOT / "docs"
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    end_on_signals()
     try:
         results = _run(scale, runtime)
     except BenchError as error:
@@ -96,10 +94,3 @@ def _write(results: Results, out: Path) -> None:
     charts = [chart.relative_to(out) for chart in draw(results, into)]
     (out / "performance.md").write_text(page(results, charts))
     _tell(f"Wrote {out / 'performance.md'}")
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Once: what has been started is then stopped in peace."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
-    raise KeyboardInterrupt

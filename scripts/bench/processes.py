@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO
 
 from bench.errors import BenchError
+from bench.interrupts import held
 from bench.usage import process_tree
 
 STOP_PATIENCE_S = 5.0
@@ -55,7 +56,7 @@ class Processes:
         Raises:
             BenchError: there is no such program, or it may not be run.
         """
-        with open(self._log(name), "wb") as log:
+        with open(self._log(name), "wb") as log, held():
             try:
                 process = subprocess.Popen(
                     command,
@@ -67,7 +68,7 @@ class Processes:
                 )
             except OSError as error:
                 raise BenchError(f"{name} cannot be started: {command[0]}: {error.strerror}") from error
-        self._running[process] = name
+            self._running[process] = name
         return process
 
     def run(self, name: str, command: Sequence[str | Path], timeout_s: float) -> bytes:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from worker_daemon import has_ended
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, ROOT / "scripts" / "bench" / "run.py", "--smoke"]
@@ -106,7 +107,7 @@ def test_an_upstream_that_dies_ends_the_run_with_one_line() -> None:
     assert (status, stdout) == (1, "")
     errors = [line for line in stderr.splitlines() if not line.startswith("round ")]
     assert errors == ["Error: upstream ended by SIGKILL"]
-    assert all(not Path(f"/proc/{pid}").exists() for pids in started.values() for pid in pids)
+    assert all(has_ended(pid) for pids in started.values() for pid in pids), started
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -119,7 +120,7 @@ def test_a_run_that_is_interrupted_stops_all_that_it_has_started(number: signal.
     assert (status, stdout) == (130, "")
     assert stderr.splitlines()[-1] == "Interrupted; nothing was written"
     assert "Traceback" not in stderr
-    assert all(not Path(f"/proc/{pid}").exists() for pids in started.values() for pid in pids)
+    assert all(has_ended(pid) for pids in started.values() for pid in pids), started
 
 
 def test_requests_that_fail_are_told_and_fail_the_run(tmp_path: Path) -> None:
