@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import trio
-from reloadable_daemon import Held, Reloadable, ask
+from reloadable_daemon import Held, ask
 from upstream import Peer, upstream
 from wire_client import Answer, WireClient
 from worker_daemon import clients, ended, kill, seen, workers
 
-from connector_sdk.wire import ErrorClass
+from connector_sdk.wire import ErrorClass, Message
 
 PATIENCE_S = 20
 
@@ -68,36 +68,48 @@ async def test_a_worker_that_is_killed_gives_back_what_its_requests_held():
     held = Held()
     async with upstream(held) as up:
         with workers("[policy.concurrency]\nmax_per_tenant = 4\n") as daemon:
-            async with clients(daemon, 12) as opened, daemon.connect() as other:
+            async with clients(daemon, 12) as opened:
                 for client in opened:
                     await client.begin({"url": f"{up.origin}/held"})
-                await until_there_are(other, running=4, waiting=8)
-                asked = await seen(other)
-                # Not the one that is asked: it has a connection more.
-                killed = min(asked, key=lambda worker: (worker.connections, -worker.active_requests))
+                async with daemon.connect() as other:
+                    await until_there_are(other, running=4, waiting=8)
+                    killed = max(await seen(other), key=lambda worker: worker.connections)
                 kill(killed.pid)
                 await ended(killed.pid)
-                left = 12 - killed.active_requests
-                await until_there_are(other, running=4, waiting=left - 4)
-                held.go_on.set()
-                answers = [await client.receive() for client in opened]
-                assert sum(answer is not None for answer in answers) == left
+                answers: list[Message | None] = []  # None of those that were the killed worker's
+
+                async def take_answer(client: WireClient) -> None:
+                    answers.append(await client.receive())
+
+                async with trio.open_nursery() as nursery, daemon.connect() as other:
+                    for client in opened:
+                        nursery.start_soon(take_answer, client)
+                    with trio.fail_after(PATIENCE_S):
+                        now = await admission(other)
+                        while not answers or (now["running"], now["waiting"]) != (4, 8 - len(answers)):
+                            now = await admission(other)
+                    assert not any(answers)
+                    lost = len(answers)
+                    held.go_on.set()
+                assert (len(answers), answers.count(None)) == (12, lost)
 
 
 class Recovering:
-    """An upstream that fails so many requests, keeps the next one until it is told, and then is well."""
+    """An upstream that fails until it is to recover; then it keeps what comes until it is told, and is well."""
 
-    def __init__(self, failures: int) -> None:
-        self.failures = failures
+    def __init__(self) -> None:
         self.came = 0
+        self.recovers = False
+        self.kept = trio.Event()
         self.go_on = trio.Event()
 
     async def __call__(self, peer: Peer) -> None:
         while await peer.request() is not None:
             self.came += 1
-            if self.came <= self.failures:
+            if not self.recovers:
                 await peer.respond(status=503)
             else:
+                self.kept.set()
                 await self.go_on.wait()
                 await peer.respond(b"well")
 
@@ -106,44 +118,54 @@ def is_refused(answer: Answer) -> bool:
     return answer.error_class is ErrorClass.TRANSIENT and answer.message.startswith("circuit open for ")
 
 
-async def until_refused(opened: list[WireClient], request: dict[str, Any]) -> None:
-    """Each of them hears of the circuit; those whose workers hear later may be a moment behind."""
+async def the_circuit(client: WireClient) -> dict[str, Any] | None:
+    """The only one there is, if anything is held against it."""
+    circuits = (await ask(client, "statistics"))["policies"]["circuit_breaker"]["circuits"]
+    assert len(circuits) <= 1
+    return circuits[0] if circuits else None
+
+
+async def until_the_probe_is_kept(client: WireClient, up: Recovering, request: dict[str, Any]) -> None:
+    """It asks until it is the one that is let out; it waits for its answer then."""
     with trio.fail_after(PATIENCE_S):
-        for client in opened:
-            while not is_refused(await client.execute(request)):
-                pass
+        while not up.kept.is_set():
+            await client.begin(request)
+            async with trio.open_nursery() as nursery:
 
+                @nursery.start_soon
+                async def _kept(scope: trio.CancelScope = nursery.cancel_scope) -> None:
+                    await up.kept.wait()
+                    scope.cancel()
 
-async def opened_circuit(daemon: Reloadable, up: Recovering, opened: list[WireClient], origin: str) -> dict[str, Any]:
-    request = {"url": origin, "method": "POST"}  # which is not sent again
-    for client in opened[: up.failures]:
-        answer = await client.execute(request)
-        assert answer.status == 503
-    return request
+                assert is_refused(await client.answer())
+                nursery.cancel_scope.cancel()
 
 
 async def test_failures_on_all_workers_open_one_circuit_and_one_probe_closes_it():
-    recovering = Recovering(failures=5)
+    recovering = Recovering()
     limits = "[policy.circuit_breaker]\nconsecutive_failures = 5\nopen_ms = 4000\n"
     async with upstream(recovering) as up:
         with workers(limits) as daemon:
             async with clients(daemon, 8) as opened, daemon.connect() as other:
-                await opened_circuit(daemon, recovering, opened, up.origin)
-                request = {"url": up.origin, "method": "POST", "timeout_ms": 60_000}
-                await until_refused(opened, request)
-                assert recovering.came == 5
-                [circuit] = (await ask(other, "statistics"))["policies"]["circuit_breaker"]["circuits"]
-                assert (circuit["origin"], circuit["state"], circuit["failures"]) == (up.origin, "open", 5)
-
-                asking = opened[0]
+                request = {"url": up.origin, "method": "POST", "timeout_ms": 60_000}  # which is not sent again
+                for client in opened[:5]:
+                    assert (await client.execute(request)).status == 503
                 with trio.fail_after(PATIENCE_S):
-                    while recovering.came == 5:  # until the probe is let out, with the upstream that keeps it
-                        await asking.begin(request)
-                        with trio.move_on_after(0.2):
-                            assert is_refused(await asking.answer())
+                    while (circuit := await the_circuit(other)) is None or circuit["state"] != "open":
+                        pass
+                    assert (circuit["origin"], circuit["failures"]) == (up.origin, 5)
+                    for client in opened:  # those whose workers hear of it later may be a moment behind
+                        while not is_refused(await client.execute(request)):
+                            pass
+                assert recovering.came < 10  # of four circuits none would be open after so few
+
+                recovering.recovers = True
+                came = recovering.came
+                asking = opened[0]
+                await until_the_probe_is_kept(asking, recovering, request)
                 for client in opened[1:]:
                     assert is_refused(await client.execute(request))
-                assert recovering.came == 6
+                assert recovering.came == came + 1
 
                 recovering.go_on.set()
                 assert (await asking.answer()).body == "well"
