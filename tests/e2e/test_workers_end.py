@@ -13,7 +13,7 @@ from daemon_process import refused
 from reloadable_daemon import Held, Reloadable
 from upstream import always, upstream
 from wire_client import WireClient
-from worker_daemon import PATIENCE_S, WORKERS, clients, ended, kill, seen, workers
+from worker_daemon import PATIENCE_S, WORKERS, WorkerSeen, clients, ended, kill, seen, workers
 
 
 class Load:
@@ -104,14 +104,22 @@ def test_a_daemon_whose_workers_do_not_start_says_so_in_one_line(tmp_path):
 # --- told to end ---
 
 
-async def begun(daemon: Reloadable, opened: list[WireClient], url: str) -> None:
-    """One request of each client is under way, on more than one worker."""
+async def begun(daemon: Reloadable, opened: list[WireClient], url: str) -> list[WorkerSeen]:
+    """One request of each client is under way, on more than one worker, and nothing else."""
     for client in opened:
         await client.begin({"url": url})
     async with daemon.connect() as other:
-        while (await other.health()).active_requests != len(opened):
+        await until_active(other, len(opened))
+        all_workers = await seen(other)
+        await until_active(other, len(opened))  # what was answered just now has ended too
+    assert sum(worker.active_requests > 0 for worker in all_workers) > 1
+    return all_workers
+
+
+async def until_active(client: WireClient, requests: int) -> None:
+    with trio.fail_after(PATIENCE_S):
+        while (await client.health()).active_requests != requests:
             pass
-        assert sum(worker.active_requests > 0 for worker in await seen(other)) > 1
 
 
 async def accepts_nobody(daemon: Reloadable) -> None:
@@ -126,9 +134,7 @@ async def test_sigterm_lets_all_workers_finish():
         with workers(VASTAR_USE_TCP="true", VASTAR_TCP_PORT="0") as daemon:
             port = daemon.running.tcp_port
             async with clients(daemon, 8) as opened:
-                await begun(daemon, opened, f"{up.origin}/held")
-                async with daemon.connect() as other:
-                    pids = [worker.pid for worker in await seen(other)]
+                pids = [worker.pid for worker in await begun(daemon, opened, f"{up.origin}/held")]
                 daemon.running.signal(signal.SIGTERM)
                 await daemon.wait_for_log("event=draining signal=SIGTERM active_requests=8")
                 await accepts_nobody(daemon)
@@ -168,16 +174,14 @@ async def test_a_worker_that_is_told_to_end_finishes_and_is_replaced():
     async with upstream(held) as up:
         with workers(number=2) as daemon:
             async with clients(daemon, 4) as opened:
-                await begun(daemon, opened, f"{up.origin}/held")
-                async with daemon.connect() as other:
-                    leaving = (await seen(other))[0]
+                [leaving, _] = await begun(daemon, opened, f"{up.origin}/held")
                 kill(leaving.pid, signal.SIGTERM)
                 await daemon.wait_for_log(f"replaces={leaving.pid}")
                 async with clients(daemon, 4) as others:  # while it finishes
                     for other in others:
                         assert (await other.get(up.origin)).body == "at once"
-                        health = await other.health()
-                        assert (health.active_requests, health.draining) == (4, False)
+                        await until_active(other, 4)
+                        assert not (await other.health()).draining
                 held.go_on.set()
                 for client in opened:
                     assert (await client.answer()).body == "late"
@@ -196,9 +200,7 @@ async def test_signals_to_all_processes_at_once_are_one_drain():
     async with upstream(held) as up:
         with workers(number=2) as daemon:
             async with clients(daemon, 4) as opened:
-                await begun(daemon, opened, f"{up.origin}/held")
-                async with daemon.connect() as other:
-                    pids = [worker.pid for worker in await seen(other)]
+                pids = [worker.pid for worker in await begun(daemon, opened, f"{up.origin}/held")]
                 for pid in (*pids, daemon.running.process.pid):
                     kill(pid, signal.SIGTERM)
                 await daemon.wait_for_log("event=draining signal=SIGTERM")
@@ -213,9 +215,7 @@ async def test_workers_end_with_a_supervisor_that_is_killed_and_another_daemon_t
     async with upstream(held) as up:
         with workers() as daemon:
             async with clients(daemon, 8) as opened:
-                await begun(daemon, opened, f"{up.origin}/held")
-                async with daemon.connect() as other:
-                    pids = [worker.pid for worker in await seen(other)]
+                pids = [worker.pid for worker in await begun(daemon, opened, f"{up.origin}/held")]
                 kill(pids[0], signal.SIGSTOP)  # one hangs, too
                 kill(daemon.running.process.pid)
                 for client in opened[1:]:
