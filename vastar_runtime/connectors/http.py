@@ -9,7 +9,7 @@ from connector_sdk.wire import MAX_FRAME_BYTES, ExecuteRequest, MalformedMessage
 from connector_sdk.wire.messages import HTTP_REQUEST_CODEC
 from vastar_runtime.errors import InvalidRequest
 from vastar_runtime.http.exchange import Exchange
-from vastar_runtime.http.request import OutboundRequest, build_request
+from vastar_runtime.http.request import OutboundRequest, build_request, complete_request
 from vastar_runtime.http.response import ResponseHead
 from vastar_runtime.http.url import Url, parse_url
 from vastar_runtime.policies.passage import Passage
@@ -38,7 +38,7 @@ class HttpConnector:
             return _prepare_table(request.payload or b"", outcome)
         parameters = read_parameters(request.payload or b"")
         url = _parse_url(parameters.url, outcome)
-        outbound = build_request(parameters.method, url, parameters.headers.items(), parameters.body)
+        outbound = complete_request(parameters.method, url, parameters.headers, parameters.body)
         return HttpCall(outbound, parameters.timeout_ms, outcome, encode_answer)
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from connector_sdk.wire import MAX_KEY_VALUE_BYTES, MAX_KEY_VALUES
 from vastar_runtime.errors import InvalidRequest
+from vastar_runtime.http.request import HeaderBlock, check_headers
 
 MAX_TIMEOUT_MS = 10 * 365 * 24 * 3600 * 1000  # no one waits longer; a larger JSON number might not fit a float
 
@@ -22,7 +23,7 @@ class Parameters(msgspec.Struct):
 
     url: str
     method: str
-    headers: dict[str, str]
+    headers: HeaderBlock
     timeout_ms: float | None
     body: bytes
 
@@ -33,7 +34,7 @@ class _Usual(msgspec.Struct):
 
     url: str
     method: str | None = None
-    headers: dict[str, str] | None = None
+    headers: msgspec.Raw = msgspec.Raw(b"null")
     timeout_ms: float | None = None
     body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     body_base64: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -53,6 +54,12 @@ class _Members(msgspec.Struct):
 _decode_members = msgspec.json.Decoder(_Members).decode
 _decode_usual = msgspec.json.Decoder(_Usual).decode
 
+# An application sends most of its requests with the same headers: the blocks that came lately are not read again. They
+# may have keys in them, and stay until as many others have come.
+MAX_REMEMBERED_BLOCKS = 256
+MAX_REMEMBERED_BLOCK_BYTES = 2048
+_REMEMBERED: dict[bytes, HeaderBlock] = {}
+
 
 def read_parameters(payload: bytes) -> Parameters:
     """The parameters in a request's payload.
@@ -66,10 +73,10 @@ def read_parameters(payload: bytes) -> Parameters:
             usual = _decode_usual(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _read_members(payload)
-        headers, timeout_ms = usual.headers or {}, usual.timeout_ms or 0.0
-        if len(headers) <= MAX_KEY_VALUES and 0 <= timeout_ms <= MAX_TIMEOUT_MS:
+        timeout_ms = usual.timeout_ms or 0.0
+        if 0 <= timeout_ms <= MAX_TIMEOUT_MS:
             body = _body(usual.body, usual.body_base64)
-            return Parameters(usual.url, usual.method or "GET", headers, timeout_ms or None, body)
+            return Parameters(usual.url, usual.method or "GET", _headers(usual.headers), timeout_ms or None, body)
     return _read_members(payload)
 
 
@@ -105,19 +112,31 @@ def _kind(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-def _headers(raw: msgspec.Raw) -> dict[str, str]:
-    if len(bytes(raw)) > 2 * MAX_KEY_VALUE_BYTES:  # judged before it becomes objects, of which there would be many
-        raise InvalidRequest(f"Invalid HTTP params: headers of {len(bytes(raw))} bytes are more than any server takes")
-    value = _value(raw)
+def _headers(raw: msgspec.Raw) -> HeaderBlock:
+    text = bytes(raw)
+    block = _REMEMBERED.get(text)
+    if block is None:
+        block = check_headers(_read_headers(text).items())
+        if len(text) <= MAX_REMEMBERED_BLOCK_BYTES:
+            if len(_REMEMBERED) >= MAX_REMEMBERED_BLOCKS:
+                del _REMEMBERED[next(iter(_REMEMBERED))]
+            _REMEMBERED[text] = block
+    return block
+
+
+def _read_headers(text: bytes) -> dict[str, str]:
+    if len(text) > 2 * MAX_KEY_VALUE_BYTES:  # judged before it becomes objects, of which there would be many
+        raise InvalidRequest(f"Invalid HTTP params: headers of {len(text)} bytes are more than any server takes")
+    value = _value(msgspec.Raw(text))
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise InvalidRequest(f"Invalid HTTP params: headers must be an object of strings, not {_kind(value)}")
     if len(value) > MAX_KEY_VALUES:
         raise InvalidRequest(f"Invalid HTTP params: {len(value)} headers exceed the limit of {MAX_KEY_VALUES}")
-    for name, text in value.items():
-        if not isinstance(text, str):
-            raise InvalidRequest(f"Invalid HTTP params: header {name[:64]!r} must be a string, not {_kind(text)}")
+    for name, item in value.items():
+        if not isinstance(item, str):
+            raise InvalidRequest(f"Invalid HTTP params: header {name[:64]!r} must be a string, not {_kind(item)}")
     return value
 
 

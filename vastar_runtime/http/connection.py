@@ -13,9 +13,9 @@ import trio
 from vastar_runtime.errors import Failure, UpstreamError
 
 from .reading import read_some, write_some
-from .request import Headers, OutboundRequest
+from .request import Headers, OutboundRequest, written
 from .response import END, INTERIM, MAX_HEADER_BLOCK_BYTES, NEED_DATA, Event, ResponseHead
-from .response_reader import ResponseReader, names_close
+from .response_reader import ResponseReader
 from .url import Origin
 
 READ_BYTES = 65_536
@@ -68,7 +68,7 @@ class Connection:
         self.exchanges = 0
         self.has_written = False
         self._origin_form_prefix = origin_form_prefix
-        self._extra_headers = extra_headers
+        self._extra_lines = written(extra_headers)
         self._reader = ResponseReader()
         self._has_received = False  # any byte of the response
         self._head_received = False
@@ -112,20 +112,10 @@ class Connection:
             raise self._lost("was closed", error) from error
 
     def _written_head(self, request: OutboundRequest) -> bytes:
-        """Request line and header block (RFC 9112, sections 3 and 5); build_request has checked what they are made of.
-        Host stands first, as RFC 9110, section 7.2 wishes."""
-        headers = request.headers + self._extra_headers
-        if headers[0][0] != b"host":
-            headers = tuple(sorted(headers, key=lambda header: header[0] != b"host"))
-        self._reader.begin(request.method, any(name == b"connection" and names_close(value) for name, value in headers))
-        target = self._origin_form_prefix + request.url.target
-        return b"".join(
-            (
-                f"{request.method} {target} HTTP/1.1\r\n".encode("ascii"),
-                *[b"%b: %b\r\n" % header for header in headers],
-                b"\r\n",
-            )
-        )
+        """Request line and header block (RFC 9112, sections 3 and 5), of what complete_request has checked."""
+        self._reader.begin(request.method, request.closes)
+        line = f"{request.method} {self._origin_form_prefix}{request.url.target} HTTP/1.1\r\n".encode("ascii")
+        return b"%b%b%b\r\n" % (line, request.lines, self._extra_lines)
 
     def when_sent(self, call: Callable[[], None]) -> None:
         """Have this called when the request has been written whole: at once, if it has been."""

@@ -7,7 +7,7 @@ import base64
 from connector_sdk.wire import ErrorClass
 from vastar_runtime.errors import InvalidRequest, UpstreamError
 
-from .request import Headers, OutboundRequest
+from .request import Headers, OutboundRequest, closes, written
 
 MAX_REDIRECTS = 10
 
@@ -50,7 +50,10 @@ def next_request(request: OutboundRequest, status_code: int, headers: Headers) -
         kept.append((b"authorization", b"Basic " + base64.b64encode(url.userinfo)))
     if not (request.url.origin.scheme == "https" and url.origin.scheme == "http"):
         kept.append((b"referer", str(request.url).encode()))
-    return OutboundRequest(method, url, tuple(kept), body, request.decodes, request.has_idempotency_key)
+    sent = tuple(kept)
+    return OutboundRequest(
+        method, url, sent, body, request.decodes, request.has_idempotency_key, written(sent), closes(sent)
+    )
 
 
 def _text(location: bytes) -> str:

@@ -35,6 +35,8 @@ class OutboundRequest(msgspec.Struct, frozen=True):
         decodes: the client set no Accept-Encoding, so that a Content-Encoding is for us to undo.
         has_idempotency_key: the client vouches that the upstream acts only once, however often this is sent
             (draft-ietf-httpapi-idempotency-key-header).
+        lines: the header block as it is written (RFC 9112, section 5): see ``written``.
+        closes: it asks for the connection's end.
     """
 
     method: str
@@ -42,7 +44,9 @@ class OutboundRequest(msgspec.Struct, frozen=True):
     headers: Headers
     body: bytes
     decodes: bool
-    has_idempotency_key: bool = False
+    has_idempotency_key: bool
+    lines: bytes
+    closes: bool
 
     @property
     def may_repeat(self) -> bool:
@@ -50,26 +54,62 @@ class OutboundRequest(msgspec.Struct, frozen=True):
         return self.has_idempotency_key or self.method in IDEMPOTENT_METHODS
 
 
+class HeaderBlock:
+    """A client's header fields, checked; what follows from them is found out once, however often they are sent.
+
+    Attributes:
+        fields: names in lower case, in order, without those that tell how the body is framed.
+        content_lengths: what it says of that, as it was given.
+        decodes, has_idempotency_key, closes: see OutboundRequest.
+    """
+
+    def __init__(self, fields: Headers, content_lengths: tuple[str, ...]) -> None:
+        self.fields = fields
+        self.content_lengths = content_lengths
+        names = {name for name, _ in fields}
+        self.has_host = b"host" in names
+        self.has_accept = b"accept" in names
+        self.has_authorization = b"authorization" in names
+        self.decodes = b"accept-encoding" not in names
+        self.has_idempotency_key = any(name == b"idempotency-key" and value for name, value in fields)
+        self.closes = closes(fields)
+        self._completed: tuple[str, Headers, bytes] = ("", (), b"")
+
+    def completed_for(self, authority: str) -> tuple[Headers, bytes]:
+        """With what every request has, for this Host; and as it is written."""
+        completed_for, headers, lines = self._completed
+        if completed_for != authority:
+            host = () if self.has_host else ((b"host", authority.encode()),)
+            accept = () if self.has_accept else ((b"accept", b"*/*"),)
+            headers = host + self.fields + accept
+            lines = written(headers)
+            self._completed = (authority, headers, lines)
+        return headers, lines
+
+
 def build_request(method: str, url: Url, headers: Iterable[tuple[str, str]], body: bytes) -> OutboundRequest:
     """Check what the client asked for and complete it (protocol.md part 1, behaviour table).
 
     Raises:
-        InvalidRequest: an unsupported method, an illegal header name or value (values are never quoted:
-            they may be secret), or a Content-Length that is not the body's.
+        InvalidRequest: see ``check_headers`` and ``complete_request``.
     """
-    method = method.upper()
-    if method not in METHODS:
-        raise InvalidRequest(f"unsupported method: {method[:32]!r}; supported are {', '.join(METHODS)}")
-    out: list[tuple[bytes, bytes]] = []
-    names: set[bytes] = set()
-    has_idempotency_key = False
+    return complete_request(method, url, check_headers(headers), body)
+
+
+def check_headers(headers: Iterable[tuple[str, str]]) -> HeaderBlock:
+    """What a request can be completed with.
+
+    Raises:
+        InvalidRequest: an illegal header name or value (values are never quoted: they may be secret), or a header that
+            is not for a client to set.
+    """
+    fields: list[tuple[bytes, bytes]] = []
+    content_lengths: list[str] = []
+    has_host = False
     for name, value in headers:
         raw_name, raw_value = _checked(name, value)
         if raw_name == b"content-length":
-            if raw_value != b"%d" % len(body):
-                raise InvalidRequest(
-                    f"Content-Length given as {value.strip()[:32]!r}, but the body has {len(body)} bytes"
-                )
+            content_lengths.append(value.strip(" \t"))
             continue
         if raw_name == b"transfer-encoding":
             # The body is whole: how it is framed is ours to choose. Other codings would change its bytes.
@@ -78,28 +118,60 @@ def build_request(method: str, url: Url, headers: Iterable[tuple[str, str]], bod
             continue
         if raw_name == b"upgrade":
             raise InvalidRequest("Upgrade: switching protocols is not supported")
-        if raw_name == b"host" and b"host" in names:
-            raise InvalidRequest("Host is given twice")
-        if raw_name == b"idempotency-key" and raw_value:
-            has_idempotency_key = True
-        names.add(raw_name)
-        out.append((raw_name, raw_value))
-    if b"host" not in names:
-        out.insert(0, (b"host", url.origin.authority.encode()))
-    if b"accept" not in names:
-        out.append((b"accept", b"*/*"))
-    if url.userinfo is not None and b"authorization" not in names:
-        out.append((b"authorization", b"Basic " + base64.b64encode(url.userinfo)))
+        if raw_name == b"host":
+            if has_host:
+                raise InvalidRequest("Host is given twice")
+            has_host = True
+        fields.append((raw_name, raw_value))
+    return HeaderBlock(tuple(fields), tuple(content_lengths))
+
+
+def complete_request(method: str, url: Url, block: HeaderBlock, body: bytes) -> OutboundRequest:
+    """The request that these headers belong to.
+
+    Raises:
+        InvalidRequest: an unsupported method, or a Content-Length that is not the body's.
+    """
+    method = method.upper()
+    if method not in METHODS:
+        raise InvalidRequest(f"unsupported method: {method[:32]!r}; supported are {', '.join(METHODS)}")
+    length = str(len(body))
+    for given in block.content_lengths:
+        if given != length:
+            raise InvalidRequest(f"Content-Length given as {given[:32]!r}, but the body has {length} bytes")
+    headers, lines = block.completed_for(url.origin.authority)
+    added: Headers = ()
+    if url.userinfo is not None and not block.has_authorization:
+        added = ((b"authorization", b"Basic " + base64.b64encode(url.userinfo)),)
     if body or method in _METHODS_WITH_BODY:
-        out.append((b"content-length", b"%d" % len(body)))
+        added += ((b"content-length", length.encode()),)
     return OutboundRequest(
         method,
         url,
-        tuple(out),
+        headers + added,
         body,
-        decodes=b"accept-encoding" not in names,
-        has_idempotency_key=has_idempotency_key,
+        block.decodes,
+        block.has_idempotency_key,
+        lines + written(added),
+        block.closes,
     )
+
+
+def written(headers: Headers) -> bytes:
+    """As lines. Host stands first, as RFC 9110, section 7.2 wishes."""
+    if len(headers) > 1 and headers[0][0] != b"host":
+        headers = tuple(sorted(headers, key=lambda header: header[0] != b"host"))
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def closes(headers: Headers) -> bool:
+    """Whether a header block asks for the connection's end."""
+    return any(name == b"connection" and names_close(value) for name, value in headers)
+
+
+def names_close(connection: bytes) -> bool:
+    """Whether a Connection header does (RFC 9112, section 9.6)."""
+    return b"close" in connection.lower() and b"close" in [option.strip() for option in connection.lower().split(b",")]
 
 
 def _checked(name: str, value: str) -> tuple[bytes, bytes]:

@@ -15,6 +15,7 @@ from typing import Final
 import h11
 
 from .h11_responses import H11Response
+from .request import names_close
 from .response import END, MAX_EVENTS_PER_TURN, MAX_HEADER_BLOCK_BYTES, NEED_DATA, Event, ResponseHead, Signal
 
 # An upstream's responses have most of their header lines in common: those that were read lately are not read again.
@@ -229,11 +230,6 @@ class ResponseReader:
 _CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 _REMEMBERED: dict[bytes, tuple[bytes, bytes]] = {}
 _FRAMING_NAMES = frozenset({b"content-length", b"transfer-encoding", b"connection"})
-
-
-def names_close(connection: bytes) -> bool:
-    """Whether a Connection header asks for the connection's end (RFC 9112, section 9.6)."""
-    return b"close" in connection.lower() and b"close" in [option.strip() for option in connection.lower().split(b",")]
 
 
 def _read_line(line: bytes) -> tuple[bytes, bytes] | None:

@@ -205,6 +205,16 @@ class Admission:
         entered = self.enter_or_queue(policy, tenant_id, remaining_s)
         return entered if isinstance(entered, Place) else await entered.place()
 
+    def try_enter(self, policy: ConcurrencyPolicy, tenant_id: str) -> Place | None:
+        """Leave to run, if there is a free place."""
+        tenant = self._tenant(policy, tenant_id)
+        # A free place is never one that somebody waits for: whoever could use it was let in when it became free.
+        if self._running < self._max_concurrent and tenant.running < tenant.limit:
+            self._admitted += 1
+            return self._place(tenant)
+        self._forget_if_idle(tenant)
+        return None
+
     def enter_or_queue(self, policy: ConcurrencyPolicy, tenant_id: str, remaining_s: float) -> Place | Waiter:
         """Leave to run if there is a free place, else a place in the queue.
 
@@ -216,11 +226,9 @@ class Admission:
         Raises:
             RateLimited: there is no place, and no room to wait, or no hope that one is free before the deadline.
         """
+        if (place := self.try_enter(policy, tenant_id)) is not None:
+            return place
         tenant = self._tenant(policy, tenant_id)
-        # A free place is never one that somebody waits for: whoever could use it was let in when it became free.
-        if self._running < self._max_concurrent and tenant.running < tenant.limit:
-            self._admitted += 1
-            return self._place(tenant)
         try:
             self._make_room(policy, tenant, remaining_s)
         except RateLimited:

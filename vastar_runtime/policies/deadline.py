@@ -10,12 +10,14 @@ from connector_sdk.wire import ErrorClass
 from vastar_runtime.config.policy import DeadlinePolicy
 from vastar_runtime.errors import RequestError
 
+from .alarm import Alarm
+
 SAME_LIMIT_S = 0.05
 
 
 class Deadline:
-    """The time limits of one request: one cancel scope, whose deadline is that of the whole request, or the sooner
-    one to which every progress moves on.
+    """The time limits of one request: it is cancelled at the end of the whole request's, or sooner, at that of the
+    one which every progress moves on. To be told when the request has ended.
 
     The limits of an attempt (to connect, to the response head) are not here: when they pass, another attempt may
     follow.
@@ -25,17 +27,24 @@ class Deadline:
         timeout_ms: from now, None for none (the connector's field).
         policy: the configured limits.
         unix_now_s: the wall clock, which is what ``deadline_at_ms`` speaks of.
+        scope: that the request runs in; None: one of its own, for the caller to enter.
 
     Attributes:
         began_at: when the request came, in trio's time.
-        scope: for the caller to enter; ``passed`` has the error once it has caught its cancellation.
+        scope: what is cancelled; ``passed`` has the error once it has caught its cancellation.
 
     Raises:
         RequestError: Timeout, when ``deadline_at_ms`` has passed already.
     """
 
     def __init__(
-        self, *, deadline_at_ms: int, timeout_ms: float | None, policy: DeadlinePolicy, unix_now_s: float
+        self,
+        *,
+        deadline_at_ms: int,
+        timeout_ms: float | None,
+        policy: DeadlinePolicy,
+        unix_now_s: float,
+        scope: trio.CancelScope | None = None,
     ) -> None:
         self._policy = policy
         self._waiting_for = "starting"
@@ -67,7 +76,13 @@ class Deadline:
         ends_at = self._ends_at
         if self._pause_ms is not None:
             ends_at = min(ends_at, self.began_at + self._pause_ms / 1000)
-        self.scope = trio.CancelScope(deadline=ends_at)  # to set it later would cost as much again
+        self.scope = scope if scope is not None else trio.CancelScope()
+        self._alarm = Alarm(self.scope)
+        self._alarm.set(ends_at)
+
+    def end(self) -> None:
+        """The request has ended: its scope may be another one's from now on."""
+        self._alarm.end()
 
     def progress(self, waiting_for: str) -> None:
         """Something moved; ``waiting_for`` says what is being waited for from here on."""
@@ -103,7 +118,7 @@ class Deadline:
 
     def patience_s(self) -> float:
         """Until it ends if nothing moves; may be infinite."""
-        return self.scope.deadline - trio.current_time()
+        return self._alarm.at - trio.current_time()
 
     def was_mostly_spent_since(self, time: float) -> bool:
         """Whether a limit has passed, and at least half of what it allowed went by since then."""
@@ -115,7 +130,7 @@ class Deadline:
     @property
     def has_passed(self) -> bool:
         """Whether a limit has passed, as opposed to a cancellation by somebody."""
-        return trio.current_time() >= self.scope.deadline
+        return trio.current_time() >= self._alarm.at
 
     def passed(self) -> RequestError:
         """The error to answer with once the scope has caught its cancellation."""
@@ -130,4 +145,4 @@ class Deadline:
         ends_at = self._ends_at
         if pause_ms is not None:
             ends_at = min(ends_at, trio.current_time() + pause_ms / 1000)
-        self.scope.deadline = ends_at
+        self._alarm.set(ends_at)

@@ -69,7 +69,8 @@ class Attempts(Protocol[Head_co]):
 class Passage:
     """One request's way through the pipeline; it keeps to the settings that it began with.
 
-    Use: ``with passage.deadline.scope:``, in it ``with await passage.enter():``, and in that ``send``.
+    Use: ``with passage.deadline.scope:``, in it ``with await passage.enter():``, in that ``send``, and
+    ``passage.deadline.end()`` in any case.
     """
 
     def __init__(
@@ -90,8 +91,14 @@ class Passage:
         self._retries: HeldRetries | None = None  # for the origin of the moment
         self._retries_done = 0
 
+    def try_enter(self) -> bool:
+        """Take a place among those that run, if there is a free one; it is held until the ``with`` block ends."""
+        policy = self._policies.concurrency_for(self.tenant_id)
+        self._place = self._pipeline.admission.try_enter(policy, self.tenant_id)
+        return self._place is not None
+
     async def enter(self) -> Passage:
-        """Wait for a place among the requests that run; it is held until the ``with`` block ends.
+        """As ``try_enter``, but wait for a place.
 
         Raises:
             RateLimited: there is none, and none will come in time.

@@ -69,12 +69,13 @@ class Pipeline:
         deadline_at_ms: int,
         timeout_ms: float | None,
         peer: Peer | None = None,
+        scope: trio.CancelScope | None = None,
     ) -> Passage:
         """A request's way through; its time begins to run.
 
         Args:
             origin: of its URL; "" for one that goes nowhere.
-            deadline_at_ms, timeout_ms: see Deadline.
+            deadline_at_ms, timeout_ms, scope: see Deadline.
             peer: who asks; None: the kernel does not say.
 
         Raises:
@@ -87,6 +88,7 @@ class Pipeline:
             # What goes nowhere is an operator's question; no limit may keep out who comes to put one right.
             policy=policies.policy_for(tenant_id, origin).deadline if origin else DeadlinePolicy(),
             unix_now_s=self.unix_clock(),
+            scope=scope,
         )
         return Passage(self, policies, tenant_id, deadline, peer)
 

@@ -34,6 +34,9 @@ class HeldPlace(Protocol):
 class AdmissionStage(Protocol):
     """How many may run: see Admission."""
 
+    def try_enter(self, policy: ConcurrencyPolicy, tenant_id: str) -> HeldPlace | None:
+        """Leave to run, if it is to be had at once."""
+
     async def enter(self, policy: ConcurrencyPolicy, tenant_id: str, remaining_s: float) -> HeldPlace:
         """Wait for leave to run."""
 

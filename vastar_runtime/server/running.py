@@ -61,6 +61,7 @@ class RunningRequest:
         full: Callable[[], trio.Event | None],
         window: SendWindow | None,
     ) -> None:
+        self.request_id = request.request_id
         self._request = request
         self._size = size
         self._services = services
@@ -75,6 +76,7 @@ class RunningRequest:
         self._deadline: Deadline | None = None
         self._stopped_by: RequestError | None = None
         self._outcome = Outcome()
+        self._began_ns = time.perf_counter_ns()
 
     def stop(self, error: RequestError) -> None:
         """End the request with this error, wherever it is; its upstream connection is closed."""
@@ -93,28 +95,42 @@ class RunningRequest:
         self._more_credit_may_come = False
         self.credit_granted()
 
-    async def run(self) -> None:
-        """Run it and send its answer."""
-        began_ns = time.perf_counter_ns()
+    async def run(self, scope: trio.CancelScope) -> None:
+        """Run it and send its answer.
+
+        Args:
+            scope: around it. Its time limits and ``stop`` cancel that; its answer is for ``stopped`` to send then.
+        """
         payload = None
         error: RequestError | None = None
         try:
             self._holding.hold(self._size)
-            payload = await self._execute()
+            payload = await self._execute(scope)
             error = self._stopped_by
         except RequestError as failure:
             error = self._stopped_by or failure
-        except trio.Cancelled:
-            cancelled = RequestError(ErrorClass.CANCELLED, "the client left, or the runtime was stopped")
-            self._log_line(cancelled, (time.perf_counter_ns() - began_ns) // 1000)
-            raise
         except ClientDoesNotRead:
             raise
         except Exception:
             error = self._internal_error()
         finally:
             self._holding.release()
-        duration_us = (time.perf_counter_ns() - began_ns) // 1000
+            if self._deadline is not None:
+                self._deadline.end()
+        self._answer(payload, error)
+
+    def stopped(self) -> None:
+        """Its scope has caught its cancellation: send its answer."""
+        assert self._deadline is not None
+        self._answer(None, self._stopped_by or self._deadline.passed())
+
+    def left(self) -> None:
+        """It was cancelled with its connection: nobody is there to be answered."""
+        error = RequestError(ErrorClass.CANCELLED, "the client left, or the runtime was stopped")
+        self._log_line(error, self._duration_us())
+
+    def _answer(self, payload: bytes | None, error: RequestError | None) -> None:
+        duration_us = self._duration_us()
         if self._window is not None:
             # Of a stream all has been delivered; its client's next request waits for this line otherwise.
             self._log_line(error, duration_us)
@@ -126,13 +142,16 @@ class RunningRequest:
         if self._window is None:
             self._log_line(error, duration_us)
 
+    def _duration_us(self) -> int:
+        return (time.perf_counter_ns() - self._began_ns) // 1000
+
     # --- the streamed answer: what a connector's call sees ---
 
     async def head(self, status_code: int, headers: tuple[tuple[str, str], ...]) -> None:
         """Send the header block."""
         self._send(
             ResponseHead(
-                request_id=self._request.request_id,
+                request_id=self.request_id,
                 status_code=status_code,
                 headers=headers,
                 attempts=self._outcome.attempts,
@@ -148,7 +167,7 @@ class RunningRequest:
                 await self._wait_for_client(full)
             elif taken := self._window.take(min(len(rest), MAX_CHUNK_BYTES)):
                 chunk = data if taken == len(data) else bytes(rest[:taken])
-                self._send(BodyChunk(request_id=self._request.request_id, data=chunk))
+                self._send(BodyChunk(request_id=self.request_id, data=chunk))
                 rest = rest[taken:]
             elif not self._more_credit_may_come:
                 raise InvalidRequest("the client ended its sending, and the stream is longer than its credit")
@@ -165,7 +184,7 @@ class RunningRequest:
 
     # --- inside ---
 
-    async def _execute(self) -> bytes | None:
+    async def _execute(self, scope: trio.CancelScope) -> bytes | None:
         request = self._request
         connector = CONNECTORS.get(request.connector_name)
         if connector is None:
@@ -180,18 +199,20 @@ class RunningRequest:
             deadline_at_ms=request.deadline_at_ms,
             timeout_ms=call.timeout_ms,
             peer=self._peer,
+            scope=scope,
         )
-        deadline = self._deadline = passage.deadline
-        with deadline.scope, await self._entered(passage) if call.origin else passage:
+        self._deadline = passage.deadline
+        if call.origin and not passage.try_enter():
+            await self._entered(passage)
+        with passage:
             if request.response_mode is ResponseMode.STREAM:
                 await call.stream(self._services, passage, self)
                 return None
             return await call.execute(self._services, passage, self._holding.hold)
-        raise deadline.passed()
 
-    async def _entered(self, passage: Passage) -> Passage:
+    async def _entered(self, passage: Passage) -> None:
         try:
-            return await passage.enter()
+            await passage.enter()
         finally:
             self._outcome.queued_s = passage.queued_s
 
@@ -201,7 +222,7 @@ class RunningRequest:
         payload = None if error else payload
         if self._request.response_mode is ResponseMode.STREAM:
             return ResponseEnd(
-                request_id=self._request.request_id,
+                request_id=self.request_id,
                 error_class=error_class,
                 error_message=error_message,
                 duration_us=duration_us,
@@ -209,7 +230,7 @@ class RunningRequest:
                 attempts=self._outcome.attempts,
             )
         return ExecuteResponse(
-            request_id=self._request.request_id,
+            request_id=self.request_id,
             error_class=error_class,
             error_message=error_message,
             payload=payload,

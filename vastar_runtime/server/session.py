@@ -234,32 +234,41 @@ class Session:
             self._on_requests(1)
         runner, self._idle_runner = self._idle_runner, None
         if runner is None:
-            self._requests.start_soon(self._run_requests, request_id, running)
+            self._requests.start_soon(self._run_requests, running)
         else:
-            trio.lowlevel.reschedule(runner, outcome.Value((request_id, running)))
+            trio.lowlevel.reschedule(runner, outcome.Value(running))
 
-    async def _run_requests(self, request_id: int, running: RunningRequest) -> None:
-        """Run one request, and, while no other task does, wait for the next: to begin and end a task for each costs
-        several times as much as to wake one."""
+    async def _run_requests(self, running: RunningRequest | None) -> None:
+        """Run one request, and, while no other task does, wait for the next: to begin and end a task and a scope for
+        each costs several times as much as to wake one."""
 
         def cancel(_: object) -> trio.lowlevel.Abort:
             self._idle_runner = None
             return trio.lowlevel.Abort.SUCCEEDED
 
-        while True:
-            await self._run_request(request_id, running)
-            if self._idle_runner is not None:
-                return
-            self._idle_runner = trio.lowlevel.current_task()
-            request_id, running = await trio.lowlevel.wait_task_rescheduled(cancel)
-
-    async def _run_request(self, request_id: int, running: RunningRequest) -> None:
         try:
-            await running.run()
+            with trio.CancelScope() as scope:
+                while running is not None:
+                    await running.run(scope)
+                    self._ended(running)
+                    running = None
+                    if self._idle_runner is None and not scope.cancel_called:
+                        self._idle_runner = trio.lowlevel.current_task()
+                        running = await trio.lowlevel.wait_task_rescheduled(cancel)
+            if running is not None:
+                running.stopped()
+        except trio.Cancelled:
+            if running is not None:
+                running.left()
+            raise
         finally:
-            del self._running[request_id]
-            if self._on_requests is not None:
-                self._on_requests(-1)
+            if running is not None:
+                self._ended(running)
+
+    def _ended(self, running: RunningRequest) -> None:
+        del self._running[running.request_id]
+        if self._on_requests is not None:
+            self._on_requests(-1)
         if self._wire.is_draining and not self._running:
             self._outbox.finish()
 

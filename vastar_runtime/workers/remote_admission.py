@@ -60,12 +60,18 @@ class RemoteAdmission:
                 place.number = next(self._numbers)
                 self._channel.tell(Entered(place.number, policy, place.tenant_id))
 
+    def try_enter(self, policy: ConcurrencyPolicy, tenant_id: str) -> _Place | None:
+        """See Admission; None also where the supervisor must be asked."""
+        if self._is_limited(policy):
+            return None
+        place = _Place(self, tenant_id, 0)
+        self._unlimited.add(place)
+        self.admitted += 1
+        return place
+
     async def enter(self, policy: ConcurrencyPolicy, tenant_id: str, remaining_s: float) -> _Place:
         """See Admission."""
-        if not self._is_limited(policy):
-            place = _Place(self, tenant_id, 0)
-            self._unlimited.add(place)
-            self.admitted += 1
+        if (place := self.try_enter(policy, tenant_id)) is not None:
             return place
         number = next(self._numbers)
         question = Enter(number, policy, tenant_id, remaining_s)
