@@ -76,6 +76,11 @@ class RateLimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
     per_tenant_and_origin: Rate | None = None
     per_tenant_and_origin_burst: int | None = None
 
+    @property
+    def limits_anything(self) -> bool:
+        """Whether there is any of them."""
+        return not (self.per_tenant is self.per_origin is self.per_tenant_and_origin is None)
+
 
 class CircuitBreakerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """When an origin is left alone for a while, for each tenant on its own.

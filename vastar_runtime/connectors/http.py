@@ -129,6 +129,9 @@ async def _collect(exchange: Exchange, is_event_stream: bool, hold: Callable[[in
         raise too_long(declared)  # no need to fetch it first
     if is_event_stream:
         return await _collect_events(exchange, hold)
+    if (whole := exchange.receive_whole()) is not None:
+        hold(len(whole))
+        return whole
     pieces: list[bytes] = []
     body_bytes = 0
     while (piece := await exchange.receive()) is not None:

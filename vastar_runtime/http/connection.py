@@ -66,6 +66,7 @@ class Connection:
         self.awaiting_head = f"waiting for the response head from {name}"
         self.reading_body = f"reading the response body from {name}"
         self.exchanges = 0
+        self.expires_at = 0.0  # while it is idle, in trio's time: the pool's
         self.has_written = False
         self._origin_form_prefix = origin_form_prefix
         self._extra_lines = written(extra_headers)
@@ -131,6 +132,8 @@ class Connection:
             ConnectionLost: the connection ended first.
             UpstreamError: what came is not HTTP/1.1.
         """
+        if not self._reader.has_more:
+            await self._read()  # it has only just been asked for
         for _ in range(MAX_INTERIM_RESPONSES + 1):
             event = await self._next_event()
             if isinstance(event, ResponseHead):
@@ -160,6 +163,10 @@ class Connection:
             await self._uploaded.wait()  # the upstream has said all, and may still be reading
             await self.end_upload()
         return None
+
+    def take_whole_body(self) -> bytes | None:
+        """What ``receive_body`` would bring up to the end, if it can be told at once; else None."""
+        return self._reader.take_whole_body() if self._upload is None else None
 
     async def end_upload(self) -> None:
         """Stop the body's writer. For the task that sent the request only: the nursery is its own."""
@@ -267,18 +274,21 @@ class Connection:
 
     async def _next_event(self) -> Event:
         while (event := self._parse()) is NEED_DATA:
-            try:
-                data = await read_some(self.stream, READ_BYTES)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise self._lost("was reset", self._write_error or error) from error
-            if data:
-                self._has_received = True
-            elif not self._head_received:
-                raise self._lost("was closed", self._write_error)
-            else:
-                self._ended = True
-            self._reader.receive_data(data)
+            await self._read()
         return event
+
+    async def _read(self) -> None:
+        try:
+            data = await read_some(self.stream, READ_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise self._lost("was reset", self._write_error or error) from error
+        if data:
+            self._has_received = True
+        elif not self._head_received:
+            raise self._lost("was closed", self._write_error)
+        else:
+            self._ended = True
+        self._reader.receive_data(data)
 
     def _lost(self, how: str, error: BaseException | None) -> ConnectionLost:
         if self._head_received:

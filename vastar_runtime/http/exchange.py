@@ -114,6 +114,15 @@ class Exchange:
                 return None
             self._steps = self._decoder.feed(piece)
 
+    def receive_whole(self) -> bytes | None:
+        """All of the body, if it has come with the head and is to be delivered as it is; else None."""
+        if self._decoder is not None or self._connection is None:
+            return None
+        body = self._connection.take_whole_body()
+        if body is not None:
+            self._complete = True
+        return body
+
     def end_early(self) -> None:
         """The reader has all it wants. If the body's end has arrived too, the connection can still be kept."""
         if self._connection is not None and not self._complete:

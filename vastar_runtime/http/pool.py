@@ -5,7 +5,6 @@ Nothing is shared between tenants: neither a connection (an upstream may bind au
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import NamedTuple
 
 import msgspec
@@ -36,12 +35,6 @@ class PoolStatistics(msgspec.Struct, frozen=True):
     idle: int
 
 
-class _Idle(NamedTuple):
-    key: PoolKey
-    connection: Connection
-    expires_at: float
-
-
 class Pool:
     """Slots and idle connections.
 
@@ -63,8 +56,8 @@ class Pool:
         self._max_idle = max_idle
         self._active: dict[PoolKey, int] = {}  # exchanges under way
         self._waiting: dict[PoolKey, trio.lowlevel.ParkingLot] = {}
-        self._idle: OrderedDict[int, _Idle] = OrderedDict()  # by id of the connection; the oldest first
-        self._idle_by_key: dict[PoolKey, list[Connection]] = {}
+        self._idle: dict[PoolKey, list[Connection]] = {}  # of each the one that was used last at the end
+        self._idle_count = 0
 
     def take_slot(self, key: PoolKey) -> bool:
         """Leave to have one more exchange, if it is to be had now; to be followed by one release_slot."""
@@ -98,40 +91,48 @@ class Pool:
 
     def take_idle(self, key: PoolKey) -> Connection | None:
         """The connection that was used last, or None. Whether it still lives is for the caller to see."""
-        connections = self._idle_by_key.get(key)
-        if not connections:
+        connections = self._idle.get(key)
+        if connections is None:
             return None
-        connection = connections[-1]
-        self._forget(self._idle[id(connection)])
+        connection = connections.pop()
+        if not connections:
+            del self._idle[key]
+        self._idle_count -= 1
         return connection
 
     def keep_idle(self, key: PoolKey, connection: Connection) -> Connection | None:
         """Keep a connection that can be used again; returns one that must be closed instead, if any."""
-        expires_at = trio.current_time() + self._idle_expiry_s
-        self._idle[id(connection)] = _Idle(key, connection, expires_at)
-        self._idle_by_key.setdefault(key, []).append(connection)
-        if len(self._idle) <= self._max_idle:
-            return None
-        oldest = next(iter(self._idle.values()))
-        self._forget(oldest)
-        return oldest.connection
+        connection.expires_at = trio.current_time() + self._idle_expiry_s
+        connections = self._idle.get(key)
+        if connections is None:
+            self._idle[key] = [connection]
+        else:
+            connections.append(connection)
+        self._idle_count += 1
+        return self._take_oldest() if self._idle_count > self._max_idle else None
+
+    def _take_oldest(self) -> Connection:
+        key = min(self._idle, key=lambda key: self._idle[key][0].expires_at)
+        oldest = self._idle[key].pop(0)
+        if not self._idle[key]:
+            del self._idle[key]
+        self._idle_count -= 1
+        return oldest
 
     def take_expired(self, now: float) -> list[Connection]:
         """Remove what has been idle for too long, for the caller to close."""
-        expired = []
-        for idle in list(self._idle.values()):
-            if idle.expires_at > now and not idle.connection.has_died():
-                continue
-            self._forget(idle)
-            expired.append(idle.connection)
+        expired: list[Connection] = []
+        for key, connections in list(self._idle.items()):
+            lasting: list[Connection] = []
+            for connection in connections:
+                lasts = connection.expires_at > now and not connection.has_died()
+                (lasting if lasts else expired).append(connection)
+            if lasting:
+                self._idle[key] = lasting
+            else:
+                del self._idle[key]
+        self._idle_count -= len(expired)
         return expired
-
-    def _forget(self, idle: _Idle) -> None:
-        del self._idle[id(idle.connection)]
-        connections = self._idle_by_key[idle.key]
-        connections.remove(idle.connection)
-        if not connections:
-            del self._idle_by_key[idle.key]
 
     async def reap_forever(self) -> None:
         """Close expired connections now and then; all of them when cancelled."""
@@ -149,5 +150,5 @@ class Pool:
         return PoolStatistics(
             active=sum(self._active.values()),
             waiting=sum(map(len, self._waiting.values())),
-            idle=len(self._idle),
+            idle=self._idle_count,
         )

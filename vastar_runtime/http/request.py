@@ -140,21 +140,15 @@ def complete_request(method: str, url: Url, block: HeaderBlock, body: bytes) -> 
         if given != length:
             raise InvalidRequest(f"Content-Length given as {given[:32]!r}, but the body has {length} bytes")
     headers, lines = block.completed_for(url.origin.authority)
-    added: Headers = ()
     if url.userinfo is not None and not block.has_authorization:
-        added = ((b"authorization", b"Basic " + base64.b64encode(url.userinfo)),)
+        authorization = ((b"authorization", b"Basic " + base64.b64encode(url.userinfo)),)
+        headers += authorization
+        lines += written(authorization)
     if body or method in _METHODS_WITH_BODY:
-        added += ((b"content-length", length.encode()),)
-    return OutboundRequest(
-        method,
-        url,
-        headers + added,
-        body,
-        block.decodes,
-        block.has_idempotency_key,
-        lines + written(added),
-        block.closes,
-    )
+        raw_length = length.encode()
+        headers += ((b"content-length", raw_length),)
+        lines += b"content-length: %b\r\n" % raw_length
+    return OutboundRequest(method, url, headers, body, block.decodes, block.has_idempotency_key, lines, block.closes)
 
 
 def written(headers: Headers) -> bytes:

@@ -98,6 +98,15 @@ class ResponseReader:
         self._left -= len(piece)
         return piece
 
+    def take_whole_body(self) -> bytes | None:
+        """The body, if its length was told and all of it is there: as ``next_event`` up to END. None: it is not."""
+        end = self._at + self._left
+        if self._framing != _LENGTH or self._h11 is not None or end > len(self._data):
+            return None
+        body = self._data[self._at : end]
+        self._at, self._left, self._framing = end, 0, _OVER
+        return body
+
     @property
     def has_more(self) -> bool:
         """Some of what has arrived was not read yet."""

@@ -173,7 +173,9 @@ class Passage:
 
     async def _leave_to_send(self, policy: Policy, origin: str) -> _Leave:
         """A token of the rate limit, and the circuit's permit."""
-        taken = await self._pipeline.rate_limiter.take(policy.rate_limit, self.tenant_id, origin)
+        taken = None
+        if policy.rate_limit.limits_anything:
+            taken = await self._pipeline.rate_limiter.take(policy.rate_limit, self.tenant_id, origin)
         try:
             permit = self._pipeline.circuit_breaker.permit(policy.circuit_breaker, self.tenant_id, origin)
             if not isinstance(permit, Permit):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import structlog
@@ -76,14 +77,18 @@ class _RequestLine:
     def __str__(self) -> str:
         # As structlog's TimeStamper writes it.
         second, ns = divmod(self._unix_ns, 10**9)
-        timestamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{ns // 1000:06d}Z"
-        parts = [f"timestamp={timestamp} level=info event=request"]
+        parts = [f"timestamp={_second_text(second)}.{ns // 1000:06d}Z level=info event=request"]
         for key, value in self._fields.items():
             if type(value) is str and _NEEDS_QUOTES.search(value):
                 parts.append(str(_render(None, "info", {key: value})))
             else:
                 parts.append(f"{key}={value}")
         return f"{' '.join(parts)}\n"
+
+
+@lru_cache(2)
+def _second_text(unix_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(unix_s))
 
 
 class _LineWriter:
