@@ -12,7 +12,7 @@ import trio
 
 from vastar_runtime.errors import Failure, UpstreamError
 
-from .reading import read_some, write_some
+from .reading import close_at_once, read_some, write_some
 from .request import Headers, OutboundRequest, written
 from .response import END, INTERIM, MAX_HEADER_BLOCK_BYTES, NEED_DATA, Event, ResponseHead
 from .response_reader import ResponseReader
@@ -208,8 +208,7 @@ class Connection:
         try:
             await self.end_upload()
         finally:
-            with trio.CancelScope(shield=True):  # nothing is waited for inside: aclose_forcefully cancels itself
-                await trio.aclose_forcefully(self.stream)
+            await close_at_once(self.stream)
 
     # --- inside ---
 

@@ -115,11 +115,31 @@ class Dialer:
 
 async def _connect(origin: Origin, what: str) -> trio.abc.Stream:
     try:
+        if (family := _family(origin.host)) is not None:
+            return await _connect_to(origin.host, origin.port, family)
         return await trio.open_tcp_stream(origin.host, origin.port)
     except socket.gaierror as error:
         raise UpstreamError(f"DNS lookup of {what}{origin.address} failed: {error.strerror}") from error
     except OSError as error:
         raise UpstreamError(f"cannot connect to {what}{origin.address}: {_connect_reason(error)}") from error
+
+
+def _family(host: str) -> socket.AddressFamily | None:
+    """Of an IP address; None: it is a name."""
+    if ":" in host:
+        return socket.AF_INET6
+    return socket.AF_INET if host.rpartition(".")[2].isdigit() else None
+
+
+async def _connect_to(address: str, port: int, family: socket.AddressFamily) -> trio.abc.Stream:
+    """To one address there is one attempt: trio's many at once cost several times as much."""
+    connecting = trio.socket.socket(family)
+    try:
+        await connecting.connect((address, port))
+    except BaseException:
+        connecting.close()
+        raise
+    return trio.SocketStream(connecting)
 
 
 def _connect_reason(error: OSError) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable
 
 import trio
 
@@ -29,9 +30,15 @@ class ClientDoesNotRead(Exception):
 
 
 class Outbox:
-    """Frames waiting to be written to a client."""
+    """Frames waiting to be written to a client.
 
-    def __init__(self, stream: trio.abc.SendStream, memory: MemoryBudget) -> None:
+    Args:
+        on_first_wait: called once, when ``run`` is needed: a client that reads in time needs no writer.
+    """
+
+    def __init__(
+        self, stream: trio.abc.SendStream, memory: MemoryBudget, on_first_wait: Callable[[], None] | None = None
+    ) -> None:
         self._stream = stream
         self._memory = memory
         self._queues: dict[int, deque[bytes]] = {}
@@ -39,6 +46,7 @@ class Outbox:
         self._room: dict[int, trio.Event] = {}
         self._pending = 0
         self._is_writing = False
+        self._on_first_wait = on_first_wait
         self._wake = trio.Event()
         self._is_finishing = False
         self._drained = trio.Event()
@@ -64,7 +72,7 @@ class Outbox:
         queue.append(frame)
         self._pending += 1
         self._memory.add(len(frame))
-        self._wake.set()
+        self._wake_writer()
         if self._drained.is_set():
             self._drained = trio.Event()
 
@@ -100,11 +108,17 @@ class Outbox:
     def finish(self) -> None:
         """Let ``run`` end once everything is written."""
         self._is_finishing = True
-        self._wake.set()
+        self._wake_writer()
 
     async def drained(self) -> None:
         """Wait until every frame has been handed to the kernel."""
         await self._drained.wait()
+
+    def _wake_writer(self) -> None:
+        on_first_wait, self._on_first_wait = self._on_first_wait, None
+        if on_first_wait is not None:
+            on_first_wait()
+        self._wake.set()
 
     def _write_now(self, frame: bytes) -> int:
         """How many bytes of a frame the kernel takes at once."""

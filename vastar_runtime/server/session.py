@@ -40,7 +40,7 @@ from connector_sdk.wire.daemon_connection import (
 from vastar_runtime import __version__
 from vastar_runtime.connectors import Services
 from vastar_runtime.errors import InvalidRequest, RequestError
-from vastar_runtime.http.reading import read_some
+from vastar_runtime.http.reading import close_at_once, read_some
 from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.telemetry.log import clean
 
@@ -98,9 +98,11 @@ class Session:
         self._health = health
         self._memory = memory or MemoryBudget()
         self._on_requests = on_requests
-        self._outbox = Outbox(stream, self._memory)
+        self._outbox = Outbox(stream, self._memory, self._start_writer)
         self._wire = DaemonConnection()
         self._running: dict[int, RunningRequest] = {}
+        self._connection: trio.Nursery | None = None
+        self._needs_writer = False
         self._requests: trio.Nursery | None = None
         self._idle_runner: trio.lowlevel.Task | None = None
 
@@ -117,7 +119,9 @@ class Session:
         framing_is_lost = False
         try:
             async with trio.open_nursery(strict_exception_groups=True) as nursery:
-                nursery.start_soon(self._write, nursery.cancel_scope)
+                self._connection = nursery
+                if self._needs_writer:
+                    self._start_writer()
                 # The requests end before the connection does: none of them writes to what is being closed.
                 async with trio.open_nursery(strict_exception_groups=True) as requests:
                     self._requests = requests
@@ -132,7 +136,7 @@ class Session:
             log.warning("connection dropped: the client does not read its answers", waiting_frames=MAX_PENDING_FRAMES)
         finally:
             self._memory.close()
-            await trio.aclose_forcefully(self._stream)
+            await close_at_once(self._stream)
 
     def drain(self) -> None:
         """Refuse new requests; end once those in flight are answered."""
@@ -274,6 +278,12 @@ class Session:
 
     # --- answering ---
 
+    def _start_writer(self) -> None:
+        if self._connection is None:  # it is drained before it runs
+            self._needs_writer = True
+        else:
+            self._connection.start_soon(self._write, self._connection.cancel_scope)
+
     async def _write(self, connection: trio.CancelScope) -> None:
         await self._outbox.run()
         # All is answered. Over TCP the end of it may still be in our kernel, and the client's next frame would be
@@ -293,8 +303,8 @@ class Session:
             max_frame_bytes=MAX_FRAME_BYTES,
             stream_window_bytes=self._wire.window_bytes,
         )
-        self._outbox.put(self._wire.send(hello))
-        self._outbox.put(self._wire.send(CreditUpdate(total_credits=self._wire.available_credits)))
+        credits = CreditUpdate(total_credits=self._wire.available_credits)
+        self._outbox.put(self._wire.send(hello) + self._wire.send(credits))
 
     def _health_response(self) -> HealthCheckResponse:
         health = self._health()
