@@ -18,6 +18,7 @@ from vastar_runtime.http.dial import Dialer, check_trust_store
 from vastar_runtime.http.pool import Pool
 from vastar_runtime.http.proxy import Proxies
 from vastar_runtime.policies.pipeline import Pipeline
+from vastar_runtime.server.accepting import EagerListener
 from vastar_runtime.server.listener import tcp_listener, unix_listener
 from vastar_runtime.server.memory import MAX_HELD_BYTES_IN_ALL, MemoryBudget
 from vastar_runtime.server.session import Health
@@ -93,7 +94,7 @@ class Daemon:
             async with trio.open_nursery() as nursery:
                 self._background = nursery
                 nursery.start_soon(self._pool.reap_forever)
-                await nursery.start(self._serving.accept, listeners, nursery)
+                await nursery.start(self._serving.accept, [EagerListener(each) for each in listeners], nursery)
                 log_started(self._configuration, listeners)
                 if self._ready is not None:
                     self._ready()

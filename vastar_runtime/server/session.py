@@ -129,6 +129,7 @@ class Session:
                     requests.cancel_scope.cancel()
                 if framing_is_lost:
                     await self._linger()
+                self._connection = None
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone, and with it all that was to be done
@@ -279,7 +280,7 @@ class Session:
     # --- answering ---
 
     def _start_writer(self) -> None:
-        if self._connection is None:  # it is drained before it runs
+        if self._connection is None:  # it is drained before it runs, or has run
             self._needs_writer = True
         else:
             self._connection.start_soon(self._write, self._connection.cancel_scope)

@@ -37,8 +37,12 @@ class SharedCircuits:
         permit = self._breaker.permit(policy, tenant_id, origin)
         return permit, permit is not FREE and self._breaker.is_probe(permit)
 
-    def ended(self, ended: Ended) -> None:
-        """What came of a request that is no probe."""
+    def ended(self, ended: Ended, tell_back: Callable[[Circuits], None]) -> None:
+        """What came of a request that is no probe.
+
+        Args:
+            tell_back: tells the worker that told it.
+        """
         key = CircuitKey(ended.tenant_id, ended.origin)
         permit = Permit(self._breaker, ended.policy, key, ended.openings)
         if ended.failure is None:
@@ -47,8 +51,9 @@ class SharedCircuits:
         else:
             permit.failed(ended.failure)
             if not self.changed(key) and key not in self._marks:
-                # It was not counted. Whoever told it asks about this circuit until it hears that it need not.
-                self._tell_all(Circuits(self._breaker.openings, (), (key,)))
+                # It was not counted. Whoever told it asks about this circuit until it hears that it need not; another
+                # one may have told a failure that was not heard here yet, and must not forget it.
+                tell_back(Circuits(self._breaker.openings, (), (key,)))
 
     def changed(self, key: CircuitKey) -> bool:
         """Something may have: tell the workers, if they have to know; whether that was so."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
@@ -12,15 +10,8 @@ import msgspec
 import trio
 
 from vastar_runtime.config import Policies, Settings
-from vastar_runtime.config.policy import RetryPolicy
 from vastar_runtime.policies.admission import Place, Waiter
 from vastar_runtime.policies.permit import Permit
-from vastar_runtime.policies.retry_budget import (
-    MAX_LISTED_ORIGINS,
-    OriginRetries,
-    RetryStatistics,
-    allowed_retries,
-)
 from vastar_runtime.policies.stages import LocalStages, PipelineStatistics
 from vastar_runtime.policies.token_bucket import Taken
 
@@ -37,7 +28,6 @@ from .messages import (
     Enter,
     Entered,
     GiveBack,
-    Granted,
     Left,
     News,
     Permitted,
@@ -48,6 +38,7 @@ from .messages import (
     Tokens,
 )
 from .shared_circuits import SharedCircuits
+from .shared_retries import SharedRetries, WorkerRetries
 
 # A worker that has not counted by then hangs: its requests are left out, so that retries are rather too few.
 COUNT_TIMEOUT_S = 0.1
@@ -66,9 +57,9 @@ class SharedStages:
         # Late: the circuits that are told of are made of the breaker that tells of them.
         self.local = LocalStages(settings, clock, on_forgotten=lambda key: self.circuits.forgotten(key))
         self.circuits = SharedCircuits(self.local.circuit_breaker, self._tell_all)
+        self.retries = SharedRetries(self._count_active)
         self._desks: set[Desk] = set()
-        self._retrying: Counter[str] = Counter()
-        self._retried = self._denied = 0
+        self._admitted_by_gone = 0
 
     def join(self, channel: Channel) -> Desk:
         """A worker has come; it is told what it has to know."""
@@ -78,8 +69,9 @@ class SharedStages:
         return desk
 
     def leave(self, desk: Desk) -> None:
-        """Its worker has gone."""
-        self._desks.discard(desk)
+        """Its worker has gone; what it has admitted since it was asked last nobody knows."""
+        self._desks.remove(desk)
+        self._admitted_by_gone += desk.admitted
 
     async def configure(self, settings: Settings, policies: Policies) -> None:
         """Other settings hold from now on. What was counted stays."""
@@ -88,55 +80,36 @@ class SharedStages:
     async def statistics(self) -> PipelineStatistics:
         """What each stage holds now, and has done so far, over all workers."""
         statistics = self.local.statistics()
-        listed = heapq.nlargest(MAX_LISTED_ORIGINS, self._retrying, key=self._retrying.__getitem__)
-        counted = await self._count(tuple(listed))
-        with_origins = [sum(numbers) for numbers in zip(*(worker.with_origins for worker in counted), strict=True)]
+        origins = self.retries.listed_origins()
+        counted = await self._count(origins)
+        admitted_by_workers = self._admitted_by_gone + sum(desk.admitted for desk in self._desks)
         return msgspec.structs.replace(
             statistics,
             admission=msgspec.structs.replace(
                 statistics.admission,
                 running=statistics.admission.running + sum(worker.running for worker in counted),
-                admitted=statistics.admission.admitted + sum(worker.admitted for worker in counted),
+                admitted=statistics.admission.admitted + admitted_by_workers,
             ),
-            retry=RetryStatistics(
+            retry=self.retries.statistics(
                 active=sum(worker.active for worker in counted),
-                retrying=self._retrying.total(),
-                retried=self._retried,
-                denied=self._denied,
-                origins=tuple(
-                    OriginRetries(origin, active, self._retrying[origin])
-                    for origin, active in zip(listed, with_origins, strict=bool(counted))
-                ),
+                with_origins={
+                    origin: sum(worker.with_origins[position] for worker in counted)
+                    for position, origin in enumerate(origins)
+                },
             ),
         )
 
-    # --- the retry budget ---
+    # --- what the workers have under way ---
 
-    async def may_retry(self, policy: RetryPolicy, origin: str) -> bool:
-        """Take leave for one more retry; to be followed by ``retry_ended`` if it is given."""
-        if self._retrying[origin] >= policy.budget_minimum:
-            counted = await self._count((origin,))
-            active = sum(worker.with_origins[0] for worker in counted)
-            # Others may have asked meanwhile: what they took is in the number by now.
-            if self._retrying[origin] >= allowed_retries(policy, active):
-                self._denied += 1
-                return False
-        self._retried += 1
-        self._retrying[origin] += 1
-        return True
-
-    def retry_ended(self, origin: str) -> None:
-        """Give it back."""
-        self._retrying[origin] -= 1
-        if not self._retrying[origin]:
-            del self._retrying[origin]
+    async def _count_active(self, origin: str) -> int:
+        return sum(worker.with_origins[0] for worker in await self._count((origin,)))
 
     async def _count(self, origins: tuple[str, ...]) -> list[Counted]:
         counted: list[Counted] = []
 
         async def ask(desk: Desk) -> None:
             try:
-                counted.append(await desk.channel.ask(Count(origins)))
+                counted.append(await desk.count(origins))
             except trio.BrokenResourceError:
                 return  # it has gone, and its requests with it
 
@@ -152,15 +125,20 @@ class SharedStages:
 
 
 class Desk:
-    """Where one worker's questions are answered; it knows all that the worker holds."""
+    """Where one worker's questions are answered; it knows all that the worker holds.
+
+    Attributes:
+        admitted: requests that the worker asked nobody about, as it counted them last.
+    """
 
     def __init__(self, stages: SharedStages, channel: Channel) -> None:
         self.channel = channel
+        self.admitted = 0
         self._stages = stages
         self._local = stages.local
         self._places: dict[int, Place] = {}
         self._probes: dict[int, Permit] = {}
-        self._retries: dict[int, str] = {}
+        self._retries = WorkerRetries(stages.retries)
 
     def answer(self, question: Question) -> Answer | Coroutine[Any, Any, Answer]:
         """As Channel takes it.
@@ -183,8 +161,8 @@ class Desk:
                 if is_probe:
                     self._probes[number] = permit
                 return Permitted(is_probe, self._local.circuit_breaker.openings)
-            case AskRetry(number, policy, origin):
-                return self._retry(number, policy, origin)
+            case AskRetry():
+                return self._retries.ask(question)
             case _:
                 raise AssertionError(f"{type(question).__name__} is not for a worker to ask")
 
@@ -194,17 +172,27 @@ class Desk:
             case Left(number):
                 self._places.pop(number).release()
             case Ended():
-                self._stages.circuits.ended(news)
+                self._stages.circuits.ended(news, self.channel.tell)
             case GiveBack(buckets):
                 _at_once(self._local.rate_limiter.give_back(Taken(buckets)))
             case ProbeEnded(number, told, reason):
                 self._probe_ended(number, told, reason)
             case RetryEnded(number):
-                self._retry_ended(number)
+                self._retries.ended(number)
             case Entered(number, policy, tenant_id):
                 self._places[number] = self._local.admission.count_running(policy, tenant_id)
             case _:
                 raise AssertionError(f"{type(news).__name__} is not for a worker to tell")
+
+    async def count(self, origins: tuple[str, ...]) -> Counted:
+        """What the worker has under way.
+
+        Raises:
+            trio.BrokenResourceError: it has gone.
+        """
+        counted: Counted = await self.channel.ask(Count(origins))
+        self.admitted = counted.admitted
+        return counted
 
     def close(self) -> None:
         """The worker has gone: what it held is given back. What it waited for its channel has ended."""
@@ -213,8 +201,7 @@ class Desk:
             place.release()
         for number in list(self._probes):
             self._probe_ended(number, "abandoned", "")
-        for number in list(self._retries):
-            self._retry_ended(number)
+        self._retries.close()
 
     # --- inside ---
 
@@ -236,17 +223,6 @@ class Desk:
         if told != "failed_otherwise":
             del self._probes[number]
         self._stages.circuits.changed(permit.key)
-
-    async def _retry(self, number: int, policy: RetryPolicy, origin: str) -> Granted:
-        self._retry_ended(number)  # that of before
-        if not await self._stages.may_retry(policy, origin):
-            return Granted(False)
-        self._retries[number] = origin
-        return Granted(True)
-
-    def _retry_ended(self, number: int) -> None:
-        if (origin := self._retries.pop(number, None)) is not None:
-            self._stages.retry_ended(origin)
 
 
 def _at_once(coroutine: Coroutine[Any, Any, Result]) -> Result:
