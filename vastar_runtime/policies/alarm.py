@@ -23,26 +23,31 @@ class Alarm:
 
     Attributes:
         at: when, in trio's time; inf: never.
+        has_rung: its scope is cancelled, and of no use any more.
     """
 
-    __slots__ = ("at", "due", "scope")
+    __slots__ = ("_clock", "at", "due", "has_rung", "scope")
 
     def __init__(self, scope: trio.CancelScope) -> None:
         self.scope = scope
         self.at = math.inf
         self.due = math.inf  # when the clock looks at it: never later than ``at``
+        self.has_rung = False
+        self._clock: _AlarmClock | None = None
 
     def set(self, at: float) -> None:
         """Ring at this time instead; inf: not at all. To be called inside a trio run."""
         self.at = at
         if at < self.due:
-            _clock().add(self)
+            if self._clock is None:
+                self._clock = _clock()
+            self._clock.add(self)
 
     def end(self) -> None:
         """It is not to ring any more."""
         self.at = math.inf
-        if self.due < math.inf:
-            _clock().one_is_stale()
+        if self.due < math.inf and self._clock is not None:
+            self._clock.one_is_stale()
 
 
 class _AlarmClock:
@@ -86,6 +91,7 @@ class _AlarmClock:
     def _look_at(self, alarm: Alarm, now: float) -> None:
         alarm.due = math.inf
         if alarm.at <= now:
+            alarm.has_rung = True
             alarm.scope.cancel()
         elif alarm.at < math.inf:
             self.add(alarm)

@@ -80,9 +80,10 @@ class Deadline:
         self._alarm = Alarm(self.scope)
         self._alarm.set(ends_at)
 
-    def end(self) -> None:
-        """The request has ended: its scope may be another one's from now on."""
+    def end(self) -> bool:
+        """The request has ended, and its scope may be another one's from now on, unless this is true: it is used up."""
         self._alarm.end()
+        return self._alarm.has_rung
 
     def progress(self, waiting_for: str) -> None:
         """Something moved; ``waiting_for`` says what is being waited for from here on."""

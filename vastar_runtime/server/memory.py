@@ -46,18 +46,21 @@ class MemoryBudget:
         Raises:
             RequestError: RateLimited; nothing is accounted.
         """
-        if self.is_full(size):
+        if self.held_bytes + size > self._limit_bytes:
             raise RequestError(
                 ErrorClass.RATE_LIMITED,
                 f"requests in flight and unread answers of this connection exceed {self._limit_bytes} bytes; "
                 "read the answers, or open another connection",
             )
-        if self._parent is not None and self._parent.is_full(size):
-            raise RequestError(
-                ErrorClass.RATE_LIMITED,
-                "requests in flight and unread answers of all connections fill the runtime's memory; try again later",
-            )
-        self.add(size)
+        if self._parent is not None:
+            if self._parent.is_full(size):
+                raise RequestError(
+                    ErrorClass.RATE_LIMITED,
+                    "requests in flight and unread answers of all connections fill the runtime's memory; "
+                    "try again later",
+                )
+            self._parent.add(size)
+        self.held_bytes += size
 
     def is_full(self, size: int) -> bool:
         """Whether ``size`` more would be too much."""

@@ -41,6 +41,9 @@ MAX_CHUNK_BYTES = 65_536
 class RunningRequest:
     """One request's task, its credit and its end.
 
+    Attributes:
+        has_used_scope: the scope that it ran in is cancelled.
+
     Args:
         size: bytes of the request's message.
         holding: what the request may hold of the connection's memory.
@@ -62,6 +65,7 @@ class RunningRequest:
         window: SendWindow | None,
     ) -> None:
         self.request_id = request.request_id
+        self.has_used_scope = False
         self._request = request
         self._size = size
         self._services = services
@@ -83,6 +87,7 @@ class RunningRequest:
         if self._stopped_by is None:
             self._stopped_by = error
             if self._deadline is not None:
+                self.has_used_scope = True
                 self._deadline.scope.cancel()
 
     def credit_granted(self) -> None:
@@ -115,8 +120,8 @@ class RunningRequest:
             error = self._internal_error()
         finally:
             self._holding.release()
-            if self._deadline is not None:
-                self._deadline.end()
+            if self._deadline is not None and self._deadline.end():
+                self.has_used_scope = True
         self._answer(payload, error)
 
     def stopped(self) -> None:

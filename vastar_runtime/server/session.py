@@ -256,8 +256,9 @@ class Session:
                 while running is not None:
                     await running.run(scope)
                     self._ended(running)
+                    may_go_on = self._idle_runner is None and not running.has_used_scope
                     running = None
-                    if self._idle_runner is None and not scope.cancel_called:
+                    if may_go_on:
                         self._idle_runner = trio.lowlevel.current_task()
                         running = await trio.lowlevel.wait_task_rescheduled(cancel)
             if running is not None:
