@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import select
 import socket
 import time
 
@@ -41,11 +42,14 @@ CONNECT_TIMEOUT_MS = 10_000
 CANCEL_TIMEOUT_MS = 250
 
 AGENT = "vastar-connector-sdk python"
-RECEIVE_BYTES = 256 * 1024
+# Below what malloc takes from the system anew for each read, with a page fault for each page that is used (128 KiB).
+RECEIVE_BYTES = 64 * 1024
 # What can go wrong with a connection; _failure() says what it means.
 _FAILURES = (OSError, EOFError, ProtocolError)
 
 Answer = ResponseHead | BodyChunk | ResponseEnd | ExecuteResponse
+# For isinstance(): a tuple is faster than a union.
+ANSWERS = (BodyChunk, ExecuteResponse, ResponseHead, ResponseEnd)
 
 
 class Connection:
@@ -72,6 +76,11 @@ class Connection:
         connect_ms, greeting_ms = connect_limits(timeout_ms, connect_ms)
         self._socket = open_socket(config, connect_ms / 1000)
         try:
+            # It never blocks, and who waits asks poll(): a time limit of the socket's own would be set, by a system
+            # call, for each message.
+            self._socket.setblocking(False)
+            self._arrivals = select.poll()
+            self._arrivals.register(self._socket, select.POLLIN)
             self._meet(greeting_ms)
         except BaseException:
             self._socket.close()
@@ -169,12 +178,8 @@ class Connection:
     def is_reusable(self) -> bool:
         """False when the daemon has closed the connection, goes away, or has sent what nobody asked for."""
         try:
-            self._socket.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                data = self._socket.recv(RECEIVE_BYTES)
-                if not data:
-                    return False
-                self._wire.receive_data(data)
+            if self._arrivals.poll(0):
+                self._receive_data()
             while (event := self._wire.next_event()) is not None:
                 if not isinstance(event, CreditUpdate):
                     return False
@@ -182,13 +187,22 @@ class Connection:
             return False
         return True
 
-    def close(self) -> None:
-        """Close the connection; the daemon then cancels what is in flight on it."""
+    def interrupt(self) -> None:
+        """Make ``receive``, in which another thread may be waiting, fail; that thread then closes the connection.
+
+        It must not have done so yet: a descriptor that is closed may already be another's.
+        """
         if self._pid == os.getpid():
-            # A forked child may hold the same socket open: only this ends it for the daemon. In such a child,
-            # it would end the parent's connection.
             with contextlib.suppress(OSError):  # the daemon was first
                 self._socket.shutdown(socket.SHUT_RDWR)
+        else:  # a forked child: the thread is its parent's, and so is the connection
+            self._socket.close()
+
+    def close(self) -> None:
+        """Close the connection; the daemon then cancels what is in flight on it."""
+        # A forked child may hold the same socket open: only shutdown() ends it for the daemon. In such a child,
+        # it would end the parent's connection.
+        self.interrupt()
         self._socket.close()
 
     def _meet(self, timeout_ms: int) -> None:
@@ -202,29 +216,50 @@ class Connection:
             raise self._failure(error) from error
 
     def _send(self, data: bytes) -> None:
-        self._socket.settimeout(max(self._deadline - time.monotonic(), 0.001))
-        self._socket.sendall(data)
+        try:
+            sent = self._socket.send(data)  # all of it, as a rule: one system call for a request
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._send_rest(memoryview(data)[sent:])
+
+    def _send_rest(self, data: memoryview) -> None:
+        room = select.poll()
+        room.register(self._socket, select.POLLOUT)
+        while data:
+            if not room.poll(self._left_ms(self._deadline)):
+                raise TimeoutError
+            with contextlib.suppress(BlockingIOError):
+                data = data[self._socket.send(data) :]
 
     def _next_answer(self, ends_at: float = math.inf) -> Answer:
         while True:
             event = self._next_event(ends_at)
-            if isinstance(event, Answer):
+            if isinstance(event, ANSWERS):
                 return event
-            if not isinstance(event, CreditUpdate | GoAway):
+            if not isinstance(event, (CreditUpdate, GoAway)):
                 raise RemoteProtocolError(f"{type(event).__name__}, which nobody asked for")
 
     def _next_event(self, ends_at: float = math.inf) -> ClientEvent:
         while (event := self._wire.next_event()) is None:
             # What has come in time is read even by a caller that comes late for it.
-            self._socket.settimeout(max(min(self._deadline, ends_at) - time.monotonic(), 0))
-            try:
-                data = self._socket.recv(RECEIVE_BYTES)
-            except BlockingIOError as error:
-                raise TimeoutError from error
-            if not data:
-                raise EOFError("it was closed before the answer was complete")
-            self._wire.receive_data(data)
+            if not self._arrivals.poll(self._left_ms(min(self._deadline, ends_at))):
+                raise TimeoutError
+            self._receive_data()
         return event
+
+    def _receive_data(self) -> None:
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return  # poll() may be wrong (its "BUGS" in select(2))
+        if not data:
+            raise EOFError("it was closed before the answer was complete")
+        self._wire.receive_data(data)
+
+    @staticmethod
+    def _left_ms(ends_at: float) -> float:
+        return max(ends_at - time.monotonic(), 0) * 1000
 
     def _failure(self, error: Exception) -> ConnectorException:
         return failure(error, self._endpoint, self._request_id, self._timeout_ms)

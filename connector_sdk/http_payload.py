@@ -170,6 +170,8 @@ def raise_for_end(end: ExecuteResponse | ResponseEnd) -> None:
 
 
 def _text(name: str, value: str) -> str:
+    if _is_ascii(value):
+        return value
     check_type(name, value, str)
     try:
         value.encode()
@@ -178,12 +180,22 @@ def _text(name: str, value: str) -> str:
     return value
 
 
+def _is_ascii(value: object) -> bool:
+    """Whether it is text that can be sent for certain: Python knows this of a text without looking at it."""
+    return type(value) is str and value.isascii()
+
+
 def _header_items(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...] | None:
     if headers is None:
         return None
     check_type("headers", headers, Mapping)
     items = headers.multi_items() if isinstance(headers, Headers) else headers.items()
-    return tuple((_text(f"header name {name!r}", name), _text(f"the value of header {name!r}", v)) for name, v in items)
+    pairs = tuple(items)
+    for name, value in pairs:
+        if not (_is_ascii(name) and _is_ascii(value)):
+            _text(f"header name {name!r}", name)
+            _text(f"the value of header {name!r}", value)
+    return pairs
 
 
 def _body(body: bytes | str | None) -> bytes | None:
@@ -215,7 +227,11 @@ def _read_json(data: bytes) -> tuple[int, dict[str, str], bytes]:
 
 def _read_table(data: bytes) -> tuple[int, dict[str, str], bytes]:
     response: HttpResponse = HTTP_RESPONSE_CODEC.decode(data)
-    headers = Headers(response.headers or ())
+    items = response.headers or ()
+    by_name = {name.lower(): value for name, value in items}
+    if len(by_name) == len(items):  # no name comes twice, as a rule
+        return response.status_code, by_name, response.body or b""
+    headers = Headers(items)
     # As HTTPResponse has them: one text for each name, which for Set-Cookie a comma could not divide.
     joined = {name: "\n".join(headers.get_list(name)) if name == "set-cookie" else headers[name] for name in headers}
     return response.status_code, joined, response.body or b""

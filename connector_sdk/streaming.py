@@ -6,7 +6,7 @@ import codecs
 import re
 import threading
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from .connection import Connection
 from .errors import ConnectorException, StreamError
@@ -123,12 +123,15 @@ class LiveBody:
         release: Callable[[Connection], None],
         piece_ms: int | None = None,
     ) -> None:
-        self._connection: Connection | None = connection
+        self._connection = connection
         self._piece_ms = piece_ms
         self._release = release
         self._unreturned_bytes = 0
+        # Who takes the connection out has it to himself: the reader for one piece, or who closes, for good.
+        # pop() and append() of a list are atomic, so that a piece costs no lock.
+        self._turn = [connection]
+        self._is_over = False  # set once, under the lock, by the reader at the end or by who closes before
         self._lock = threading.Lock()
-        self._is_reading = False
         self._failure: ConnectorException | None = closed_early(request_id)
 
     def next_piece(self) -> bytes:
@@ -137,9 +140,7 @@ class LiveBody:
         Raises:
             ConnectorException: the response broke off, or was closed before its end.
         """
-        with self._lock:
-            connection = self._connection
-            self._is_reading = connection is not None
+        connection = self._take_turn()
         if connection is None:
             if self._failure is not None:
                 raise self._failure
@@ -147,7 +148,7 @@ class LiveBody:
         try:
             message = self._receive(connection)
         except BaseException as error:
-            is_closed = self._read(is_last=True)
+            is_closed = not self._finish()
             connection.close()
             if isinstance(error, ConnectorException):
                 if is_closed:
@@ -155,13 +156,16 @@ class LiveBody:
                     raise self._failure from error
                 self._failure = error
             raise
-        if self._read(is_last=isinstance(message, ResponseEnd)):
-            assert self._failure is not None
-            raise self._failure
         if isinstance(message, BodyChunk):
             data = message.data or b""
             self._unreturned_bytes = len(data)
+            self._turn.append(connection)
+            if self._is_over:
+                self._stop()
             return data
+        if not self._finish():
+            self._turn.append(connection)
+            self._stop()
         self._release(connection)
         try:
             raise_for_end(message)
@@ -173,19 +177,20 @@ class LiveBody:
 
     def end_within(self, timeout_ms: int) -> None:
         """See Body."""
-        if self._connection is not None:
-            self._connection.end_within(timeout_ms)
+        with self._lock:  # once it is over, the connection may be at work for somebody else
+            if not self._is_over:
+                self._connection.end_within(timeout_ms)
 
     def close(self) -> None:
         """See Body."""
         with self._lock:
-            connection, self._connection = self._connection, None
-            is_being_read = self._is_reading
-        if connection is None:
-            return
-        if is_being_read:
-            connection.close()  # which wakes the reader; the rest of the exchange is not ours to read
-            return
+            if self._is_over:
+                return
+            self._is_over = True
+            connection = self._take_turn()
+            if connection is None:
+                self._connection.interrupt()  # which wakes the reader; the rest of the exchange is not ours to read
+                return
         is_reusable = False
         try:
             is_reusable = connection.cancel()
@@ -195,14 +200,27 @@ class LiveBody:
         if is_reusable:
             self._release(connection)
 
-    def _read(self, *, is_last: bool) -> bool:
-        """The reader has its message; True when another thread has closed the response meanwhile."""
+    def _take_turn(self) -> Connection | None:
+        """The connection; None when somebody else has it."""
+        try:
+            return self._turn.pop()
+        except IndexError:
+            return None
+
+    def _finish(self) -> bool:
+        """The reader is through. False when another thread has closed the response meanwhile."""
         with self._lock:
-            self._is_reading = False
-            is_closed = self._connection is None
-            if is_last:
-                self._connection = None
-            return is_closed
+            is_first, self._is_over = not self._is_over, True
+        return is_first
+
+    def _stop(self) -> NoReturn:
+        """Another thread has closed the response while this one read: what was read is dropped."""
+        with self._lock:  # until that thread has interrupted the connection, or has taken it
+            connection = self._take_turn()
+        if connection is not None:
+            connection.close()
+        assert self._failure is not None
+        raise self._failure
 
     def _receive(self, connection: Connection) -> BodyChunk | ResponseEnd:
         if self._unreturned_bytes:
@@ -210,9 +228,12 @@ class LiveBody:
             self._unreturned_bytes = 0
         while True:
             message = connection.receive(self._piece_ms)
-            assert isinstance(message, BodyChunk | ResponseEnd)  # the only ones that the rules have after the head
-            if not isinstance(message, BodyChunk) or message.data:
-                return message
+            if isinstance(message, BodyChunk):
+                if message.data:
+                    return message
+                continue
+            assert isinstance(message, ResponseEnd)  # the only other one that the rules have after the head
+            return message
 
 
 class BufferedBody:

@@ -142,13 +142,14 @@ class ClientConnection:
         message = decode_message(frame.message_type, frame.payload)
         if self.peer is Peer.UNKNOWN:
             return self._met(message)
-        if isinstance(message, HealthCheckResponse | CreditUpdate):
+        # Tuples: a union would be made anew for each message. The most frequent first.
+        if isinstance(message, (BodyChunk, ExecuteResponse, ResponseHead, ResponseEnd)):
+            self._advance(message)
             return message
         if isinstance(message, GoAway):
             self.is_going_away = True
             return message
-        if isinstance(message, ResponseHead | BodyChunk | ResponseEnd | ExecuteResponse):
-            self._advance(message)
+        if isinstance(message, (HealthCheckResponse, CreditUpdate)):
             return message
         raise RemoteProtocolError(f"{type(message).__name__} is not for a daemon to send")
 
@@ -176,5 +177,5 @@ class ClientConnection:
         if following is ExchangeState.DONE:
             del self._exchanges[request_id]
             self._windows.pop(request_id, None)
-        else:
+        elif following is not state:
             self._exchanges[request_id] = following

@@ -207,14 +207,14 @@ def test_a_body_of_many_windows(socket_path: str) -> None:
 
 
 def test_credit_goes_back_as_the_application_consumes(socket_path: str) -> None:
-    """Not as the client receives: the whole window is there, and the piece in hand is not used up yet."""
-    is_window_sent, may_end = threading.Event(), threading.Event()
+    """Not as the client receives: two quarters of the window are there, and the piece in hand is not used up yet."""
+    is_sent, may_end = threading.Event(), threading.Event()
 
     def script(peer: Peer, request: ExecuteRequest) -> None:
         peer.head(request)
         for _ in range(2):
-            peer.chunk(request, bytes(peer.wire.window(request.request_id).take(DEFAULT_WINDOW_BYTES // 2)))
-        is_window_sent.set()
+            peer.chunk(request, bytes(peer.wire.window(request.request_id).take(DEFAULT_WINDOW_BYTES // 4)))
+        is_sent.set()
         assert may_end.wait(PATIENCE_S)
         _send_all(peer, request, 1)
         peer.end(request.request_id)
@@ -226,7 +226,7 @@ def test_credit_goes_back_as_the_application_consumes(socket_path: str) -> None:
     ):
         pieces = response.iter_bytes()
         next(pieces)
-        assert is_window_sent.wait(PATIENCE_S)
+        assert is_sent.wait(PATIENCE_S)
         assert select.select([daemon.peers[0].socket], [], [], 0)[0] == []
         next(pieces)
         assert select.select([daemon.peers[0].socket], [], [], PATIENCE_S)[0] != []

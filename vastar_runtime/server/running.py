@@ -166,14 +166,14 @@ class RunningRequest:
     async def piece(self, data: bytes) -> None:
         """Send a piece of the body as it is, or as far as the client takes it, and wait until it takes more."""
         assert self._window is not None
-        rest = memoryview(data)
-        while rest:
+        size, sent = len(data), 0
+        while sent < size:
             if (full := self._full()) is not None:
                 await self._wait_for_client(full)
-            elif taken := self._window.take(min(len(rest), MAX_CHUNK_BYTES)):
-                chunk = data if taken == len(data) else bytes(rest[:taken])
+            elif taken := self._window.take(min(size - sent, MAX_CHUNK_BYTES)):
+                chunk = data if taken == size else data[sent : sent + taken]
                 self._send(BodyChunk(request_id=self.request_id, data=chunk))
-                rest = rest[taken:]
+                sent += taken
             elif not self._more_credit_may_come:
                 raise InvalidRequest("the client ended its sending, and the stream is longer than its credit")
             else:
