@@ -19,6 +19,7 @@ PYTHON = [text for language, text in BLOCKS if language == "python"]
 [TOML] = [text for language, text in BLOCKS if language == "toml"]
 SIMULATOR_PORT = "4545"
 START = "vastar-runtime start  "  # and not the one with a configuration
+START_WORKERS = "vastar-runtime start --workers"
 
 
 def shell_block(command: str) -> str:
@@ -93,6 +94,14 @@ def test_the_configuration_is_checked_explained_used_and_reloaded(environment: d
     assert "Held back: nothing" in output
 
 
+def test_several_processes_serve_and_status_tells_of_each(environment: dict[str, str]) -> None:
+    # "auto" is one process where the tests have one core.
+    output = shell(shell_block(START_WORKERS).replace("auto", "2"), environment)
+
+    assert re.search(r"^ +Workers: 2 \(PIDs \d+, \d+\)$", output, re.MULTILINE)
+    assert not os.path.exists(environment["VASTAR_SOCKET_PATH"])
+
+
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.splitlines()[0])
 def test_every_python_block_runs(block: str, daemon: dict[str, str], simulator_port: str) -> None:
     done = subprocess.run(
@@ -130,9 +139,5 @@ def test_the_environment_that_is_activated_is_the_one_that_the_scripts_make() ->
 
 def test_no_block_is_left_out() -> None:
     """A new shell block needs a test above."""
-    assert {block.split()[0] + " " + block.split()[-1] for block in SHELL} == {
-        block.split()[0] + " " + block.split()[-1]
-        for block in map(
-            shell_block, ("demo.sh", "scripts/test.sh", "activate", START, "vastar-runtime simulator", "config check")
-        )
-    }
+    run = ("demo.sh", "scripts/test.sh", "activate", START, START_WORKERS, "vastar-runtime simulator", "config check")
+    assert sorted(SHELL) == sorted(map(shell_block, run))
