@@ -1,23 +1,24 @@
-"""One connection to the daemon that many exchanges share, on anyio: one task reads, one writes, none waits for another.
+"""One connection to the daemon that many exchanges share, on anyio.
 
-The rules are those of ``wire.client_connection``.
+The rules are those of ``wire.client_connection``. One alarm serves all exchanges: a time limit costs the waiting for
+one message nothing.
 """
 
 from __future__ import annotations
 
-import socket
+import math
 import time
 from collections import deque
 
 import anyio
-import anyio.abc
 import anyio.to_thread
 
+from .async_socket import AsyncSocket
 from .config import RuntimeConfig
 from .connection import (
     AGENT,
     ANSWER_GRACE_MS,
-    RECEIVE_BYTES,
+    ANSWERS,
     Answer,
     connect_limits,
     failure,
@@ -42,7 +43,7 @@ from .wire import (
 from .wire.client_connection import ClientConnection, ClientEvent, Peer
 from .wire.daemon_connection import MAX_REQUESTS_IN_FLIGHT
 
-_FAILURES = (OSError, EOFError, ProtocolError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream)
+_FAILURES = (OSError, EOFError, ProtocolError)
 
 
 class Exchange:
@@ -57,7 +58,19 @@ class Exchange:
         self.deadline = time.monotonic() + (timeout_ms + ANSWER_GRACE_MS) / 1000
         self.arrived: deque[Answer] = deque()
         self.is_abandoned = False
-        self.news = anyio.Event()
+        self.gives_up_at = math.inf  # when the waiting for the next message ends, and whether that time has come
+        self.is_late = False
+        self._news: anyio.Event | None = None
+
+    async def wait(self) -> None:
+        """Until ``wake``."""
+        self._news = anyio.Event()
+        await self._news.wait()
+
+    def wake(self) -> None:
+        """Tell who waits that there is news."""
+        if self._news is not None:
+            self._news.set()
 
 
 class AsyncConnection:
@@ -67,14 +80,14 @@ class AsyncConnection:
         task: the one in which ``run`` runs; kept for whoever started it.
     """
 
-    def __init__(self, stream: anyio.abc.ByteStream, endpoint: str) -> None:
+    def __init__(self, sock: AsyncSocket, endpoint: str) -> None:
         self.task: object = None
-        self._stream = stream
+        self._socket = sock
         self._endpoint = endpoint
         self._wire = ClientConnection(AGENT)
         self._exchanges: dict[int, Exchange] = {}
-        self._outgoing: deque[bytes] = deque()
-        self._has_outgoing = anyio.Event()
+        self._rings_at = math.inf
+        self._rings_earlier = anyio.Event()
         self._scope = anyio.CancelScope()
         self._failure: Exception | None = None
         self._has_ended = anyio.Event()
@@ -102,9 +115,10 @@ class AsyncConnection:
 
     async def meet(self) -> None:
         """Exchange Hello."""
-        await self._stream.send(self._wire.start())
+        self._socket.put(self._wire.start())
         while self._wire.next_event() is None:
-            self._wire.receive_data(await self._stream.receive(RECEIVE_BYTES))
+            await self._socket.readable()
+            self._wire.receive_data(self._socket.receive())
         if self.is_legacy:
             self._admitted = 1
         self._take_events()  # what came with the Hello
@@ -114,11 +128,12 @@ class AsyncConnection:
         try:
             with self._scope:
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._read)
-                    tasks.start_soon(self._write)
+                    tasks.start_soon(self._socket.write)
+                    tasks.start_soon(self._keep_time)
+                    await self._socket.when_readable(self._read)
         finally:
             self._fail(EOFError("the event loop has ended"))
-            await anyio.aclose_forcefully(self._stream)
+            self._socket.close()
             self._has_ended.set()
 
     def close(self) -> None:
@@ -141,7 +156,7 @@ class AsyncConnection:
         try:
             if self._failure is not None:
                 raise self._failure
-            self._put(self._wire.send(request))
+            self._socket.put(self._wire.send(request))
         except _FAILURES as error:
             raise failure(error, self._endpoint, request.request_id, timeout_ms) from error
         self._exchanges[request.request_id] = exchange
@@ -153,18 +168,16 @@ class AsyncConnection:
         Raises:
             ConnectorException: as ``connection.Connection.receive``.
         """
-        left_s = max(exchange.deadline - time.monotonic(), 0)
-        wait_s = left_s if within_ms is None else min(left_s, within_ms / 1000)
         if not exchange.arrived:
-            with anyio.move_on_after(wait_s):
-                while not exchange.arrived and self._failure is None and not exchange.is_abandoned:
-                    exchange.news = anyio.Event()
-                    await exchange.news.wait()
+            exchange.gives_up_at = exchange.deadline
+            if within_ms is not None:
+                exchange.gives_up_at = min(exchange.deadline, time.monotonic() + within_ms / 1000)
+            await self._wait(exchange)
         if exchange.is_abandoned:
             raise closed_early(exchange.request_id)
         if exchange.arrived:
             return exchange.arrived.popleft()
-        if self._failure is None and within_ms is not None and wait_s < left_s:
+        if self._failure is None and within_ms is not None and exchange.gives_up_at < exchange.deadline:
             raise nothing_came(within_ms, exchange.request_id)
         error = self._failure or TimeoutError()
         if isinstance(error, ConnectorException):
@@ -173,41 +186,56 @@ class AsyncConnection:
 
     def consumed(self, exchange: Exchange, size: int) -> None:
         """The application has consumed so much of the exchange's body: the daemon may send on."""
-        self._put(self._wire.consumed(exchange.request_id, size))
+        self._socket.put(self._wire.consumed(exchange.request_id, size))
 
     def abandon(self, exchange: Exchange) -> None:
         """The exchange's messages are not wanted any more: cancel it unless it has ended. Never waits."""
         exchange.is_abandoned = True
-        exchange.news.set()  # for a task that waits while another one closes the response
+        exchange.wake()  # for a task that waits while another one closes the response
         if self._exchanges.pop(exchange.request_id, None) is None or self._failure is not None:
             return
         if self.is_legacy:
             self.close()  # it knows no other way to stop, and nothing else is in flight on it
         else:
-            self._put(self._wire.send(Cancel(request_id=exchange.request_id)))
+            self._socket.put(self._wire.send(Cancel(request_id=exchange.request_id)))
 
-    def _put(self, data: bytes) -> None:
-        if data:
-            self._outgoing.append(data)
-            self._has_outgoing.set()
-
-    async def _write(self) -> None:
+    def _read(self) -> None:
         try:
-            while True:
-                while self._outgoing:
-                    await self._stream.send(self._outgoing.popleft())
-                self._has_outgoing = anyio.Event()
-                await self._has_outgoing.wait()
-        except _FAILURES:
-            pass  # what the daemon sent before it went is still to be read, and the reader tells the rest
-
-    async def _read(self) -> None:
-        try:
-            while True:
-                self._wire.receive_data(await self._stream.receive(RECEIVE_BYTES))
-                self._take_events()
+            self._wire.receive_data(self._socket.receive())
+            self._take_events()
         except (*_FAILURES, ConnectorException) as error:
-            self._fail(_cause(error))
+            self._fail(error)
+
+    async def _wait(self, exchange: Exchange) -> None:
+        """Until a message is there, or the time is over, or nothing will come any more."""
+        exchange.is_late = False
+        if exchange.gives_up_at < self._rings_at:
+            self._rings_at = exchange.gives_up_at
+            self._rings_earlier.set()
+        while not (exchange.arrived or self._failure or exchange.is_abandoned or exchange.is_late):
+            await exchange.wait()
+
+    async def _keep_time(self) -> None:
+        while True:
+            self._rings_earlier = anyio.Event()
+            with anyio.move_on_after(self._rings_at - time.monotonic()):
+                await self._rings_earlier.wait()
+                continue
+            self._ring()
+
+    def _ring(self) -> None:
+        """Tell every exchange whose time has come, and set the alarm for the next one.
+
+        As limits are much the same, it goes off once in the time of a limit, and not once for each message.
+        """
+        now = time.monotonic()
+        self._rings_at = math.inf
+        for exchange in self._exchanges.values():
+            if exchange.gives_up_at <= now:
+                exchange.is_late = True
+                exchange.wake()
+            else:
+                self._rings_at = min(self._rings_at, exchange.gives_up_at)
 
     def _take_events(self) -> None:
         while (event := self._wire.next_event()) is not None:
@@ -216,26 +244,26 @@ class AsyncConnection:
     def _take(self, event: ClientEvent) -> None:
         if isinstance(event, CreditUpdate) and event.total_credits:
             self._admitted = event.total_credits  # how many requests the daemon takes at once (protocol.md, rule 6)
-        if isinstance(event, CreditUpdate | GoAway):
+        if isinstance(event, (CreditUpdate, GoAway)):
             return
-        if not isinstance(event, Answer):
+        if not isinstance(event, ANSWERS):
             raise RemoteProtocolError(f"{type(event).__name__}, which nobody asked for")
         if event.request_id == 0 and isinstance(event, ExecuteResponse):
             raise unreadable(event, 0)  # nobody knows whose request it was
-        if isinstance(event, BodyChunk | ResponseHead):
+        if isinstance(event, (BodyChunk, ResponseHead)):
             exchange = self._exchanges.get(event.request_id)
         else:
             exchange = self._exchanges.pop(event.request_id, None)
         if exchange is not None:  # else nobody waits for it any more
             exchange.arrived.append(event)
-            exchange.news.set()
+            exchange.wake()
 
     def _fail(self, error: Exception) -> None:
         if self._failure is not None:
             return
         self._failure = error
         for exchange in self._exchanges.values():
-            exchange.news.set()
+            exchange.wake()
         self._exchanges.clear()
         self._scope.cancel()
 
@@ -247,35 +275,16 @@ async def open_connection(config: RuntimeConfig, timeout_ms: int, connect_ms: in
         ConnectorException: as ``connection.Connection``.
     """
     connect_ms, greeting_ms = connect_limits(timeout_ms, connect_ms)
-    sock = await anyio.to_thread.run_sync(open_socket, config, connect_ms / 1000)
-    stream: anyio.abc.ByteStream
-    try:
-        sock.setblocking(False)
-        if sock.family == socket.AF_UNIX:
-            stream = await anyio.abc.UNIXSocketStream.from_socket(sock)
-        else:
-            stream = await anyio.abc.SocketStream.from_socket(sock)
-    except BaseException:
-        sock.close()
-        raise
-    connection = AsyncConnection(stream, config.endpoint)
+    sock = AsyncSocket(await anyio.to_thread.run_sync(open_socket, config, connect_ms / 1000))
+    connection = AsyncConnection(sock, config.endpoint)
     try:
         with anyio.fail_after(greeting_ms / 1000):
             await connection.meet()
     except BaseException as error:
-        await anyio.aclose_forcefully(stream)
+        sock.close()
         if isinstance(error, TimeoutError):
             raise no_greeting(config.endpoint, greeting_ms) from error
         if isinstance(error, _FAILURES):
-            raise failure(_cause(error), config.endpoint, 0, 0) from error
+            raise failure(error, config.endpoint, 0, 0) from error
         raise
     return connection
-
-
-def _cause(error: Exception) -> Exception:
-    """What an error of anyio's streams stands for."""
-    if isinstance(error, anyio.EndOfStream):
-        return EOFError("it was closed before the answer was complete")
-    if isinstance(error, anyio.BrokenResourceError | anyio.ClosedResourceError):
-        return error.__cause__ if isinstance(error.__cause__, OSError) else EOFError("it broke")
-    return error

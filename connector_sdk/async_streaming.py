@@ -130,14 +130,15 @@ class LivePieces:
             self._unreturned_bytes = 0
             try:
                 message = await self._connection.receive(self._exchange, self._piece_ms)
-                assert isinstance(message, BodyChunk | ResponseEnd)  # the only ones that the rules have after the head
-                if isinstance(message, ResponseEnd):
-                    self._is_ended = True
-                    self._release()
-                    raise_for_end(message)
-                elif message.data:
-                    self._unreturned_bytes = len(message.data)
-                    return message.data
+                if isinstance(message, BodyChunk):
+                    if message.data:
+                        self._unreturned_bytes = len(message.data)
+                        return message.data
+                    continue
+                assert isinstance(message, ResponseEnd)  # the only other one that the rules have after the head
+                self._is_ended = True
+                self._release()
+                raise_for_end(message)
             except ConnectorException as error:
                 self._failure = error
                 if not self._is_ended:

@@ -1,14 +1,17 @@
-"""What anyio has no word for: a task that belongs to no caller, and a call into a loop that may have ended."""
+"""What anyio has no word for: a task that belongs to no caller, a socket that is watched for good, and a call into a
+loop that may have ended."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
-from anyio.lowlevel import EventLoopToken
+import anyio
+from anyio.lowlevel import EventLoopToken, current_token
 
 
 def spawn(token: EventLoopToken, run: Callable[[], Coroutine[None, None, None]]) -> object:
@@ -24,6 +27,23 @@ def spawn(token: EventLoopToken, run: Callable[[], Coroutine[None, None, None]])
     if isinstance(token.native_token, asyncio.AbstractEventLoop):
         return token.native_token.create_task(run())
     return sys.modules["trio"].lowlevel.spawn_system_task(run)
+
+
+async def call_when_readable(sock: socket.socket, function: Callable[[], None]) -> None:
+    """Call ``function``, which raises nothing, whenever the socket has something to read, until it is cancelled.
+
+    On asyncio, the loop is told once, and no task has to wake up; on trio, each waiting is a registration of its own.
+    """
+    loop = current_token().native_token
+    if not isinstance(loop, asyncio.AbstractEventLoop):
+        while True:
+            await anyio.wait_readable(sock)
+            function()
+    loop.add_reader(sock, function)
+    try:
+        await anyio.sleep_forever()
+    finally:
+        loop.remove_reader(sock)
 
 
 def has_ended(token: EventLoopToken) -> bool:

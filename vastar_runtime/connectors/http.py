@@ -13,6 +13,7 @@ from vastar_runtime.http.request import OutboundRequest, build_request, complete
 from vastar_runtime.http.response import ResponseHead
 from vastar_runtime.http.url import Url, parse_url
 from vastar_runtime.policies.passage import Passage
+from vastar_runtime.telemetry.log import MAX_VALUE_CHARACTERS
 
 from .base import Outcome, Services, Sink
 from .http_answer import encode_answer, encode_table, text_pairs, too_long
@@ -55,7 +56,7 @@ def _prepare_table(payload: bytes, outcome: Outcome) -> HttpCall:
 
 def _parse_url(text: str, outcome: Outcome) -> Url:
     url = parse_url(text)
-    outcome.origin, outcome.path = str(url.origin), url.path
+    outcome.origin, outcome.path = str(url.origin), url.path[:MAX_VALUE_CHARACTERS]
     return url
 
 

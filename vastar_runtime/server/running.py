@@ -27,10 +27,11 @@ from vastar_runtime.policies.deadline import Deadline
 from vastar_runtime.policies.passage import Passage
 from vastar_runtime.policies.peer import Peer
 from vastar_runtime.policies.pipeline import Pipeline
-from vastar_runtime.telemetry.log import clean, without_quotations, write_request
+from vastar_runtime.telemetry.log import clean, write_request
 
 from .memory import Holding
 from .outbox import ClientDoesNotRead
+from .request_fields import RequestFields
 
 log = structlog.get_logger()
 
@@ -250,29 +251,5 @@ class RunningRequest:
         return RequestError(ErrorClass.PERMANENT, "internal error of the runtime; its log has the details")
 
     def _log_line(self, error: RequestError | None, duration_us: int) -> None:
-        """One line a request: no query values, no header values, no bodies."""
-        outcome = self._outcome
-        fields: dict[str, str | int | float] = {}
-        if outcome.method:
-            fields["method"] = outcome.method
-        if outcome.origin:
-            fields["origin"] = outcome.origin
-            fields["path"] = clean(outcome.path)
-        if outcome.status_code:
-            fields["status"] = outcome.status_code
-        if outcome.body_bytes:
-            fields["bytes"] = outcome.body_bytes
-        if outcome.attempts > 1:
-            fields["attempts"] = outcome.attempts
-        if duration_ms := round(duration_us / 1000, 1):
-            fields["duration_ms"] = duration_ms
-        if queued_ms := round(outcome.queued_s * 1000):
-            fields["queued_ms"] = queued_ms
-        if self._request.tenant_id:
-            fields["tenant"] = clean(self._request.tenant_id)
-        if self._request.trace_id:
-            fields["trace"] = clean(self._request.trace_id)
-        if error is not None:
-            fields["error_class"] = error.error_class.name.lower()
-            fields["error"] = clean(without_quotations(error.message))
-        write_request(fields)
+        request = self._request
+        write_request(RequestFields(self._outcome, request.tenant_id, request.trace_id, error, duration_us))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
@@ -53,14 +53,20 @@ def configure(stream: TextStream) -> None:
     )
 
 
-def write_request(fields: Mapping[str, str | int | float]) -> None:
+class Fields(Protocol):
+    """A line's names and values, in their order; asked for when the line is written, perhaps in another thread."""
+
+    def items(self) -> Iterable[tuple[str, str | int | float]]: ...
+
+
+def write_request(fields: Fields) -> None:
     """The line of one request: what ``structlog.get_logger().info("request", **fields)`` would write.
 
     Written by hand, since a client's next request waits for it, and structlog makes it twice as
     dear where the last one was a while ago (150 µs and 70, measured between two streams on one connection).
     """
     if _writer is None:
-        structlog.get_logger().info("request", **fields)
+        structlog.get_logger().info("request", **dict(fields.items()))
     else:
         _writer.write(_RequestLine(time.time_ns(), fields))
 
@@ -70,7 +76,7 @@ class _RequestLine:
 
     __slots__ = ("_fields", "_unix_ns")
 
-    def __init__(self, unix_ns: int, fields: Mapping[str, str | int | float]) -> None:
+    def __init__(self, unix_ns: int, fields: Fields) -> None:
         self._unix_ns = unix_ns
         self._fields = fields
 
