@@ -133,7 +133,7 @@ async def test_a_slot_handed_over_in_the_moment_of_a_cancel_is_not_lost(released
 
 @pytest.mark.parametrize(
     ("host", "has_tls", "least_steps"),
-    [("127.0.0.1", False, 5), ("localhost", False, 6), ("127.0.0.1", True, 6)],
+    [("127.0.0.1", False, 3), ("localhost", False, 6), ("127.0.0.1", True, 6)],
     ids=["plain", "by name", "tls"],
 )
 async def test_wherever_an_exchange_is_cancelled_nothing_is_left_over(
