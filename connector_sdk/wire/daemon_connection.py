@@ -29,6 +29,7 @@ from .messages import (
     ResponseHead,
     ResponseMode,
     decode_message,
+    encode_chunk,
     encode_message,
 )
 
@@ -213,6 +214,12 @@ class DaemonConnection:
         if kind not in _OF_THE_CONNECTION:
             raise LocalProtocolError(f"{kind.__name__} is not for a daemon to send")
         return encode_message(message)
+
+    def send_chunk(self, request_id: int, data: bytes) -> bytes:
+        """As ``send`` of a BodyChunk, of which there are many."""
+        if self._exchanges.get(request_id) is not ExchangeState.BODY:
+            self._advance(BodyChunk, request_id)
+        return encode_chunk(request_id, data)
 
     def _advance(self, kind: type[Message], request_id: int) -> None:
         state = self._exchanges.get(request_id)

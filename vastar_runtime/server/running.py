@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import structlog
 import trio
 
 from connector_sdk.wire import (
-    BodyChunk,
     ErrorClass,
     ExecuteRequest,
     ExecuteResponse,
@@ -19,7 +17,6 @@ from connector_sdk.wire import (
     ResponseHead,
     ResponseMode,
 )
-from connector_sdk.wire.flow import SendWindow
 from vastar_runtime.connectors import CONNECTORS, Services
 from vastar_runtime.connectors.base import Outcome
 from vastar_runtime.errors import InvalidRequest, RequestError
@@ -31,6 +28,7 @@ from vastar_runtime.telemetry.log import clean, write_request
 
 from .memory import Holding
 from .outbox import ClientDoesNotRead
+from .reply import Reply
 from .request_fields import RequestFields
 
 log = structlog.get_logger()
@@ -48,9 +46,7 @@ class RunningRequest:
     Args:
         size: bytes of the request's message.
         holding: what the request may hold of the connection's memory.
-        send: takes each message of the answer.
-        full: None while another chunk may be sent; else what must be waited for.
-        window: the credit of a streamed answer; None for a buffered one.
+        reply: where its answer goes.
     """
 
     def __init__(
@@ -61,9 +57,7 @@ class RunningRequest:
         pipeline: Pipeline,
         peer: Peer | None,
         holding: Holding,
-        send: Callable[[Message], None],
-        full: Callable[[], trio.Event | None],
-        window: SendWindow | None,
+        reply: Reply,
     ) -> None:
         self.request_id = request.request_id
         self.has_used_scope = False
@@ -73,9 +67,7 @@ class RunningRequest:
         self._pipeline = pipeline
         self._peer = peer
         self._holding = holding
-        self._send = send
-        self._full = full
-        self._window = window
+        self._reply = reply
         self._granted: trio.Event | None = None  # while credit is waited for
         self._more_credit_may_come = True
         self._deadline: Deadline | None = None
@@ -137,15 +129,15 @@ class RunningRequest:
 
     def _answer(self, payload: bytes | None, error: RequestError | None) -> None:
         duration_us = self._duration_us()
-        if self._window is not None:
+        if self._reply.window is not None:
             # Of a stream all has been delivered; its client's next request waits for this line otherwise.
             self._log_line(error, duration_us)
         try:
-            self._send(self._terminal(payload, error, duration_us))
+            self._reply.send(self._terminal(payload, error, duration_us))
         except LocalProtocolError:
             error = self._internal_error()
-            self._send(self._terminal(None, error, duration_us))
-        if self._window is None:
+            self._reply.send(self._terminal(None, error, duration_us))
+        if self._reply.window is None:
             self._log_line(error, duration_us)
 
     def _duration_us(self) -> int:
@@ -155,7 +147,7 @@ class RunningRequest:
 
     async def head(self, status_code: int, headers: tuple[tuple[str, str], ...]) -> None:
         """Send the header block."""
-        self._send(
+        self._reply.send(
             ResponseHead(
                 request_id=self.request_id,
                 status_code=status_code,
@@ -166,14 +158,15 @@ class RunningRequest:
 
     async def piece(self, data: bytes) -> None:
         """Send a piece of the body as it is, or as far as the client takes it, and wait until it takes more."""
-        assert self._window is not None
+        window = self._reply.window
+        assert window is not None
         size, sent = len(data), 0
         while sent < size:
-            if (full := self._full()) is not None:
+            if (full := self._reply.full()) is not None:
                 await self._wait_for_client(full)
-            elif taken := self._window.take(min(size - sent, MAX_CHUNK_BYTES)):
+            elif taken := window.take(min(size - sent, MAX_CHUNK_BYTES)):
                 chunk = data if taken == size else data[sent : sent + taken]
-                self._send(BodyChunk(request_id=self.request_id, data=chunk))
+                self._reply.send_chunk(chunk)
                 sent += taken
             elif not self._more_credit_may_come:
                 raise InvalidRequest("the client ended its sending, and the stream is longer than its credit")

@@ -47,6 +47,7 @@ from vastar_runtime.telemetry.log import clean
 from .memory import Holding, MemoryBudget
 from .outbox import MAX_PENDING_FRAMES, ClientDoesNotRead, Outbox
 from .peer import peer_of
+from .reply import Reply
 from .running import RunningRequest
 
 log = structlog.get_logger()
@@ -231,9 +232,7 @@ class Session:
             self._pipeline,
             self._peer,
             Holding(self._memory),
-            lambda message: self._outbox.put(self._wire.send(message), request_id),
-            lambda: self._outbox.full(request_id),
-            self._wire.window(request_id) if is_stream else None,
+            Reply(self._wire, self._outbox, request_id, self._wire.window(request_id) if is_stream else None),
         )
         if self._on_requests is not None:
             self._on_requests(1)
