@@ -11,7 +11,7 @@ from admission_requests import ANY_NUMBER, Crowd, admission, one_at_a_time, stat
 from trio.testing import MockClock, assert_no_checkpoints, wait_all_tasks_blocked
 
 from vastar_runtime.config.policy import ConcurrencyPolicy
-from vastar_runtime.policies.admission import AdmissionStatistics, TenantAdmission
+from vastar_runtime.policies.admission_statistics import AdmissionStatistics, TenantAdmission
 
 
 async def test_without_limits_everybody_is_let_in_and_no_one_lets_others_go_first() -> None:

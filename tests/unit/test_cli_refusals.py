@@ -9,7 +9,7 @@ import pytest
 
 from vastar_runtime.cli.refusals import refusals
 from vastar_runtime.config.policy import Rate
-from vastar_runtime.policies.admission import TenantAdmission
+from vastar_runtime.policies.admission_statistics import TenantAdmission
 from vastar_runtime.policies.circuit import State
 from vastar_runtime.policies.circuit_breaker import CircuitStatistics
 from vastar_runtime.policies.pipeline import Pipeline, PipelineStatistics

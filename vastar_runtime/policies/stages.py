@@ -13,7 +13,8 @@ from vastar_runtime.config import Policies, Settings
 from vastar_runtime.config.policy import CircuitBreakerPolicy, ConcurrencyPolicy, RateLimitPolicy, RetryPolicy
 from vastar_runtime.telemetry.log import clean, without_quotations
 
-from .admission import Admission, AdmissionStatistics
+from .admission import Admission
+from .admission_statistics import AdmissionStatistics
 from .circuit import State
 from .circuit_breaker import CircuitBreaker, CircuitBreakerStatistics, CircuitStatistics
 from .permit import CircuitKey, Permit

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import select
-import socket
-import termios
 from collections.abc import Callable
 
 import msgspec
@@ -46,7 +42,7 @@ from vastar_runtime.telemetry.log import clean
 
 from .memory import Holding, MemoryBudget
 from .outbox import MAX_PENDING_FRAMES, ClientDoesNotRead, Outbox
-from .peer import peer_of
+from .peer import is_sending, peer_of, still_reads
 from .reply import Reply
 from .running import RunningRequest
 
@@ -179,12 +175,12 @@ class Session:
             if (pending_bytes := self._wire.pending_bytes) != unfinished_bytes:
                 self._memory.add(pending_bytes - unfinished_bytes)
                 unfinished_bytes = pending_bytes
-        if _still_reads(self._stream):
+        if still_reads(self._stream):
             # It has only ended its sending: what it asked for, it waits for.
             self._end_once_answered()
             for running in self._running.values():
                 running.no_more_credit()
-            while _still_reads(self._stream):  # noqa: ASYNC110 - there is no event; see the constant
+            while still_reads(self._stream):  # noqa: ASYNC110 - there is no event; see the constant
                 await trio.sleep(HALF_CLOSED_CHECK_S)
         return False
 
@@ -290,7 +286,7 @@ class Session:
         # All is answered. Over TCP the end of it may still be in our kernel, and the client's next frame would be
         # answered with a reset, which discards that.
         with trio.move_on_after(LINGER_S):
-            while _is_sending(self._stream):  # noqa: ASYNC110 - there is no event
+            while is_sending(self._stream):  # noqa: ASYNC110 - there is no event
                 await trio.sleep(HALF_CLOSED_CHECK_S)
         connection.cancel()
 
@@ -318,19 +314,3 @@ class Session:
             uptime_ms=health.uptime_ms,
             draining=health.is_draining,
         )
-
-
-def _is_sending(stream: trio.abc.Stream) -> bool:
-    """Whether a TCP client's kernel has yet to take what was written (tcp(7), SIOCOUTQ)."""
-    if not isinstance(stream, trio.SocketStream) or stream.socket.family == socket.AF_UNIX:
-        return False
-    return fcntl.ioctl(stream.socket.fileno(), termios.TIOCOUTQ, bytes(4)) != bytes(4)
-
-
-def _still_reads(stream: trio.abc.Stream) -> bool:
-    """After a client's end of sending: whether it is still there. Only a Unix socket can tell (poll(2), POLLHUP)."""
-    if not isinstance(stream, trio.SocketStream) or stream.socket.family != socket.AF_UNIX:
-        return False
-    poll = select.poll()
-    poll.register(stream.socket.fileno(), 0)  # POLLHUP is reported without being asked for
-    return not poll.poll(0)
