@@ -61,7 +61,7 @@ class WaitLimits:
 NO_WAIT_LIMITS = WaitLimits()
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class PreparedRequest:
     """A request whose every part can be sent: whom it goes to decides in which form.
 
@@ -188,11 +188,12 @@ def _is_ascii(value: object) -> bool:
 def _header_items(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...] | None:
     if headers is None:
         return None
-    check_type("headers", headers, Mapping)
-    items = headers.multi_items() if isinstance(headers, Headers) else headers.items()
-    pairs = tuple(items)
+    if type(headers) is not dict:
+        check_type("headers", headers, Mapping)
+    pairs = tuple(headers.multi_items() if isinstance(headers, Headers) else headers.items())
     for name, value in pairs:
-        if not (_is_ascii(name) and _is_ascii(value)):
+        # As _is_ascii says of both, without a call for each.
+        if not (type(name) is str is type(value) and name.isascii() and value.isascii()):
             _text(f"header name {name!r}", name)
             _text(f"the value of header {name!r}", value)
     return pairs
