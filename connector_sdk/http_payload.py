@@ -170,7 +170,7 @@ def raise_for_end(end: ExecuteResponse | ResponseEnd) -> None:
 
 
 def _text(name: str, value: str) -> str:
-    if _is_ascii(value):
+    if type(value) is str and value.isascii():  # which Python knows without looking at the text
         return value
     check_type(name, value, str)
     try:
@@ -180,11 +180,6 @@ def _text(name: str, value: str) -> str:
     return value
 
 
-def _is_ascii(value: object) -> bool:
-    """Whether it is text that can be sent for certain: Python knows this of a text without looking at it."""
-    return type(value) is str and value.isascii()
-
-
 def _header_items(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], ...] | None:
     if headers is None:
         return None
@@ -192,7 +187,6 @@ def _header_items(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], .
         check_type("headers", headers, Mapping)
     pairs = tuple(headers.multi_items() if isinstance(headers, Headers) else headers.items())
     for name, value in pairs:
-        # As _is_ascii says of both, without a call for each.
         if not (type(name) is str is type(value) and name.isascii() and value.isascii()):
             _text(f"header name {name!r}", name)
             _text(f"the value of header {name!r}", value)
@@ -200,9 +194,9 @@ def _header_items(headers: Mapping[str, str] | None) -> tuple[tuple[str, str], .
 
 
 def _body(body: bytes | str | None) -> bytes | None:
-    check_type("body", body, bytes, bytearray, memoryview, str, type(None))
     if body is None or isinstance(body, bytes):
         return body
+    check_type("body", body, bytes, bytearray, memoryview, str, type(None))
     return _text("body", body).encode() if isinstance(body, str) else bytes(body)
 
 

@@ -12,6 +12,7 @@ from .fields import MAX_KEY_VALUE_BYTES, MAX_KEY_VALUES, Field, KeyValues
 
 _u32 = struct.Struct("<I").unpack_from
 _i32 = struct.Struct("<i").unpack_from
+_usual_pair = struct.Struct("<iII").unpack_from  # the reference to its vtable, then to its key and its value
 _two_u16 = struct.Struct("<HH").unpack_from
 
 # Each SDK has a few heads for a message; strangers may send others without end.
@@ -191,21 +192,24 @@ def _key_values(data: bytes, position: int, what: str) -> KeyValues:
     pairs = []
     known_vtable = None  # the pairs of one sender share a vtable: its slots are looked at once
     table_size = key_slot = value_slot = 0
+    is_usual = False
     try:
         for at in range(start, start + 4 * count, 4):
             table = at + _u32(data, at)[0]
-            vtable = table - _i32(data, table)[0]
+            to_vtable, key, value = _usual_pair(data, table)
+            vtable = table - to_vtable
             if vtable != known_vtable or table + table_size > size:
                 slots, table_size = _open_table(data, table, 2)
                 if len(slots) < 2 or not slots[0] or not slots[1]:
                     raise MalformedMessage(f"{what}: entry {(at - start) // 4} lacks its key or value")
                 key_slot, value_slot = slots
+                is_usual = key_slot == 4 and value_slot == 8
                 known_vtable = vtable
-            key = table + key_slot
-            key += _u32(data, key)[0] + 4
+            if not is_usual:
+                (key,), (value,) = _u32(data, table + key_slot), _u32(data, table + value_slot)
+            key += table + key_slot + 4
             key_end = key + _u32(data, key - 4)[0]
-            value = table + value_slot
-            value += _u32(data, value)[0] + 4
+            value += table + value_slot + 4
             value_end = value + _u32(data, value - 4)[0]
             if key_end > size or value_end > size:
                 raise MalformedMessage(f"{what}: a text that ends outside the buffer of {size} bytes")
