@@ -90,7 +90,7 @@ QUICK = Scale(
     body_bytes_in_all=64 * MIB,
     idle_connections=5000,
     memory_streams=200,
-    sdk_count=500,
+    sdk_count=2000,
 )
 SMOKE = Scale(
     name="smoke",

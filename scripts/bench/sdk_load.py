@@ -13,7 +13,7 @@ import time
 
 from connector_sdk import POST, AsyncRuntimeClient, ConnectorException, HTTPRequest, RuntimeClient, RuntimeConfig
 
-WARM_UP = 20
+WARM_UP = 200
 EVENT = b'"t":'
 Values = dict[str, float | str]
 BODY = '{"model":"m","messages":[{"role":"user","content":"hello"}]}'
