@@ -2,7 +2,9 @@
 
 Each stream has a queue of its own, and they take turns frame by frame: a stream that fills its window does not keep
 the others waiting. Where nothing waits, a frame goes straight to the kernel: for a token of a chat the way through
-the writer's task would be a third of its whole delay.
+the writer's task would be a third of its whole delay. Whole answers leave once in each turn of the loop: the first
+write wakes the process that reads them, and the others find it awake, which is a tenth of a request's whole cost
+(150 and 133 µs, measured over 32 connections; over one it makes no difference).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Callable
 import trio
 
 from .memory import MemoryBudget
+from .turns import next_turn
 
 # Refusals are answered at once, so that a client which sends without reading would pile them up.
 # Far more than the answers to all requests that a connection may have in flight.
@@ -46,19 +49,24 @@ class Outbox:
         self._room: dict[int, trio.Event] = {}
         self._pending = 0
         self._is_writing = False
+        self._is_due = False  # in the next turn
+        self._rest = b""  # of what the kernel took in part
         self._on_first_wait = on_first_wait
         self._wake = trio.Event()
         self._is_finishing = False
         self._drained = trio.Event()
         self._drained.set()
 
-    def put(self, frame: bytes, request_id: int = 0) -> None:
+    def put(self, frame: bytes, request_id: int = 0, *, may_wait: bool = False) -> None:
         """Queue a frame behind those of the same request.
+
+        Args:
+            may_wait: for the next turn of the loop.
 
         Raises:
             ClientDoesNotRead: the connection must be dropped.
         """
-        if not self._pending and not self._is_writing:
+        if not self._pending and not self._is_writing and not may_wait:
             # The rest of a frame is first in turn, so that nothing comes between its parts.
             frame = frame[self._write_now(frame) :]
             if not frame:
@@ -72,9 +80,14 @@ class Outbox:
         queue.append(frame)
         self._pending += 1
         self._memory.add(len(frame))
-        self._wake_writer()
         if self._drained.is_set():
             self._drained = trio.Event()
+        if not may_wait or self._is_writing:
+            if not self._is_due:
+                self._wake_writer()
+        elif not self._is_due:
+            self._is_due = True
+            next_turn(self._flush)
 
     def full(self, request_id: int) -> trio.Event | None:
         """None while a stream may put another chunk; else what it must wait for. One waits for each request."""
@@ -92,14 +105,14 @@ class Outbox:
         """
         while True:
             await self._wake.wait()
-            if not self._pending:
-                return  # woken by finish, not by a frame
-            batch = self._next_batch()
-            data = batch[0] if len(batch) == 1 else b"".join(batch)
-            self._is_writing = True
-            await self._stream.send_all(data)
-            self._is_writing = False
-            self._memory.release(len(data))
+            data, self._rest = self._rest or self._next_batch(), b""
+            if data:
+                self._is_writing = True
+                await self._stream.send_all(data)
+                self._is_writing = False
+                self._memory.release(len(data))
+            elif self._is_finishing:
+                return
             if not self._pending:
                 self._drained.set()
                 if not self._is_finishing:
@@ -129,7 +142,22 @@ class Outbox:
         except OSError:
             return 0  # it is full, or the client is gone: the writer waits, or says so
 
-    def _next_batch(self) -> list[bytes]:
+    def _flush(self) -> None:
+        """Write what waits, as far as the kernel takes it now; the rest is the writer's."""
+        self._is_due = False
+        if self._is_writing or not self._pending:
+            return
+        data = self._next_batch()
+        written = self._write_now(data)
+        self._memory.release(written)
+        self._rest = data[written:]
+        if self._rest or self._pending:
+            self._is_writing = bool(self._rest)
+            self._wake_writer()
+        else:
+            self._drained.set()
+
+    def _next_batch(self) -> bytes:
         batch: list[bytes] = []
         size = 0
         while self._turns and size < WRITE_BYTES:
@@ -145,4 +173,4 @@ class Outbox:
             batch.append(frame)
             size += len(frame)
         self._pending -= len(batch)
-        return batch
+        return batch[0] if len(batch) == 1 else b"".join(batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from connector_sdk.wire import Message
+from connector_sdk.wire import ExecuteResponse, Message
 from connector_sdk.wire.daemon_connection import DaemonConnection
 from connector_sdk.wire.flow import SendWindow
 
@@ -33,7 +33,7 @@ class Reply:
             LocalProtocolError: it has no place now.
             ClientDoesNotRead: the connection must be dropped.
         """
-        self._outbox.put(self._wire.send(message), self._request_id)
+        self._outbox.put(self._wire.send(message), self._request_id, may_wait=type(message) is ExecuteResponse)
 
     def send_chunk(self, data: bytes) -> None:
         """A piece of the body: as ``send`` of a BodyChunk."""
