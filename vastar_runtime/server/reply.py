@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import trio
 
 from connector_sdk.wire import ExecuteResponse, Message
@@ -9,6 +11,11 @@ from connector_sdk.wire.daemon_connection import DaemonConnection
 from connector_sdk.wire.flow import SendWindow
 
 from .outbox import Outbox
+
+# Over 32 connections most answers follow another one within this time. A client that waits for each of its answers
+# takes longer for a whole round trip (233 µs, p50), and each of them leaves at once.
+BURST_NS = 180_000
+_last_ns = 0
 
 
 class Reply:
@@ -33,7 +40,8 @@ class Reply:
             LocalProtocolError: it has no place now.
             ClientDoesNotRead: the connection must be dropped.
         """
-        self._outbox.put(self._wire.send(message), self._request_id, may_wait=type(message) is ExecuteResponse)
+        may_wait = type(message) is ExecuteResponse and _comes_in_a_burst()
+        self._outbox.put(self._wire.send(message), self._request_id, may_wait=may_wait)
 
     def send_chunk(self, data: bytes) -> None:
         """A piece of the body: as ``send`` of a BodyChunk."""
@@ -42,3 +50,10 @@ class Reply:
     def full(self) -> trio.Event | None:
         """None while another chunk may be sent; else what must be waited for."""
         return self._outbox.full(self._request_id)
+
+
+def _comes_in_a_burst() -> bool:
+    """Whether this process has sent another whole answer just now, so that this one had better leave with others."""
+    global _last_ns
+    before_ns, _last_ns = _last_ns, time.perf_counter_ns()
+    return _last_ns - before_ns < BURST_NS
