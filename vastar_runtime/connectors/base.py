@@ -70,6 +70,20 @@ class Sink(Protocol):
         """A piece of the body; waits while the client has no room for it."""
 
 
+class Begun(Protocol):
+    """A request that was sent; an answer is on its way."""
+
+    def try_finish(self, passage: Passage, hold: Callable[[int], None]) -> bytes | None:
+        """As ``Call.execute``, if all of the answer is there; None: it is for ``execute`` to see.
+
+        Raises:
+            RequestError: how it failed.
+        """
+
+    async def close(self) -> None:
+        """Let go of it, whatever state it is in."""
+
+
 class Call(Protocol):
     """One request, checked, not yet begun."""
 
@@ -80,6 +94,19 @@ class Call(Protocol):
     @property
     def timeout_ms(self) -> float | None:
         """The time limit that stands in the payload; None: none."""
+
+    def try_begin(self, services: Services, passage: Passage, on_answer: Callable[[], None]) -> Begun | None:
+        """Send the request, if nothing need be waited for; ``execute`` or ``stream`` go on from there in any case.
+
+        Args:
+            on_answer: called, in nobody's task, while an answer can be read: for ``try_finish``.
+
+        Returns:
+            None: it is for ``execute`` or ``stream`` to send it.
+
+        Raises:
+            RequestError: how it failed.
+        """
 
     async def execute(self, services: Services, passage: Passage, hold: Callable[[int], None]) -> bytes:
         """Run it; the answer's payload.

@@ -80,10 +80,39 @@ class HttpCall:
         self._outbound = outbound
         self._outcome = outcome
         self._encode = encode
+        self._begun: Exchange | None = None
+
+    def try_begin(self, services: Services, passage: Passage, on_answer: Callable[[], None]) -> HttpCall | None:
+        """See Call."""
+        exchange = self._exchange(services, passage)
+        if not passage.try_send(self.origin, lambda: exchange.try_send(on_answer)):
+            return None
+        self._begun = exchange
+        return self
+
+    def try_finish(self, passage: Passage, hold: Callable[[int], None]) -> bytes | None:
+        """See Begun."""
+        exchange = self._begun
+        assert exchange is not None
+        body = exchange.try_receive_whole(_is_event_stream)
+        if body is None:
+            return None
+        passage.succeeded()
+        outcome = self._outcome
+        outcome.attempts = exchange.attempts
+        outcome.status_code = exchange.head.status_code
+        hold(len(body))
+        outcome.body_bytes = len(body)
+        return self._encode(exchange.head, body, False)
+
+    async def close(self) -> None:
+        """See Begun."""
+        if self._begun is not None:
+            await self._begun.close()
 
     async def execute(self, services: Services, passage: Passage, hold: Callable[[int], None]) -> bytes:
         """The buffered answer's payload."""
-        exchange = self._exchange(services, passage)
+        exchange = self._begun or self._exchange(services, passage)
         try:
             await self._open(exchange, passage)
             is_streaming = _is_event_stream(exchange.head)
@@ -95,7 +124,7 @@ class HttpCall:
 
     async def stream(self, services: Services, passage: Passage, sink: Sink) -> None:
         """Head and pieces as they arrive."""
-        exchange = self._exchange(services, passage)
+        exchange = self._begun or self._exchange(services, passage)
         try:
             await self._open(exchange, passage)
             await sink.head(exchange.head.status_code, text_pairs(exchange.head))

@@ -46,6 +46,9 @@ class RuntimeCall:
     def __init__(self, operation: str) -> None:
         self._operation = operation
 
+    def try_begin(self, services: Services, passage: Passage, on_answer: Callable[[], None]) -> None:
+        """Nothing is sent."""
+
     async def execute(self, services: Services, passage: Passage, hold: Callable[[int], None]) -> bytes:
         """The answer, as JSON.
 

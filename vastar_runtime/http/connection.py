@@ -12,7 +12,8 @@ import trio
 
 from vastar_runtime.errors import Failure, UpstreamError
 
-from .reading import close_at_once, read_some, write_some
+from .readiness import Call, Watch, watch
+from .reading import close_at_once, read_now, read_some, write_some
 from .request import Headers, OutboundRequest, written
 from .response import END, INTERIM, MAX_HEADER_BLOCK_BYTES, NEED_DATA, Event, ResponseHead
 from .response_reader import ResponseReader
@@ -74,6 +75,7 @@ class Connection:
         self._has_received = False  # any byte of the response
         self._head_received = False
         self._ended = False  # the upstream has closed its side
+        self._unsent = b""  # of a request that ``try_send`` has begun to write
         self._unsent_body = b""
         self._upload: contextlib.AsyncExitStack | None = None  # around the nursery of the task that writes it
         self._uploaded = trio.Event()
@@ -81,6 +83,8 @@ class Connection:
         self._progress: Progress = _unheard
         self._when_sent: Callable[[], None] | None = None
         self._idle_poll: select.poll | None = None
+        self._watch: Watch | None = None
+        self._read_error: trio.BrokenResourceError | None = None
 
     # --- one exchange ---
 
@@ -90,12 +94,7 @@ class Connection:
         Raises:
             ConnectionLost: nothing was written at all.
         """
-        self.exchanges += 1
-        self.has_written = False
-        self._has_received = self._head_received = False
-        self._write_error = None
-        self._progress = progress
-        self._when_sent = None
+        self._begin(progress)
         head = self._written_head(request)
         try:
             if len(head) + len(request.body) <= SINGLE_WRITE_BYTES:
@@ -111,6 +110,98 @@ class Connection:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._write_error = error
             raise self._lost("was closed", error) from error
+
+    def try_send(self, request: OutboundRequest, progress: Progress, on_answer: Call) -> bool:
+        """As ``send_request``, where nothing need be waited for: over a plain socket, a request of one write.
+
+        Args:
+            on_answer: called, in nobody's task, while there is something to be read, up to the first wait for it.
+
+        Returns:
+            False: nothing was sent.
+        """
+        stream = self.stream
+        if type(stream) is not trio.SocketStream or len(request.body) > SINGLE_WRITE_BYTES:
+            return False
+        data = self._written_head(request) + request.body
+        if len(data) > SINGLE_WRITE_BYTES or not self._watch_for(on_answer):
+            return False
+        written = write_some(stream, data)
+        if not written:
+            self.unwatch()
+            return False
+        self._begin(progress)
+        self.has_written = True
+        self._unsent = data[written:]
+        return True
+
+    async def send_rest(self) -> None:
+        """After ``try_send``: write what the kernel did not take at once.
+
+        Raises:
+            ConnectionLost: it broke.
+        """
+        data, self._unsent = self._unsent, b""
+        try:
+            await self.stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._write_error = error
+            raise self._lost("was closed", error) from error
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether there is something for ``send_rest`` to do."""
+        return bool(self._unsent)
+
+    def try_receive_whole(self) -> tuple[ResponseHead, bytes] | None:
+        """After ``try_send``, when something can be read: the response, if one read brings all of it, it is as most
+        are, and the connection is fit for another one after it. None: it is for ``receive_head`` to see."""
+        assert isinstance(self.stream, trio.SocketStream)
+        try:
+            data = read_now(self.stream.socket.fileno(), READ_BYTES)
+        except trio.BrokenResourceError as error:
+            self._read_error = error  # the kernel tells it once
+            return None
+        if not data:  # an end will be there again
+            return None
+        self._has_received = True
+        self._reader.receive_data(data)
+        return self._reader.take_whole()
+
+    def put_back(self) -> None:
+        """What ``try_receive_whole`` brought is for ``receive_head`` after all."""
+        self._reader.put_back()
+
+    def rest(self) -> None:
+        """The exchange is over: until the next one nobody is to be called."""
+        if self._watch is not None:
+            self._watch.call = None
+
+    def unwatch(self) -> None:
+        """Nobody is to be called any more."""
+        if self._watch is not None:
+            self._watch.stop()
+            self._watch = None
+
+    def _watch_for(self, on_answer: Call) -> bool:
+        """False: the kernel watches no more sockets."""
+        if self._watch is not None and self._watch.is_on:
+            self._watch.call = on_answer
+            return True
+        assert isinstance(self.stream, trio.SocketStream)
+        try:
+            self._watch = watch(self.stream.socket.fileno(), on_answer)
+        except OSError:
+            return False
+        return True
+
+    def _begin(self, progress: Progress) -> None:
+        self.exchanges += 1
+        self.has_written = False
+        self._has_received = self._head_received = False
+        self._write_error = None
+        self._progress = progress
+        self._when_sent = None
 
     def _written_head(self, request: OutboundRequest) -> bytes:
         """Request line and header block (RFC 9112, sections 3 and 5), of what complete_request has checked."""
@@ -205,6 +296,7 @@ class Connection:
     async def close(self) -> None:
         """Close at once, without a TLS goodbye; a cancelled scope sees its cancellation at its next checkpoint, so
         that closing several connections closes them all."""
+        self.unwatch()
         try:
             await self.end_upload()
         finally:
@@ -277,7 +369,10 @@ class Connection:
         return event
 
     async def _read(self) -> None:
+        self.unwatch()
         try:
+            if self._read_error is not None:
+                raise self._read_error
             data = await read_some(self.stream, READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise self._lost("was reset", self._write_error or error) from error

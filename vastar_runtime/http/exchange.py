@@ -14,6 +14,7 @@ from .connection import Connection, ConnectionLost, Progress
 from .decoding import BodyDecoder, encodings_to_undo
 from .dial import Dialer
 from .pool import Pool, PoolKey
+from .readiness import Call
 from .redirects import MAX_REDIRECTS, next_request
 from .request import Headers, OutboundRequest
 from .resolver import looking_up_for
@@ -73,7 +74,70 @@ class Exchange:
         self._steps_taken = 0
         self._complete = False
         self._has_head = False
+        self._is_sent = False  # by try_send, whose answer nobody has taken yet
         self.with_upstream_since: float | None = None
+
+    # --- without waiting ---
+
+    def try_send(self, on_answer: Call) -> bool:
+        """Send the request at once, where an idle connection takes it whole. An answer may then be taken by
+        ``try_receive_whole``; ``open`` goes on from here in any case.
+
+        Args:
+            on_answer: see Connection.try_send.
+
+        Returns:
+            False: nothing was sent, and ``open`` begins from the beginning.
+        """
+        key = PoolKey(self._tenant_id, self.request.url.origin)
+        if not self._pool.take_slot(key):
+            return False
+        connection = self._pool.take_idle(key)
+        if connection is not None:
+            if not connection.has_died() and connection.try_send(self.request, self._progress, on_answer):
+                self._key, self._connection = key, connection
+                self._is_sent = True
+                self.attempts += 1
+                self.with_upstream_since = trio.current_time()
+                self._progress(connection.awaiting_head)
+                return True
+            self._pool.keep_idle(key, connection)  # it was among them; ``open`` finds out what is wrong with it
+        self._pool.release_slot(key)
+        return False
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether ``try_send`` has left something of the request for ``open`` to send."""
+        return self._connection is not None and self._connection.has_rest
+
+    def try_receive_whole(self, is_special: Callable[[ResponseHead], bool]) -> bytes | None:
+        """When something can be read, after ``try_send``: the body, when all of the response is there and there is
+        nothing to be done about it, neither for us nor for whoever makes the attempts. ``head`` is set and the
+        exchange is closed then. None: it is for ``open`` to see.
+
+        Args:
+            is_special: whether the caller has something to do about it.
+        """
+        key, connection = self._key, self._connection
+        assert key is not None
+        assert connection is not None
+        whole = connection.try_receive_whole()
+        if whole is None:
+            return None
+        head, body = whole
+        is_plain = 200 <= head.status_code < 300 and not (self.request.decodes and _is_encoded(head))
+        if not is_plain or not self._pool.has_room or is_special(head):
+            connection.put_back()
+            return None
+        self.head = head
+        self._is_sent = False
+        self._key = self._connection = None
+        connection.rest()
+        self._pool.keep_idle(key, connection)
+        self._pool.release_slot(key)
+        return body
+
+    # --- from the first attempt to the last byte ---
 
     async def open(self) -> None:
         """Send the request and follow redirects until the head of the answer to deliver is there.
@@ -160,17 +224,7 @@ class Exchange:
         """
         key = PoolKey(self._tenant_id, self.request.url.origin)
         self._complete = self._has_head = False
-        self.with_upstream_since = None
-        if not self._pool.take_slot(key):
-            self._progress(f"waiting for a free connection to {key.origin.address}")
-            await self._pool.acquire_slot(key)
-        self._key = key
-        self.attempts += 1
-        self.with_upstream_since = trio.current_time()
-        connection = self._pool.take_idle(key)
-        while connection is not None and connection.has_died():
-            await connection.close()
-            connection = self._pool.take_idle(key)
+        connection = self._connection if self._is_sent else await self._begin_attempt(key)
         if connection is not None:
             try:
                 return await self._converse(connection, limits)
@@ -198,11 +252,30 @@ class Exchange:
 
     # --- inside ---
 
+    async def _begin_attempt(self, key: PoolKey) -> Connection | None:
+        """Take a slot; and a connection that was kept, if there is one that lives."""
+        self.with_upstream_since = None
+        if not self._pool.take_slot(key):
+            self._progress(f"waiting for a free connection to {key.origin.address}")
+            await self._pool.acquire_slot(key)
+        self._key = key
+        self.attempts += 1
+        self.with_upstream_since = trio.current_time()
+        connection = self._pool.take_idle(key)
+        while connection is not None and connection.has_died():
+            await connection.close()
+            connection = self._pool.take_idle(key)
+        return connection
+
     async def _converse(self, connection: Connection, limits: DeadlinePolicy) -> ResponseHead:
         self._connection = connection
-        self._progress(connection.sending)
-        await connection.send_request(self.request, self._progress)
-        self._progress(connection.awaiting_head)
+        if not self._is_sent:
+            self._progress(connection.sending)
+            await connection.send_request(self.request, self._progress)
+            self._progress(connection.awaiting_head)
+        self._is_sent = False
+        if connection.has_rest:
+            await connection.send_rest()
         if limits.first_byte_timeout_ms is None:
             head = await connection.receive_head()
         else:
@@ -263,6 +336,10 @@ async def _head_within(connection: Connection, timeout_ms: int) -> ResponseHead:
         ErrorClass.TIMEOUT,
         failure=Failure.NO_HEAD_IN_TIME,
     )
+
+
+def _is_encoded(head: ResponseHead) -> bool:
+    return any(name == b"content-encoding" for name, _ in head.headers)
 
 
 def _without_encoding(headers: Headers) -> Headers:

@@ -111,6 +111,11 @@ class Pool:
         self._idle_count += 1
         return self._take_oldest() if self._idle_count > self._max_idle else None
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may be kept without another one being closed for it."""
+        return self._idle_count < self._max_idle
+
     def _take_oldest(self) -> Connection:
         key = min(self._idle, key=lambda key: self._idle[key][0].expires_at)
         oldest = self._idle[key].pop(0)

@@ -21,12 +21,22 @@ async def read_some(stream: trio.abc.ReceiveStream, max_bytes: int) -> bytes:
         if fd < 0:
             raise trio.ClosedResourceError("this socket was already closed")
         await trio.lowlevel.wait_readable(fd)
-        try:
-            return os.read(fd, max_bytes)
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
+        if (data := read_now(fd, max_bytes)) is not None:
+            return data
+
+
+def read_now(fd: int, max_bytes: int) -> bytes | None:
+    """What can be read from a socket without waiting; None: nothing yet.
+
+    Raises:
+        trio.BrokenResourceError: the connection broke.
+    """
+    try:
+        return os.read(fd, max_bytes)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
 
 
 def write_some(stream: trio.abc.SendStream, data: bytes) -> int:

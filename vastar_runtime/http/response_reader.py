@@ -107,6 +107,25 @@ class ResponseReader:
         self._at, self._left, self._framing = end, 0, _OVER
         return body
 
+    def take_whole(self) -> tuple[ResponseHead, bytes] | None:
+        """Head and body, if the response is plain, its length was told, it is all there, and the connection may go on
+        after it; else None, and ``next_event`` tells more. ``put_back`` undoes it."""
+        if self._framing != _HEAD or self._h11 is not None:
+            return None
+        end = self._data.find(b"\r\n\r\n")
+        head = self._plain_head(self._data[:end].split(b"\r\n")) if 0 < end < MAX_HEADER_BLOCK_BYTES else None
+        if head is not None and self._framing == _LENGTH and not self._closes:
+            begin = end + 4
+            if begin + self._left == len(self._data):
+                self._at, self._left, self._framing = len(self._data), 0, _OVER
+                return head, self._data[begin:]
+        self.put_back()
+        return None
+
+    def put_back(self) -> None:
+        """The response that ``take_whole`` brought is for ``next_event`` after all."""
+        self._at, self._left, self._framing, self._closes = 0, 0, _HEAD, self._request_closes
+
     @property
     def has_more(self) -> bool:
         """Some of what has arrived was not read yet."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from typing import Protocol
 
 import trio
 
@@ -16,6 +17,13 @@ import trio
 MIN_STALE = 256
 
 _of_this_run: trio.lowlevel.RunVar[_AlarmClock] = trio.lowlevel.RunVar("alarm clock")
+
+
+class Cancellable(Protocol):
+    """As trio.CancelScope."""
+
+    def cancel(self) -> None:
+        """End what runs in it."""
 
 
 class Alarm:
@@ -28,7 +36,7 @@ class Alarm:
 
     __slots__ = ("_clock", "at", "due", "has_rung", "scope")
 
-    def __init__(self, scope: trio.CancelScope) -> None:
+    def __init__(self, scope: Cancellable) -> None:
         self.scope = scope
         self.at = math.inf
         self.due = math.inf  # when the clock looks at it: never later than ``at``

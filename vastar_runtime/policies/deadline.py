@@ -10,7 +10,7 @@ from connector_sdk.wire import ErrorClass
 from vastar_runtime.config.policy import DeadlinePolicy
 from vastar_runtime.errors import RequestError
 
-from .alarm import Alarm
+from .alarm import Alarm, Cancellable
 
 SAME_LIMIT_S = 0.05
 
@@ -27,7 +27,7 @@ class Deadline:
         timeout_ms: from now, None for none (the connector's field).
         policy: the configured limits.
         unix_now_s: the wall clock, which is what ``deadline_at_ms`` speaks of.
-        scope: that the request runs in; None: one of its own, for the caller to enter.
+        scope: what the request ends by; None: a scope of its own, for the caller to enter.
 
     Attributes:
         began_at: when the request came, in trio's time.
@@ -44,7 +44,7 @@ class Deadline:
         timeout_ms: float | None,
         policy: DeadlinePolicy,
         unix_now_s: float,
-        scope: trio.CancelScope | None = None,
+        scope: Cancellable | None = None,
     ) -> None:
         self._policy = policy
         self._waiting_for = "starting"
@@ -76,7 +76,7 @@ class Deadline:
         ends_at = self._ends_at
         if self._pause_ms is not None:
             ends_at = min(ends_at, self.began_at + self._pause_ms / 1000)
-        self.scope = scope if scope is not None else trio.CancelScope()
+        self.scope: Cancellable = scope if scope is not None else trio.CancelScope()
         self._alarm = Alarm(self.scope)
         self._alarm.set(ends_at)
 

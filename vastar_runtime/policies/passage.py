@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -90,6 +91,8 @@ class Passage:
         self.queued_s = 0.0
         self._retries: HeldRetries | None = None  # for the origin of the moment
         self._retries_done = 0
+        self._begun: _Leave | None = None  # by try_send; what ``send`` begins with
+        self._asked: Coroutine[object, None, Permit] | None = None  # by try_send; not awaited yet
 
     def try_enter(self) -> bool:
         """Take a place among those that run, if there is a free one; it is held until the ``with`` block ends."""
@@ -118,10 +121,49 @@ class Passage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """Give back what it holds; more than once does no harm."""
+        if self._asked is not None:
+            self._asked.close()
+            self._asked = None
+        if self._begun is not None:
+            self._begun.permit.abandoned()
+            self._begun = None
         self._leave_origin()
         if self._place is not None:
             self._place.release()
             self._place = None
+
+    def try_send(self, origin: str, attempt: Callable[[], bool]) -> bool:
+        """Begin the first attempt, where nobody need be waited for.
+
+        Args:
+            attempt: makes it, if it can; what came of it is told by ``succeeded``, or made out by ``send``.
+
+        Returns:
+            False: nothing was sent, and ``send`` makes the first attempt too.
+
+        Raises:
+            RequestError: Transient, the circuit is open.
+        """
+        policy = self._policies.policy_for(self.tenant_id, origin)
+        if policy.rate_limit.limits_anything or policy.deadline.first_byte_timeout_ms is not None:
+            return False
+        permit = self._pipeline.circuit_breaker.permit(policy.circuit_breaker, self.tenant_id, origin)
+        if not isinstance(permit, Permit):
+            self._asked = permit
+            return False
+        self._begun = _Leave(None, permit)
+        self._retries = self._pipeline.retry_budget.request(origin).__enter__()
+        return attempt()
+
+    def succeeded(self) -> None:
+        """The attempt that ``try_send`` began has brought an answer to deliver, and a good one."""
+        assert self._begun is not None
+        self._begun.permit.succeeded()
+        self._begun = None
 
     async def send(self, origin: str, exchange: Attempts[Head]) -> Head:
         """Make attempts until there is an answer to deliver: a good one, or the last one as it came.
@@ -132,9 +174,12 @@ class Passage:
             UpstreamError: of the last attempt.
         """
         policy = self._policies.policy_for(self.tenant_id, origin)
-        self._leave_origin()
-        self._retries = retries = self._pipeline.retry_budget.request(origin).__enter__()
-        leave = await self._leave_to_send(policy, origin)
+        if self._begun is None or self._retries is None:
+            self._leave_origin()
+            self._retries = retries = self._pipeline.retry_budget.request(origin).__enter__()
+            leave = await self._leave_to_send(policy, origin)
+        else:
+            retries, leave, self._begun = self._retries, self._begun, None
         while True:
             outcome = await self._attempt(policy, exchange, leave)
             if not isinstance(outcome, UpstreamError) and outcome.status_code not in RETRIED_STATUS_CODES:
@@ -177,7 +222,10 @@ class Passage:
         if policy.rate_limit.limits_anything:
             taken = await self._pipeline.rate_limiter.take(policy.rate_limit, self.tenant_id, origin)
         try:
-            permit = self._pipeline.circuit_breaker.permit(policy.circuit_breaker, self.tenant_id, origin)
+            permit: Permit | Coroutine[object, None, Permit] | None
+            permit, self._asked = self._asked, None
+            if permit is None:
+                permit = self._pipeline.circuit_breaker.permit(policy.circuit_breaker, self.tenant_id, origin)
             if not isinstance(permit, Permit):
                 permit = await permit
         except BaseException:  # refused, or cancelled while another process was asked

@@ -16,6 +16,7 @@ import trio
 from vastar_runtime.config import Policies, Settings
 from vastar_runtime.config.policy import DeadlinePolicy
 
+from .alarm import Cancellable
 from .deadline import Deadline
 from .passage import Passage
 from .peer import Peer
@@ -69,7 +70,7 @@ class Pipeline:
         deadline_at_ms: int,
         timeout_ms: float | None,
         peer: Peer | None = None,
-        scope: trio.CancelScope | None = None,
+        scope: Cancellable | None = None,
     ) -> Passage:
         """A request's way through; its time begins to run.
 

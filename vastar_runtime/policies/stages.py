@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -55,7 +55,9 @@ class RateLimitStage(Protocol):
 class CircuitStage(Protocol):
     """Whether the origin is left alone: see CircuitBreaker."""
 
-    def permit(self, policy: CircuitBreakerPolicy, tenant_id: str, origin: str) -> Permit | Awaitable[Permit]:
+    def permit(
+        self, policy: CircuitBreakerPolicy, tenant_id: str, origin: str
+    ) -> Permit | Coroutine[object, None, Permit]:
         """Leave to send a request; where another process knows, it is to be awaited."""
 
     def refuses_for_s(self, tenant_id: str, origin: str) -> float:

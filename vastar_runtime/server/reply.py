@@ -9,6 +9,7 @@ import trio
 from connector_sdk.wire import ExecuteResponse, Message
 from connector_sdk.wire.daemon_connection import DaemonConnection
 from connector_sdk.wire.flow import SendWindow
+from vastar_runtime.http.readiness import is_turn
 
 from .outbox import Outbox
 
@@ -40,7 +41,7 @@ class Reply:
             LocalProtocolError: it has no place now.
             ClientDoesNotRead: the connection must be dropped.
         """
-        may_wait = type(message) is ExecuteResponse and _comes_in_a_burst()
+        may_wait = type(message) is ExecuteResponse and (is_turn() or _comes_in_a_burst())
         self._outbox.put(self._wire.send(message), self._request_id, may_wait=may_wait)
 
     def send_chunk(self, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 import structlog
 import trio
@@ -18,9 +19,8 @@ from connector_sdk.wire import (
     ResponseMode,
 )
 from vastar_runtime.connectors import CONNECTORS, Services
-from vastar_runtime.connectors.base import Outcome
+from vastar_runtime.connectors.base import Begun, Call, Outcome
 from vastar_runtime.errors import InvalidRequest, RequestError
-from vastar_runtime.policies.deadline import Deadline
 from vastar_runtime.policies.passage import Passage
 from vastar_runtime.policies.peer import Peer
 from vastar_runtime.policies.pipeline import Pipeline
@@ -37,8 +37,25 @@ log = structlog.get_logger()
 MAX_CHUNK_BYTES = 65_536
 
 
+class Host(Protocol):
+    """Where requests run: their connection."""
+
+    def run_in_task(self, running: RunningRequest) -> None:
+        """Have ``running.run`` run in a task, in a scope of its own."""
+
+    def ended(self, running: RunningRequest) -> None:
+        """It is answered."""
+
+    def fail(self, error: Exception) -> None:
+        """The connection must be dropped."""
+
+
 class RunningRequest:
-    """One request's task, its credit and its end.
+    """One request, its credit and its end.
+
+    All that can be done at once is done as soon as it comes, up to the last byte that is sent to an upstream whose
+    connection was kept; and when the whole answer is there, it goes to the client in the same step. Only where
+    something must be waited for beyond that, the request gets a task, which goes on from where it is.
 
     Attributes:
         has_used_scope: the scope that it ran in is cancelled.
@@ -51,6 +68,7 @@ class RunningRequest:
 
     def __init__(
         self,
+        host: Host,
         request: ExecuteRequest,
         size: int,
         services: Services,
@@ -61,6 +79,7 @@ class RunningRequest:
     ) -> None:
         self.request_id = request.request_id
         self.has_used_scope = False
+        self._host = host
         self._request = request
         self._size = size
         self._services = services
@@ -70,18 +89,46 @@ class RunningRequest:
         self._reply = reply
         self._granted: trio.Event | None = None  # while credit is waited for
         self._more_credit_may_come = True
-        self._deadline: Deadline | None = None
+        self._call: Call | None = None
+        self._passage: Passage | None = None
+        self._is_in = False  # among those that run
+        self._begun: Begun | None = None
+        self._has_task = False
+        self._scope: trio.CancelScope | None = None  # its task's
         self._stopped_by: RequestError | None = None
+        self._failed_by: RequestError | None = None  # while it had no task
         self._outcome = Outcome()
         self._began_ns = time.perf_counter_ns()
+
+    def begin(self) -> None:
+        """Do what can be done without waiting; the rest is a task's."""
+        try:
+            self._begin()
+        except RequestError as error:
+            self._failed_by = error
+        except Exception:
+            self._failed_by = self._internal_error()
+        if self._begun is None or self._failed_by is not None or self._reply.window is not None:
+            self.run_in_task()
+
+    def run_in_task(self) -> None:
+        """Have a task go on with it, if none does."""
+        if not self._has_task:
+            self._has_task = True
+            self._host.run_in_task(self)
+
+    def cancel(self) -> None:
+        """End what it does, wherever it is: what its time limits do, and ``stop``."""
+        self.has_used_scope = True
+        if self._scope is not None:
+            self._scope.cancel()
+        self.run_in_task()
 
     def stop(self, error: RequestError) -> None:
         """End the request with this error, wherever it is; its upstream connection is closed."""
         if self._stopped_by is None:
             self._stopped_by = error
-            if self._deadline is not None:
-                self.has_used_scope = True
-                self._deadline.scope.cancel()
+            self.cancel()
 
     def credit_granted(self) -> None:
         """The window has credit again."""
@@ -99,11 +146,13 @@ class RunningRequest:
         Args:
             scope: around it. Its time limits and ``stop`` cancel that; its answer is for ``stopped`` to send then.
         """
+        self._scope = scope
+        if self.has_used_scope:  # before it ran
+            scope.cancel()
         payload = None
         error: RequestError | None = None
         try:
-            self._holding.hold(self._size)
-            payload = await self._execute(scope)
+            payload = await self._execute()
             error = self._stopped_by
         except RequestError as failure:
             error = self._stopped_by or failure
@@ -112,20 +161,73 @@ class RunningRequest:
         except Exception:
             error = self._internal_error()
         finally:
-            self._holding.release()
-            if self._deadline is not None and self._deadline.end():
-                self.has_used_scope = True
+            self._let_go()
         self._answer(payload, error)
 
     def stopped(self) -> None:
         """Its scope has caught its cancellation: send its answer."""
-        assert self._deadline is not None
-        self._answer(None, self._stopped_by or self._deadline.passed())
+        assert self._passage is not None
+        self._answer(None, self._stopped_by or self._passage.deadline.passed())
 
     def left(self) -> None:
         """It was cancelled with its connection: nobody is there to be answered."""
         error = RequestError(ErrorClass.CANCELLED, "the client left, or the runtime was stopped")
         self._log_line(error, self._duration_us())
+
+    # --- without a task ---
+
+    def _begin(self) -> None:
+        self._holding.hold(self._size)
+        request = self._request
+        connector = CONNECTORS.get(request.connector_name)
+        if connector is None:
+            known = ", ".join(sorted(CONNECTORS))
+            raise InvalidRequest(f"Unknown connector: {request.connector_name[:64]} (known: {known})")
+        self._call = call = connector.prepare(request, self._outcome)
+        self._passage = passage = self._pipeline.passage(
+            request.tenant_id,
+            call.origin,
+            deadline_at_ms=request.deadline_at_ms,
+            timeout_ms=call.timeout_ms,
+            peer=self._peer,
+            scope=self,
+        )
+        if not call.origin:
+            self._is_in = True
+        elif passage.try_enter():
+            self._is_in = True
+            self._begun = call.try_begin(self._services, passage, self._on_answer)
+
+    def _on_answer(self) -> None:
+        """Something of an answer can be read."""
+        if self._has_task:
+            return
+        assert self._begun is not None
+        assert self._passage is not None
+        payload = None
+        try:
+            payload = self._begun.try_finish(self._passage, self._holding.hold)
+        except RequestError as error:
+            self._failed_by = error
+        except Exception:
+            self._failed_by = self._internal_error()
+        if payload is None:
+            self.run_in_task()
+            return
+        self._let_go()
+        try:
+            self._answer(payload, None)
+        except ClientDoesNotRead as error:
+            self._host.fail(error)
+        self._host.ended(self)
+
+    def _let_go(self) -> None:
+        """Give back all that it holds."""
+        if self._passage is not None:
+            self._passage.leave()
+            if self._passage.deadline.end():
+                self.has_used_scope = True
+        self._holding.release()
 
     def _answer(self, payload: bytes | None, error: RequestError | None) -> None:
         duration_us = self._duration_us()
@@ -176,38 +278,29 @@ class RunningRequest:
                 self._granted = None
 
     async def _wait_for_client(self, event: trio.Event) -> None:
-        assert self._deadline is not None
-        self._deadline.suspend("waiting for the client to read")
+        assert self._passage is not None
+        self._passage.deadline.suspend("waiting for the client to read")
         await event.wait()
-        self._deadline.resume()
+        self._passage.deadline.resume()
 
     # --- inside ---
 
-    async def _execute(self, scope: trio.CancelScope) -> bytes | None:
-        request = self._request
-        connector = CONNECTORS.get(request.connector_name)
-        if connector is None:
-            known = ", ".join(sorted(CONNECTORS))
-            raise InvalidRequest(f"Unknown connector: {request.connector_name[:64]} (known: {known})")
-        if self._stopped_by is not None:  # before it began
+    async def _execute(self) -> bytes | None:
+        if self._failed_by is not None:
+            if self._begun is not None:
+                await self._begun.close()
+            raise self._failed_by
+        if self._stopped_by is not None and self._begun is None:
             raise self._stopped_by
-        call = connector.prepare(request, self._outcome)
-        passage = self._pipeline.passage(
-            request.tenant_id,
-            call.origin,
-            deadline_at_ms=request.deadline_at_ms,
-            timeout_ms=call.timeout_ms,
-            peer=self._peer,
-            scope=scope,
-        )
-        self._deadline = passage.deadline
-        if call.origin and not passage.try_enter():
+        call, passage = self._call, self._passage
+        assert call is not None
+        assert passage is not None
+        if not self._is_in:
             await self._entered(passage)
-        with passage:
-            if request.response_mode is ResponseMode.STREAM:
-                await call.stream(self._services, passage, self)
-                return None
-            return await call.execute(self._services, passage, self._holding.hold)
+        if self._reply.window is not None:
+            await call.stream(self._services, passage, self)
+            return None
+        return await call.execute(self._services, passage, self._holding.hold)
 
     async def _entered(self, passage: Passage) -> None:
         try:

@@ -36,7 +36,8 @@ from connector_sdk.wire.daemon_connection import (
 from vastar_runtime import __version__
 from vastar_runtime.connectors import Services
 from vastar_runtime.errors import InvalidRequest, RequestError
-from vastar_runtime.http.reading import close_at_once, read_some
+from vastar_runtime.http.readiness import watch
+from vastar_runtime.http.reading import close_at_once, read_now, read_some
 from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.telemetry.log import clean
 
@@ -54,8 +55,9 @@ READ_BYTES = 65_536
 LINGER_S = 5.0
 # The kernel wakes nobody when a client that had ended its sending goes altogether.
 HALF_CLOSED_CHECK_S = 0.025
-# One read may hold twelve thousand frames; after so many of them others get their turn.
-EVENTS_PER_TURN = 128
+# One read may hold twelve thousand frames; after so many of them, about 2 ms if all are requests, others get their
+# turn.
+EVENTS_PER_TURN = 32
 PROTOCOL_VERSION = 1
 
 
@@ -102,6 +104,9 @@ class Session:
         self._needs_writer = False
         self._requests: trio.Nursery | None = None
         self._idle_runner: trio.lowlevel.Task | None = None
+        self._needs_task = trio.Event()  # there is something that cannot be done in nobody's task
+        self._has_ended = self._framing_is_lost = False
+        self._unfinished_bytes = 0  # of a frame
 
     @property
     def active_requests(self) -> int:
@@ -122,7 +127,11 @@ class Session:
                 # The requests end before the connection does: none of them writes to what is being closed.
                 async with trio.open_nursery(strict_exception_groups=True) as requests:
                     self._requests = requests
-                    framing_is_lost = await self._read()
+                    try:
+                        framing_is_lost = await self._read()
+                    finally:
+                        for running in list(self._running.values()):
+                            running.run_in_task()  # where it is cancelled
                     requests.cancel_scope.cancel()
                 if framing_is_lost:
                     await self._linger()
@@ -153,36 +162,74 @@ class Session:
 
     async def _read(self) -> bool:
         """Read until the client ends; True when its framing was lost, so that nothing more can be read."""
-        unfinished_bytes = 0
-        while data := await read_some(self._stream, READ_BYTES):
-            self._wire.receive_data(data)
-            try:
-                handled = 0
-                while (event := self._wire.next_event()) is not None:
-                    self._handle(event)
-                    handled += 1
-                    if handled % EVENTS_PER_TURN == 0:
-                        await trio.lowlevel.checkpoint()
-            except BadFrameLength as error:
-                self._refuse(
-                    ExecuteResponse(
-                        request_id=0,
-                        error_class=ErrorClass.INVALID_REQUEST,
-                        error_message=f"{error}; the connection is closed",
-                    )
-                )
-                return True
-            if (pending_bytes := self._wire.pending_bytes) != unfinished_bytes:
-                self._memory.add(pending_bytes - unfinished_bytes)
-                unfinished_bytes = pending_bytes
+        if type(self._stream) is trio.SocketStream:
+            await self._read_when_ready(self._stream.socket.fileno())
+        else:
+            while not self._framing_is_lost and (data := await read_some(self._stream, READ_BYTES)):
+                self._wire.receive_data(data)
+                await self._handle_all()
+        if self._framing_is_lost:
+            return True
         if still_reads(self._stream):
             # It has only ended its sending: what it asked for, it waits for.
             self._end_once_answered()
-            for running in self._running.values():
+            for running in list(self._running.values()):
                 running.no_more_credit()
             while still_reads(self._stream):  # noqa: ASYNC110 - there is no event; see the constant
                 await trio.sleep(HALF_CLOSED_CHECK_S)
         return False
+
+    async def _read_when_ready(self, fd: int) -> None:
+        """Read and handle without a task, for as long as there is nothing else to do about it than that."""
+        while True:
+            self._needs_task = trio.Event()
+            watched = watch(fd, lambda: self._on_readable(fd))
+            try:
+                await self._needs_task.wait()
+            finally:
+                watched.stop()
+            if self._has_ended or self._framing_is_lost:
+                return
+            await self._handle_all()
+
+    def _on_readable(self, fd: int) -> None:
+        if self._needs_task.is_set():
+            return
+        try:
+            data = read_now(fd, READ_BYTES)
+            if data is None:
+                return
+            self._has_ended = not data
+            self._wire.receive_data(data)
+            if self._has_ended or not self._handle_some() or self._framing_is_lost:
+                self._needs_task.set()
+        except Exception as error:
+            self._needs_task.set()
+            self.fail(error)
+
+    async def _handle_all(self) -> None:
+        while not self._handle_some():
+            await trio.lowlevel.checkpoint()
+
+    def _handle_some(self) -> bool:
+        """Handle what has arrived; False: others get their turn before the rest."""
+        try:
+            for _ in range(EVENTS_PER_TURN):
+                event = self._wire.next_event()
+                if event is None:
+                    break
+                self._handle(event)
+            else:
+                return False
+        except BadFrameLength as error:
+            self._framing_is_lost = True
+            message = f"{error}; the connection is closed"
+            self._refuse(ExecuteResponse(request_id=0, error_class=ErrorClass.INVALID_REQUEST, error_message=message))
+            return True
+        if (pending_bytes := self._wire.pending_bytes) != self._unfinished_bytes:
+            self._memory.add(pending_bytes - self._unfinished_bytes)
+            self._unfinished_bytes = pending_bytes
+        return True
 
     async def _linger(self) -> None:
         """Let the answer out and let the client come to read it."""
@@ -218,10 +265,10 @@ class Session:
     # --- requests ---
 
     def _start(self, request: ExecuteRequest, size: int) -> None:
-        assert self._requests is not None
         request_id = request.request_id
         is_stream = request.response_mode is ResponseMode.STREAM
         running = self._running[request_id] = RunningRequest(
+            self,
             request,
             size,
             self._services,
@@ -232,11 +279,21 @@ class Session:
         )
         if self._on_requests is not None:
             self._on_requests(1)
+        running.begin()
+
+    def run_in_task(self, running: RunningRequest) -> None:
+        """See Host."""
+        assert self._requests is not None
         runner, self._idle_runner = self._idle_runner, None
         if runner is None:
             self._requests.start_soon(self._run_requests, running)
         else:
             trio.lowlevel.reschedule(runner, outcome.Value(running))
+
+    def fail(self, error: Exception) -> None:
+        """See Host."""
+        assert self._requests is not None
+        self._requests.start_soon(_raise, error)
 
     async def _run_requests(self, running: RunningRequest | None) -> None:
         """Run one request, and, while no other task does, wait for the next: to begin and end a task and a scope for
@@ -250,7 +307,7 @@ class Session:
             with trio.CancelScope() as scope:
                 while running is not None:
                     await running.run(scope)
-                    self._ended(running)
+                    self.ended(running)
                     may_go_on = self._idle_runner is None and not running.has_used_scope
                     running = None
                     if may_go_on:
@@ -264,9 +321,10 @@ class Session:
             raise
         finally:
             if running is not None:
-                self._ended(running)
+                self.ended(running)
 
-    def _ended(self, running: RunningRequest) -> None:
+    def ended(self, running: RunningRequest) -> None:
+        """See Host."""
         del self._running[running.request_id]
         if self._on_requests is not None:
             self._on_requests(-1)
@@ -314,3 +372,7 @@ class Session:
             uptime_ms=health.uptime_ms,
             draining=health.is_draining,
         )
+
+
+async def _raise(error: Exception) -> None:
+    raise error

@@ -7,11 +7,16 @@ from collections.abc import Callable
 import outcome
 import trio
 
+from vastar_runtime.http.readiness import at_end_of_turn
+
 _of_this_run: trio.lowlevel.RunVar[_Turns] = trio.lowlevel.RunVar("turns")
 
 
 def next_turn(call: Callable[[], None]) -> None:
-    """Have this called in the next turn of the loop; it must raise nothing. To be called inside a trio run."""
+    """Have this called in the next turn of the loop, or at the end of this one; it must raise nothing. To be called
+    inside a trio run."""
+    if at_end_of_turn(call):
+        return
     try:
         turns = _of_this_run.get()
     except LookupError:

@@ -6,7 +6,7 @@ are nobody's business; a failure is told.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 
 from vastar_runtime.config.policy import CircuitBreakerPolicy
 from vastar_runtime.policies.circuit_breaker import MAX_REASON_CHARACTERS
@@ -62,7 +62,9 @@ class RemoteCircuitBreaker:
         self._marked: dict[CircuitKey, float] = {}  # with the time until which it lets none out
         self._openings = 0
 
-    def permit(self, policy: CircuitBreakerPolicy, tenant_id: str, origin: str) -> Permit | Awaitable[Permit]:
+    def permit(
+        self, policy: CircuitBreakerPolicy, tenant_id: str, origin: str
+    ) -> Permit | Coroutine[object, None, Permit]:
         """See CircuitBreaker; to be awaited where something is held against the circuit."""
         key = CircuitKey(tenant_id, origin)
         if key in self._marked:
