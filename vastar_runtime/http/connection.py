@@ -12,7 +12,7 @@ import trio
 
 from vastar_runtime.errors import Failure, UpstreamError
 
-from .readiness import Call, Watch, watch
+from .readiness import Call, Watch, at_end_of_turn, watch
 from .reading import close_at_once, read_now, read_some, write_some
 from .request import Headers, OutboundRequest, written
 from .response import END, INTERIM, MAX_HEADER_BLOCK_BYTES, NEED_DATA, Event, ResponseHead
@@ -126,17 +126,23 @@ class Connection:
         data = self._written_head(request) + request.body
         if len(data) > SINGLE_WRITE_BYTES or not self._watch_for(on_answer):
             return False
-        written = write_some(stream, data)
-        if not written:
-            self.unwatch()
-            return False
         self._begin(progress)
-        self.has_written = True
-        self._unsent = data[written:]
+        self._unsent = data
+        if not at_end_of_turn(self._send_now):
+            self._send_now()
         return True
 
+    def _send_now(self) -> None:
+        """At the end of a turn, for all requests of it: the first write wakes the upstream, if it is a process of this
+        machine, and the others find it awake."""
+        written = write_some(self.stream, self._unsent)
+        self.has_written = written > 0
+        self._unsent = self._unsent[written:]
+        if self._unsent and self._watch is not None and self._watch.call is not None:
+            self._watch.call()
+
     async def send_rest(self) -> None:
-        """After ``try_send``: write what the kernel did not take at once.
+        """After ``try_send``: write what the kernel has not taken.
 
         Raises:
             ConnectionLost: it broke.
@@ -144,6 +150,7 @@ class Connection:
         data, self._unsent = self._unsent, b""
         try:
             await self.stream.send_all(data)
+            self.has_written = True
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._write_error = error
             raise self._lost("was closed", error) from error
@@ -157,6 +164,8 @@ class Connection:
         """After ``try_send``, when something can be read: the response, if one read brings all of it, it is as most
         are, and the connection is fit for another one after it. None: it is for ``receive_head`` to see."""
         assert isinstance(self.stream, trio.SocketStream)
+        if self._unsent:
+            return None
         try:
             data = read_now(self.stream.socket.fileno(), READ_BYTES)
         except trio.BrokenResourceError as error:
@@ -174,6 +183,7 @@ class Connection:
 
     def rest(self) -> None:
         """The exchange is over: until the next one nobody is to be called."""
+        self._progress = _unheard
         if self._watch is not None:
             self._watch.call = None
 

@@ -16,6 +16,12 @@ import trio
 # Alarms that ended before they were due stay in the heap; with more of them than others it is made anew.
 MIN_STALE = 256
 
+class _Nobody:
+    def cancel(self) -> None:
+        """Nothing runs in it."""
+
+
+NOBODY = _Nobody()
 _of_this_run: trio.lowlevel.RunVar[_AlarmClock] = trio.lowlevel.RunVar("alarm clock")
 
 
@@ -56,6 +62,7 @@ class Alarm:
         self.at = math.inf
         if self.due < math.inf and self._clock is not None:
             self._clock.one_is_stale()
+        self.scope = NOBODY  # an alarm that stays in the heap for minutes keeps nothing of the request alive
 
 
 class _AlarmClock:

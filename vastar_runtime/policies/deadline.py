@@ -10,7 +10,7 @@ from connector_sdk.wire import ErrorClass
 from vastar_runtime.config.policy import DeadlinePolicy
 from vastar_runtime.errors import RequestError
 
-from .alarm import Alarm, Cancellable
+from .alarm import NOBODY, Alarm, Cancellable
 
 SAME_LIMIT_S = 0.05
 
@@ -83,6 +83,7 @@ class Deadline:
     def end(self) -> bool:
         """The request has ended, and its scope may be another one's from now on, unless this is true: it is used up."""
         self._alarm.end()
+        self.scope = NOBODY  # they know of each other, and only the cyclic collector would find them
         return self._alarm.has_rung
 
     def progress(self, waiting_for: str) -> None:
