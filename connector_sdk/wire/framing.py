@@ -79,6 +79,8 @@ class FrameDecoder:
             BadFrameLength: length 0, or above the limit; every later call raises it again.
         """
         buffer, at = self._buffer, self._consumed
+        if not buffer:
+            return None
         size = len(buffer)
         if size - at < _LENGTH_BYTES:
             return None

@@ -144,10 +144,13 @@ def starting(
             )
             os.close(writer)
             with process:
+                log = _Log(process.stderr) if process.stderr else None
                 try:
-                    yield DaemonProcess(process, path, _Log(process.stderr) if process.stderr else None, ready)
+                    yield DaemonProcess(process, path, log, ready)
                 finally:
                     process.kill()
+                    if log is not None:
+                        log.complete()  # before its pipe is closed under it
 
 
 @contextmanager

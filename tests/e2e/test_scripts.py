@@ -3,6 +3,7 @@
 They find the command of the environment that these tests run in, so that no test builds an environment.
 """
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -135,7 +136,7 @@ def test_a_lock_file_has_names_versions_and_hashes_and_fits_the_project(name: st
     pinned = {}
     for entry in re.split(r"\n(?=\S)", text.rstrip("\n")):
         requirement, *hashes = entry.split(" \\\n    ")
-        matched = re.fullmatch(r"([a-z0-9-]+)==([A-Za-z0-9.]+)( ; .+)?", requirement)
+        matched = re.fullmatch(r"([a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==([A-Za-z0-9.]+)( ; .+)?", requirement)
         assert matched, entry
         assert hashes, entry
         assert all(re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", piece) for piece in hashes), entry
@@ -148,3 +149,26 @@ def test_a_lock_file_has_names_versions_and_hashes_and_fits_the_project(name: st
     for text in wanted:
         requirement = Requirement(text)
         assert requirement.specifier.contains(pinned[requirement.name.lower()], prereleases=True), text
+
+
+def test_the_development_lock_names_the_extras_that_its_packages_ask_for() -> None:
+    """pip takes "coverage[toml]" for something that a lock without "[toml]" does not pin."""
+    locked = {}
+    for line in (SCRIPTS / "requirements-dev.lock").read_text().splitlines():
+        if "==" in line:
+            requirement = Requirement(line.removesuffix(" \\"))
+            locked[requirement.name] = requirement.extras
+    asked = [
+        (distribution.name, Requirement(text))
+        for distribution in importlib.metadata.distributions()
+        if distribution.name.lower() in locked
+        for text in distribution.requires or ()
+    ]
+    found = {
+        (requirement.name, extra)
+        for _, requirement in asked
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        for extra in requirement.extras
+    }
+    assert ("coverage", "toml") in found  # pytest-cov asks for it
+    assert {(name, extra) for name, extra in found if extra not in locked[name]} == set()

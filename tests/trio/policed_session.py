@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 from http_upstream import Peer, Received
@@ -35,6 +38,27 @@ OTHER = "other.test"
 OTHER_URL = f"http://{OTHER}/path"
 
 Step = Callable[[Peer], Awaitable[None]]
+Pair = Callable[[], tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]]
+
+
+def sockets() -> tuple[trio.SocketStream, trio.SocketStream]:
+    """Two ends of a connection that the kernel carries."""
+    ours, theirs = socket.socketpair()
+    return (
+        trio.SocketStream(trio.socket.from_stdlib_socket(ours)),
+        trio.SocketStream(trio.socket.from_stdlib_socket(theirs)),
+    )
+
+
+_pair: Pair = trio.testing.memory_stream_pair
+
+
+@pytest.fixture(autouse=True, params=["memory", "sockets"])
+def streams(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a module whose stories are to hold over both: requests need a task of their own over the one, and over the
+    other, once a connection is kept, mostly none."""
+    if request.param == "sockets":
+        monkeypatch.setattr("policed_session._pair", sockets)
 
 
 def answer(status: int, body: str = "", headers: str = "") -> Step:
@@ -90,12 +114,14 @@ class Upstream:
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         peer = Peer(self, stream, self.connections)  # type: ignore[arg-type]
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            while await self._request(peer):
-                step = self.steps[min(len(self.asked_at_s), len(self.steps) - 1)]
-                self.asked_at_s.append(trio.current_time())
-                await step(peer)
-        await trio.aclose_forcefully(stream)
+        try:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                while await self._request(peer):
+                    step = self.steps[min(len(self.asked_at_s), len(self.steps) - 1)]
+                    self.asked_at_s.append(trio.current_time())
+                    await step(peer)
+        finally:
+            await trio.aclose_forcefully(stream)
 
     async def _request(self, peer: Peer) -> bool:
         if self.reads_body is None:
@@ -112,7 +138,7 @@ class Dialer:
     def __init__(self, nursery: trio.Nursery, upstreams: dict[str, Upstream]) -> None:
         self.upstreams = upstreams
         self.timeouts_s: list[float] = []
-        self.pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]] = trio.testing.memory_stream_pair
+        self.pair: Pair = _pair
         self._nursery = nursery
 
     async def dial(self, origin: Origin, timeout_s: float = 10.0) -> Connection:
@@ -223,7 +249,7 @@ async def policed(
         greets: say Hello, for streams; with ``window_bytes``.
         stages: of the policy.
     """
-    client_end, daemon_end = trio.testing.memory_stream_pair()
+    client_end, daemon_end = _pair()
     pool = pool or Pool()
     pipeline = Pipeline(
         settings or Settings(policy=Policy(**stages)),
@@ -244,4 +270,6 @@ async def policed(
         await client_end.aclose()
         await trio.testing.wait_all_tasks_blocked()
         assert session.active_requests == 0
+        for connection in pool.take_expired(math.inf):
+            await connection.close()
         nursery.cancel_scope.cancel()

@@ -2,12 +2,14 @@
 
 import pytest
 import trio
-from policed_session import OK, URL, Upstream, policed, silent, unavailable
+from policed_session import OK, URL, Upstream, policed, silent, streams, unavailable
 from session_under_test import captured_log
 from stream_client import delivered, end, head, piece, stream_request
 
 from connector_sdk.wire import Cancel, ErrorClass
 from vastar_runtime.config.policy import CircuitBreakerPolicy, ConcurrencyPolicy, Rate, RateLimitPolicy
+
+__all__ = ["streams"]
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import pytest
 import trio
 import trio.testing
-from policed_session import OK, UNIX_S, URL, Dialer, Upstream, policed, reset, silent, unavailable
+from policed_session import OK, UNIX_S, URL, Dialer, Upstream, policed, reset, silent, streams, unavailable
 from session_under_test import captured_log
 from stream_client import CHUNKED, chunk, delivered, stream_request
 
@@ -20,6 +20,8 @@ from vastar_runtime.http.dial import Dialer as RealDialer
 from vastar_runtime.http.pool import Pool
 from vastar_runtime.http.proxy import Proxies
 from vastar_runtime.policies.circuit import State
+
+__all__ = ["streams"]
 
 NO_RETRIES = RetryPolicy(max_retries=0)
 FIRST_BYTE = DeadlinePolicy(first_byte_timeout_ms=2000)

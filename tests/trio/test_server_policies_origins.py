@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 from http_upstream import client_tls, hello, server_tls, start_upstream
-from policed_session import OK, OTHER, OTHER_URL, URL, Upstream, answer, policed, reset, silent, unavailable
+from policed_session import OK, OTHER, OTHER_URL, URL, Upstream, answer, policed, reset, silent, streams, unavailable
 from session_under_test import captured_log
 from stream_client import delivered, stream_request
 
@@ -15,6 +15,8 @@ from vastar_runtime.config.settings import Change
 from vastar_runtime.http.dial import Dialer as RealDialer
 from vastar_runtime.http.proxy import Proxies
 from vastar_runtime.policies.circuit import State
+
+__all__ = ["streams"]
 
 NO_RETRIES = RetryPolicy(max_retries=0)
 FIRST = CircuitBreakerPolicy(consecutive_failures=1)

@@ -3,13 +3,15 @@
 import pytest
 import trio
 import trio.testing
-from policed_session import URL, Dialer, Upstream, answer, policed, unavailable
+from policed_session import URL, Dialer, Upstream, answer, policed, streams, unavailable
 from session_under_test import captured_log
 from stream_client import CHUNKED, chunk, delivered, end, head, piece, stream_request
 
 from connector_sdk.wire import CreditUpdate, ErrorClass
 from vastar_runtime.config.policy import DeadlinePolicy, Rate, RateLimitPolicy
 from vastar_runtime.policies.circuit import State
+
+__all__ = ["streams"]
 
 HALF = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf"
 BETWEEN = DeadlinePolicy(between_bytes_timeout_ms=3000)

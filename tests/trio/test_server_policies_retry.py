@@ -13,6 +13,7 @@ from policed_session import (
     policed,
     reset,
     saying,
+    streams,
     unavailable,
 )
 from session_under_test import captured_log
@@ -20,6 +21,8 @@ from stream_client import chunk, delivered, stream_request
 
 from connector_sdk.wire import ErrorClass
 from vastar_runtime.config.policy import CircuitBreakerPolicy, RetryPolicy
+
+__all__ = ["streams"]
 
 FAILING = (502, 503, 504, 429)
 KEY = {"headers": {"Idempotency-Key": "8e03978e"}}

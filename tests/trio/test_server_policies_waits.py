@@ -6,7 +6,7 @@ import re
 import pytest
 import trio
 import trio.testing
-from policed_session import HOST, OK, OTHER_URL, URL, Upstream, answer, policed, reset, silent, unavailable
+from policed_session import HOST, OK, OTHER_URL, URL, Upstream, answer, policed, reset, silent, streams, unavailable
 from session_under_test import captured_log
 from stream_client import delivered, end, stream_request
 
@@ -14,6 +14,8 @@ from connector_sdk.wire import Cancel, ErrorClass
 from vastar_runtime.config.policy import CircuitBreakerPolicy, ConcurrencyPolicy, DeadlinePolicy, RetryPolicy
 from vastar_runtime.errors import UpstreamError
 from vastar_runtime.policies.circuit import State
+
+__all__ = ["streams"]
 
 NO_RETRIES = RetryPolicy(max_retries=0)
 ONE = ConcurrencyPolicy(max_per_tenant=1)

@@ -182,7 +182,8 @@ class Connection:
         self._reader.put_back()
 
     def rest(self) -> None:
-        """The exchange is over: until the next one nobody is to be called."""
+        """The exchange is over: until the next one nobody is to be called, and nothing of this one is kept."""
+        self._reader.forget()
         self._progress = _unheard
         if self._watch is not None:
             self._watch.call = None
@@ -379,7 +380,6 @@ class Connection:
         return event
 
     async def _read(self) -> None:
-        self.unwatch()
         try:
             if self._read_error is not None:
                 raise self._read_error

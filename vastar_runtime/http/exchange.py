@@ -226,6 +226,7 @@ class Exchange:
         self._complete = self._has_head = False
         connection = self._connection if self._is_sent else await self._begin_attempt(key)
         if connection is not None:
+            connection.unwatch()
             try:
                 return await self._converse(connection, limits)
             except ConnectionLost as error:
@@ -339,7 +340,10 @@ async def _head_within(connection: Connection, timeout_ms: int) -> ResponseHead:
 
 
 def _is_encoded(head: ResponseHead) -> bool:
-    return any(name == b"content-encoding" for name, _ in head.headers)
+    for name, _ in head.headers:  # noqa: SIM110 - a generator costs as much again
+        if name == b"content-encoding":
+            return True
+    return False
 
 
 def _without_encoding(headers: Headers) -> Headers:

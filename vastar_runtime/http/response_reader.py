@@ -126,6 +126,10 @@ class ResponseReader:
         """The response that ``take_whole`` brought is for ``next_event`` after all."""
         self._at, self._left, self._framing, self._closes = 0, 0, _HEAD, self._request_closes
 
+    def forget(self) -> None:
+        """Of a response that was read whole nothing is kept while the connection is idle."""
+        self._data, self._at = b"", 0
+
     @property
     def has_more(self) -> bool:
         """Some of what has arrived was not read yet."""

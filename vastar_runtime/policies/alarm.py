@@ -16,6 +16,7 @@ import trio
 # Alarms that ended before they were due stay in the heap; with more of them than others it is made anew.
 MIN_STALE = 256
 
+
 class _Nobody:
     def cancel(self) -> None:
         """Nothing runs in it."""

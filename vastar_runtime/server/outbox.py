@@ -26,6 +26,9 @@ MAX_PENDING_FRAMES = 16_384
 MAX_WAITING_CHUNKS = 4
 # One write takes this much, so that a client's answers of any size leave in few system calls.
 WRITE_BYTES = 256 * 1024
+# Whole answers leave together in one write where nothing waits: so many, each of no more than this.
+MAX_DUE_FRAMES = 64
+MAX_DUE_BYTES = 65_536
 
 
 class ClientDoesNotRead(Exception):
@@ -49,7 +52,8 @@ class Outbox:
         self._room: dict[int, trio.Event] = {}
         self._pending = 0
         self._is_writing = False
-        self._is_due = False  # in the next turn
+        self._due: list[tuple[int, bytes]] = []  # frames of the next turn that nothing stands before
+        self._is_due = False  # what waits is to be written in the next turn
         self._rest = b""  # of what the kernel took in part
         self._on_first_wait = on_first_wait
         self._wake = trio.Event()
@@ -66,11 +70,34 @@ class Outbox:
         Raises:
             ClientDoesNotRead: the connection must be dropped.
         """
-        if not self._pending and not self._is_writing and not may_wait:
-            # The rest of a frame is first in turn, so that nothing comes between its parts.
-            frame = frame[self._write_now(frame) :]
-            if not frame:
+        if not self._pending and not self._is_writing:
+            if may_wait and len(self._due) < MAX_DUE_FRAMES and len(frame) <= MAX_DUE_BYTES:
+                if not self._due:
+                    next_turn(self._flush)
+                self._due.append((request_id, frame))
                 return
+            if not may_wait and not self._due:
+                # The rest of a frame is first in turn, so that nothing comes between its parts.
+                frame = frame[self._write_now(frame) :]
+                if not frame:
+                    return
+        self._queue_due()
+        self._queue(frame, request_id)
+        if not may_wait or self._is_writing:
+            if not self._is_due:
+                self._wake_writer()
+        elif not self._is_due:
+            self._is_due = True
+            next_turn(self._flush)
+
+    def _queue_due(self) -> None:
+        """What is due is due still, but something comes behind it."""
+        due, self._due = self._due, []
+        for request_id, frame in due:
+            self._queue(frame, request_id)
+            self._is_due = True
+
+    def _queue(self, frame: bytes, request_id: int) -> None:
         if self._pending >= MAX_PENDING_FRAMES:
             raise ClientDoesNotRead(f"{MAX_PENDING_FRAMES} frames wait to be read")
         queue = self._queues.get(request_id)
@@ -82,12 +109,6 @@ class Outbox:
         self._memory.add(len(frame))
         if self._drained.is_set():
             self._drained = trio.Event()
-        if not may_wait or self._is_writing:
-            if not self._is_due:
-                self._wake_writer()
-        elif not self._is_due:
-            self._is_due = True
-            next_turn(self._flush)
 
     def full(self, request_id: int) -> trio.Event | None:
         """None while a stream may put another chunk; else what it must wait for. One waits for each request."""
@@ -121,10 +142,12 @@ class Outbox:
     def finish(self) -> None:
         """Let ``run`` end once everything is written."""
         self._is_finishing = True
+        self._queue_due()
         self._wake_writer()
 
     async def drained(self) -> None:
         """Wait until every frame has been handed to the kernel."""
+        self._queue_due()
         await self._drained.wait()
 
     def _wake_writer(self) -> None:
@@ -145,12 +168,21 @@ class Outbox:
     def _flush(self) -> None:
         """Write what waits, as far as the kernel takes it now; the rest is the writer's."""
         self._is_due = False
-        if self._is_writing or not self._pending:
+        if self._due:
+            due, self._due = self._due, []
+            data = due[0][1] if len(due) == 1 else b"".join([frame for _, frame in due])
+            self._rest = data[self._write_now(data) :]
+            if not self._rest:
+                return
+            self._memory.add(len(self._rest))
+            self._drained = trio.Event()
+        elif self._is_writing or not self._pending:
             return
-        data = self._next_batch()
-        written = self._write_now(data)
-        self._memory.release(written)
-        self._rest = data[written:]
+        else:
+            data = self._next_batch()
+            written = self._write_now(data)
+            self._memory.release(written)
+            self._rest = data[written:]
         if self._rest or self._pending:
             self._is_writing = bool(self._rest)
             self._wake_writer()

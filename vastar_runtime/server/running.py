@@ -94,6 +94,7 @@ class RunningRequest:
         self._is_in = False  # among those that run
         self._begun: Begun | None = None
         self._has_task = False
+        self._needs_task = False
         self._scope: trio.CancelScope | None = None  # its task's
         self._stopped_by: RequestError | None = None
         self._failed_by: RequestError | None = None  # while it had no task
@@ -108,7 +109,7 @@ class RunningRequest:
             self._failed_by = error
         except Exception:
             self._failed_by = self._internal_error()
-        if self._begun is None or self._failed_by is not None or self._reply.window is not None:
+        if self._begun is None or self._failed_by is not None or self._needs_task or self._reply.window is not None:
             self.run_in_task()
 
     def run_in_task(self) -> None:
@@ -199,14 +200,22 @@ class RunningRequest:
             self._begun = call.try_begin(self._services, passage, self._on_answer)
 
     def _on_answer(self) -> None:
-        """Something of an answer can be read."""
+        """Something of an answer can be read, or the request could not be sent."""
         if self._has_task:
             return
-        assert self._begun is not None
+        if self._begun is None:  # it has not even returned yet
+            self._needs_task = True
+            return
+        try:
+            self._finish(self._begun)
+        except Exception as error:  # the client does not read; or it is a mistake of ours
+            self._host.fail(error)
+
+    def _finish(self, begun: Begun) -> None:
         assert self._passage is not None
         payload = None
         try:
-            payload = self._begun.try_finish(self._passage, self._holding.hold)
+            payload = begun.try_finish(self._passage, self._holding.hold)
         except RequestError as error:
             self._failed_by = error
         except Exception:
@@ -217,9 +226,8 @@ class RunningRequest:
         self._let_go()
         try:
             self._answer(payload, None)
-        except ClientDoesNotRead as error:
-            self._host.fail(error)
-        self._host.ended(self)
+        finally:
+            self._host.ended(self)
 
     def _let_go(self) -> None:
         """Give back all that it holds."""

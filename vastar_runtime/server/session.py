@@ -240,9 +240,10 @@ class Session:
                 pass
 
     def _handle(self, event: DaemonEvent) -> None:
+        if type(event) is Admitted:  # nearly all are; it is a third of a class pattern's time
+            self._start(event.request, event.size)
+            return
         match event:
-            case Admitted(request, size):
-                self._start(request, size)
             # A request that could not tell its end to a client that does not read is in flight for the wire only.
             case CreditUpdate(request_id=request_id):
                 if running := self._running.get(request_id):

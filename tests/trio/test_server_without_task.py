@@ -1,0 +1,479 @@
+"""A request over a connection that was kept: sent as soon as it is read, answered as soon as its answer is there, with
+no task of its own; and whatever is not that simple is a task's from where it is."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+
+import pytest
+import trio
+import trio.testing
+from http_upstream import Peer
+from policed_session import (
+    OK,
+    URL,
+    Dialer,
+    Policed,
+    Step,
+    Upstream,
+    answer,
+    policed,
+    saying,
+    silent,
+    sockets,
+    unavailable,
+)
+from session_under_test import HEALTH, captured_log
+from stream_client import body, chunk, delivered, stream_request
+from wire_client import WireClient, execute_request
+
+from connector_sdk.wire import Cancel, ErrorClass, ExecuteResponse
+from vastar_runtime.config.policy import CircuitBreakerPolicy, DeadlinePolicy, RetryPolicy
+from vastar_runtime.connectors import Services
+from vastar_runtime.daemon.serving import Serving
+from vastar_runtime.http import connection as connection_module
+from vastar_runtime.http.dial import Dialer as RealDialer
+from vastar_runtime.http.pool import Pool
+from vastar_runtime.http.proxy import Proxies
+from vastar_runtime.policies.circuit import State
+from vastar_runtime.server import running, session
+from vastar_runtime.server.memory import MemoryBudget
+
+
+class Tasks:
+    """Counts how often a request was given to a task: a new one, or one that had ended another."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        give = session.Session.run_in_task
+
+        def counted(of: session.Session, request: running.RunningRequest) -> None:
+            self.count += 1
+            give(of, request)
+
+        monkeypatch.setattr(session.Session, "run_in_task", counted)
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> Tasks:
+    return Tasks(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def over_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policed_session._pair", sockets)
+
+
+@pytest.fixture(autouse=True)
+def log():
+    with captured_log() as log:
+        yield log
+
+
+async def kept(world: Policed, tasks: Tasks | None = None) -> None:
+    """One request, after which its connection is kept."""
+    assert (await world.send()).status == 200
+    assert world.pool.statistics().idle == 1
+    if tasks is not None:
+        tasks.count = 0
+
+
+def raw(data: bytes) -> Step:
+    """These bytes, and the connection is kept."""
+
+    async def step(peer: Peer) -> None:
+        await peer.send(data)
+
+    return step
+
+
+def in_two(data: bytes, at: int) -> Step:
+    async def step(peer: Peer) -> None:
+        await peer.send(data[:at])
+        await trio.testing.wait_all_tasks_blocked()
+        await peer.send(data[at:])
+
+    return step
+
+
+# --- what needs no task ---
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "DELETE"])
+async def test_over_a_kept_connection(method: str, tasks: Tasks, log) -> None:
+    reply = raw(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nX-A: b\r\n\r\n") if method == "HEAD" else answer(201, "fine")
+    async with policed(Upstream(OK, reply)) as world:
+        await kept(world, tasks)
+        result = await world.send(method, body="sent" if method == "POST" else "")
+        assert (result.body, result.attempts) == ("" if method == "HEAD" else "fine", 1)
+        assert (tasks.count, world.upstream.connections) == (0, 1)
+        assert world.upstream.requests[-1].body == (b"sent" if method == "POST" else b"")
+    assert log.getvalue().count("event=request") == 2
+
+
+async def test_the_first_one_has_a_task_because_it_must_connect(tasks: Tasks) -> None:
+    async with policed() as world:
+        await kept(world)
+        assert tasks.count == 1
+
+
+async def test_a_kept_connection_keeps_nothing_of_its_last_exchange() -> None:
+    async with policed(Upstream(answer(200, "x" * 50_000))) as world:
+        await kept(world)
+        await world.send()
+        (connection,) = world.pool.take_expired(float("inf"))
+        assert connection._reader._data == b""
+        assert connection._progress is connection_module._unheard
+        await connection.close()
+
+
+async def test_many_in_one_read(tasks: Tasks) -> None:
+    """More than are begun in one turn; they come in one write, and so do their answers as far as they are there."""
+    count = 3 * session.EVENTS_PER_TURN + 5
+    async with policed(Upstream(OK)) as world:
+        await world.client.send(*(execute_request(number, {"url": URL}) for number in range(count)))
+        assert {(await world.client.receive()).request_id for _ in range(count)} == set(range(count))
+        await trio.testing.wait_all_tasks_blocked()
+        tasks.count = 0
+        for number in range(2):  # now their connections are there
+            await world.client.send(*(execute_request(number, {"url": URL}) for number in range(count)))
+            assert {(await world.client.receive()).request_id for _ in range(count)} == set(range(count))
+        assert tasks.count == 0
+
+
+# --- what is a task's after all ---
+
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
+EVENTS = b"data: one\n\ndata: [DONE]\n\n: more"
+
+
+@pytest.mark.parametrize(
+    ("step", "status", "text"),
+    [
+        (in_two(PLAIN, 3), 200, "fine"),
+        (in_two(PLAIN, 38), 200, "fine"),
+        (in_two(PLAIN, 40), 200, "fine"),
+        (raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"fine") + chunk(b"")), 200, "fine"),
+        (raw(b"HTTP/1.1 103 Early Hints\r\n\r\n" + PLAIN), 200, "fine"),
+        (answer(404, "none"), 404, "none"),
+        (answer(304), 304, ""),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfine"), 200, "fine"),
+        (raw(PLAIN + b"HTTP/1.1 200 OK\r\n"), 200, "fine"),
+        (saying(b"HTTP/1.1 200 OK\r\n\r\nfine"), 200, "fine"),
+        (saying(PLAIN), 200, "fine"),
+        (
+            raw(
+                b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+                % len(gzip.compress(b"fine", mtime=0))
+                + gzip.compress(b"fine", mtime=0)
+            ),
+            200,
+            "fine",
+        ),
+        (
+            raw(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n%s"
+                % (len(EVENTS), EVENTS)
+            ),
+            200,
+            "data: one\n\ndata: [DONE]\n\n",
+        ),
+    ],
+    ids=[
+        "in the head", "before the body", "in the body", "chunked", "interim", "404", "304", "closing", "surplus",
+        "to the end of the connection", "whole, then closed", "gzip", "events",
+    ],
+)  # fmt: skip
+async def test_an_answer_that_is_not_plain_is_delivered_as_ever(step: Step, status: int, text: str) -> None:
+    async with policed(Upstream(OK, step, OK)) as world:
+        await kept(world)
+        result = await world.send()
+        assert (result.status, result.body, result.attempts) == (status, text, 1)
+        assert len(world.upstream.requests) == 2
+        assert (await world.send()).body == "fine"
+
+
+async def test_a_redirect_is_followed(tasks: Tasks) -> None:
+    async with policed(Upstream(OK, answer(302, "", "Location: /there\r\n"), OK)) as world:
+        await kept(world, tasks)
+        assert (await world.send()).body == "fine"
+        assert [request.target for request in world.upstream.requests] == ["/path", "/path", "/there"]
+        assert tasks.count == 1
+
+
+async def test_what_failed_is_tried_again_and_counted(autojump_clock) -> None:
+    breaker = CircuitBreakerPolicy(consecutive_failures=2)
+    upstream = Upstream(OK, unavailable(), OK, unavailable(), unavailable(), unavailable())
+    async with policed(upstream, circuit_breaker=breaker, retry=RetryPolicy(max_retries=1)) as world:
+        await kept(world)
+        assert ((result := await world.send()).status, result.attempts) == (200, 2)
+        assert ((result := await world.send()).status, result.attempts) == (503, 2)
+        assert world.circuit() is State.OPEN
+        refused = await world.send()
+        assert refused.error_class is ErrorClass.TRANSIENT
+        assert "circuit open" in refused.message
+        assert len(upstream.requests) == 5
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (saying(b""), "was closed before a response came"),
+        (saying(b"HTTP/1.1 200 OK\r\nConte"), "was closed inside the response head"),
+        (saying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"), "cut the response body short"),
+        (raw(b"What do you want?\r\n\r\n"), "does not speak HTTP/1.1"),
+    ],
+)
+async def test_a_faulty_answer_has_its_cause(step: Step, message: str) -> None:
+    async with policed(Upstream(OK, step), retry=RetryPolicy(max_retries=0)) as world:
+        await kept(world)
+        result = await world.send("POST", body="x")
+        assert result.error_class is ErrorClass.TRANSIENT
+        assert message in result.message
+        assert len(world.upstream.requests) == 2
+
+
+async def test_a_connection_that_dies_in_the_moment_is_replaced_for_what_may_be_repeated() -> None:
+    async with policed(Upstream(OK, saying(b""), OK), retry=RetryPolicy(max_retries=0)) as world:
+        await kept(world)
+        assert (await world.send()).body == "fine"
+        assert (len(world.upstream.requests), world.upstream.connections) == (3, 2)
+
+
+async def test_a_connection_that_died_while_it_was_idle_is_not_used(tasks: Tasks) -> None:
+    async def then_close(peer: Peer) -> None:
+        await OK(peer)
+        await peer.stream.aclose()
+
+    async with policed(Upstream(then_close, OK)) as world:
+        await kept(world, tasks)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await world.send("POST", body="x")).body == "fine"
+        assert (world.upstream.connections, tasks.count) == (2, 1)
+
+
+async def test_a_reset_has_the_kernels_word(nursery: trio.Nursery) -> None:
+    """Over TCP: a Unix socket knows no reset."""
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(PLAIN)
+        await stream.receive_some(1)  # what is left unread makes a reset of the close
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        await trio.aclose_forcefully(stream)
+
+    nursery.start_soon(trio.serve_listeners, serve, [listener])
+    port = listener.socket.getsockname()[1]
+    async with policed(dialer=RealDialer(Proxies({})), retry=RetryPolicy(max_retries=0)) as world:
+        url = f"http://127.0.0.1:{port}/"
+        assert (await world.send(url=url)).status == 200
+        result = await world.send("POST", url=url, body="x")
+        assert result.error_class is ErrorClass.TRANSIENT
+        assert f"the connection to 127.0.0.1:{port} was reset before a response came (Connection reset by peer)" in (
+            result.message
+        )
+
+
+# --- ended while it is under way ---
+
+
+async def test_its_deadline(autojump_clock, tasks: Tasks) -> None:
+    async with policed(Upstream(OK, silent)) as world:
+        await kept(world, tasks)
+        result = await world.send(timeout_ms=1500)
+        assert result.error_class is ErrorClass.TIMEOUT
+        assert "1500 ms passed (timeout_ms) while waiting for the response head from upstream.test:80" in result.message
+        assert (world.pool.statistics().idle, tasks.count) == (0, 1)  # it was ended by one, and its connection closed
+
+
+async def test_nothing_moves(autojump_clock) -> None:
+    async with policed(Upstream(OK, silent), deadline=DeadlinePolicy(idle_timeout_ms=2000)) as world:
+        await kept(world)
+        result = await world.send()
+        assert result.error_class is ErrorClass.TIMEOUT
+        assert "nothing moved for 2 s" in result.message
+
+
+async def test_a_cancel() -> None:
+    async with policed(Upstream(OK, silent), greets=True) as world:
+        await kept(world)
+        request_id = await world.begin()
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.pool.statistics().active == 1
+        await world.client.send(Cancel(request_id=request_id))
+        assert (await world.result()).error_class is ErrorClass.CANCELLED
+        assert (world.pool.statistics().active, world.pool.statistics().idle) == (0, 0)
+
+
+async def test_the_loss_of_its_client(log) -> None:
+    upstream = Upstream(OK, silent)
+    async with policed(upstream) as world:
+        await kept(world)
+        await world.begin()
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.pool.statistics().active == 1
+        await world.client.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (world.pool.statistics().active, world.pool.statistics().idle) == (0, 0)
+    assert "the client left" in log.getvalue()
+
+
+async def test_the_loss_of_framing_lets_nothing_hang() -> None:
+    async with policed(Upstream(OK, silent)) as world:
+        await kept(world)
+        await world.client.send(execute_request(7, {"url": URL}), b"\0\0\0\0")
+        message = await world.client.receive()
+        assert isinstance(message, ExecuteResponse)
+        assert (message.request_id, message.error_class) == (0, ErrorClass.INVALID_REQUEST)
+        await world.client.stream.send_eof()
+        assert await world.client.receive() is None
+
+
+async def test_a_client_that_has_ended_its_sending_gets_its_answer() -> None:
+    gate = trio.Event()
+
+    async def later(peer: Peer) -> None:
+        await gate.wait()
+        await OK(peer)
+
+    async with policed(Upstream(OK, later)) as world:
+        await kept(world)
+        await world.begin()
+        await world.client.stream.send_eof()
+        await trio.testing.wait_all_tasks_blocked()
+        gate.set()
+        assert (await world.result()).body == "fine"
+        assert await world.client.receive() is None
+
+
+# --- limits ---
+
+
+async def test_a_request_that_the_kernel_takes_in_part_is_sent_to_its_end(tasks: Tasks) -> None:
+    def small() -> tuple[trio.SocketStream, trio.SocketStream]:
+        ours, theirs = sockets()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return ours, theirs
+
+    text = "0123456789abcdef" * 900  # with its head a little under what is sent in one write
+    async with policed(Upstream(OK)) as world:
+        dialer = world.dialer
+        assert isinstance(dialer, Dialer)
+        dialer.pair = small
+        await kept(world, tasks)
+        assert (await world.send("POST", body=text)).body == "fine"
+        assert world.upstream.requests[-1].body == text.encode()
+        assert tasks.count == 1
+
+
+async def test_a_pool_that_keeps_no_more_is_for_a_task_to_close_one(tasks: Tasks) -> None:
+    async with policed(pool=Pool(max_idle=1)) as world:
+        await world.begin()
+        await world.begin()
+        assert [(await world.result()).status, (await world.result()).status] == [200, 200]
+        assert world.pool.statistics().idle == 1
+        tasks.count = 0
+        assert (await world.send()).status == 200
+        assert (world.pool.statistics().idle, tasks.count) == (1, 0)
+
+
+async def test_a_large_request_has_a_task(tasks: Tasks) -> None:
+    async with policed() as world:
+        await kept(world, tasks)
+        text = "x" * connection_module.SINGLE_WRITE_BYTES
+        assert (await world.send("POST", body=text)).status == 200
+        assert world.upstream.requests[-1].body == text.encode()
+        assert tasks.count == 1
+
+
+async def test_a_head_that_must_come_in_time_is_a_tasks_matter(autojump_clock, tasks: Tasks) -> None:
+    deadline = DeadlinePolicy(first_byte_timeout_ms=700)
+    async with policed(Upstream(OK, silent), deadline=deadline, retry=RetryPolicy(max_retries=0)) as world:
+        await kept(world, tasks)
+        result = await world.send()
+        assert "no response head from upstream.test:80 within 700 ms" in result.message
+        assert tasks.count == 1
+
+
+async def test_a_kernel_that_watches_no_more_sockets(monkeypatch: pytest.MonkeyPatch, tasks: Tasks) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with policed() as world:
+        await kept(world, tasks)
+        monkeypatch.setattr(connection_module, "watch", full)
+        assert (await world.send()).body == "fine"
+        assert tasks.count == 1
+
+
+# --- mistakes of ours ---
+
+
+@pytest.mark.parametrize("where", ["try_begin", "try_finish"])
+async def test_an_internal_error_is_answered_and_holds_nothing(
+    where: str, monkeypatch: pytest.MonkeyPatch, log
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with policed() as world:
+        await kept(world)
+        with monkeypatch.context() as patched:
+            patched.setattr(f"vastar_runtime.connectors.http.HttpCall.{where}", fail)
+            result = await world.send()
+        assert (result.error_class, result.message) == (
+            ErrorClass.PERMANENT,
+            "internal error of the runtime; its log has the details",
+        )
+        world.nothing_is_held()
+        assert (await world.send()).body == "fine"
+    assert "ZeroDivisionError" in log.getvalue()
+
+
+async def test_a_mistake_while_it_is_answered_ends_its_connection_only(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, log
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with policed() as world:
+        await kept(world)
+        services = Services(world.pool, world.dialer)
+        serving = Serving(services, world.pipeline, health=lambda: HEALTH, memory=MemoryBudget())
+        far, near = sockets()
+        nursery.start_soon(serving.serve, near)
+        async with far:
+            other = WireClient(far)
+            with monkeypatch.context() as patched:
+                patched.setattr(running.RunningRequest, "_terminal", fail)
+                await other.begin({"url": URL})
+                assert await other.receive() is None
+        assert serving.sessions == 0
+        assert (await world.send()).body == "fine"
+    assert "internal error; the connection is closed" in log.getvalue()
+
+
+async def test_an_answer_in_json_has_the_same_shape_on_both_ways() -> None:
+    reply = raw(b"HTTP/1.1 200 OK\r\nX-A: 1\r\nX-A: 2\r\nSet-Cookie: a\r\nContent-Length: 2\r\n\r\n\xff\xfe")
+    async with policed(Upstream(reply)) as world:
+        await world.begin()
+        first = await world.client.receive()
+        await world.begin()
+        second = await world.client.receive()
+        assert isinstance(first, ExecuteResponse)
+        assert isinstance(second, ExecuteResponse)
+        assert first.payload
+        assert json.loads(first.payload) == json.loads(second.payload or b"")
+        assert "body_base64" in json.loads(first.payload)
+
+
+async def test_streams_begin_the_same_way_and_go_on_in_a_task(tasks: Tasks) -> None:
+    async with policed(Upstream(OK, raw(body(b"streamed"))), greets=True) as world:
+        await kept(world, tasks)
+        await world.client.send(stream_request(9, URL))
+        stream = await delivered(world.client, 9)
+        assert (stream.data, stream.error_class, tasks.count) == (b"streamed", ErrorClass.SUCCESS, 1)
+        assert world.upstream.connections == 1
