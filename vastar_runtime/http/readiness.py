@@ -16,6 +16,9 @@ import trio
 # So many sockets are served before trio's tasks get their turn.
 MAX_EVENTS_PER_TURN = 64
 
+# Of calls for the end of a turn no more than this wait for it, so that those of a long turn come in time.
+MAX_CALLS_AT_END = 16
+
 Call = Callable[[], None]
 
 _of_this_run: trio.lowlevel.RunVar[_Readiness] = trio.lowlevel.RunVar("readiness")
@@ -34,7 +37,13 @@ def at_end_of_turn(call: Call) -> bool:
     """Have this called once all that can be read now has been read; False: nothing is being read, do it yourself."""
     if _turn.at_end is None:
         return False
-    _turn.at_end.append(call)
+    at_end = _turn.at_end
+    at_end.append(call)
+    if len(at_end) >= MAX_CALLS_AT_END:
+        calls = at_end[:]
+        at_end.clear()
+        for each in calls:
+            each()
     return True
 
 

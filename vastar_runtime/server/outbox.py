@@ -27,7 +27,7 @@ MAX_WAITING_CHUNKS = 4
 # One write takes this much, so that a client's answers of any size leave in few system calls.
 WRITE_BYTES = 256 * 1024
 # Whole answers leave together in one write where nothing waits: so many, each of no more than this.
-MAX_DUE_FRAMES = 64
+MAX_DUE_FRAMES = 8
 MAX_DUE_BYTES = 65_536
 
 
@@ -71,10 +71,12 @@ class Outbox:
             ClientDoesNotRead: the connection must be dropped.
         """
         if not self._pending and not self._is_writing:
-            if may_wait and len(self._due) < MAX_DUE_FRAMES and len(frame) <= MAX_DUE_BYTES:
-                if not self._due:
-                    next_turn(self._flush)
+            if may_wait and len(frame) <= MAX_DUE_BYTES:
                 self._due.append((request_id, frame))
+                if len(self._due) == 1:
+                    next_turn(self._flush)
+                elif len(self._due) == MAX_DUE_FRAMES:
+                    self._flush()
                 return
             if not may_wait and not self._due:
                 # The rest of a frame is first in turn, so that nothing comes between its parts.
