@@ -16,7 +16,7 @@ from vastar_runtime.policies.passage import Passage
 from vastar_runtime.telemetry.log import MAX_VALUE_CHARACTERS
 
 from .base import Outcome, Services, Sink
-from .http_answer import encode_answer, encode_table, text_pairs, too_long
+from .http_answer import encode_answer, encode_table, too_long
 from .http_parameters import read_parameters
 
 # An OpenAI stream ends with this event, whether or not the server then closes.
@@ -94,7 +94,7 @@ class HttpCall:
         """See Begun."""
         exchange = self._begun
         assert exchange is not None
-        body = exchange.try_receive_whole(_is_event_stream)
+        body = exchange.try_receive_whole()
         if body is None:
             return None
         passage.succeeded()
@@ -115,7 +115,7 @@ class HttpCall:
         exchange = self._begun or self._exchange(services, passage)
         try:
             await self._open(exchange, passage)
-            is_streaming = _is_event_stream(exchange.head)
+            is_streaming = exchange.head.is_event_stream
             body = await _collect(exchange, is_streaming, hold)
         finally:
             await exchange.close()
@@ -127,7 +127,7 @@ class HttpCall:
         exchange = self._begun or self._exchange(services, passage)
         try:
             await self._open(exchange, passage)
-            await sink.head(exchange.head.status_code, text_pairs(exchange.head))
+            await sink.head(exchange.head.status_code, exchange.head.text)
             while (piece := await exchange.receive()) is not None:
                 self._outcome.body_bytes += len(piece)
                 await sink.piece(piece)
@@ -154,7 +154,7 @@ class HttpCall:
 
 
 async def _collect(exchange: Exchange, is_event_stream: bool, hold: Callable[[int], None]) -> bytes:
-    declared = _declared_bytes(exchange.head)
+    declared = int(exchange.head.value(b"content-length") or 0)
     if declared > MAX_FRAME_BYTES and exchange.has_body:
         raise too_long(declared)  # no need to fetch it first
     if is_event_stream:
@@ -186,18 +186,3 @@ async def _collect_events(exchange: Exchange, hold: Callable[[int], None]) -> by
             # The event's empty line may be on its way still; it is written in the stream's own line ends.
             return bytes(body[: done.end()]) + 2 * (done[1] or b"\n")
     return bytes(body)
-
-
-def _declared_bytes(head: ResponseHead) -> int:
-    """Content-Length, 0 when there is none."""
-    for name, value in head.headers:
-        if name == b"content-length":
-            return int(value)
-    return 0
-
-
-def _is_event_stream(head: ResponseHead) -> bool:
-    for name, value in head.headers:
-        if name == b"content-type":
-            return value.partition(b";")[0].strip().lower() == b"text/event-stream"
-    return False

@@ -33,7 +33,7 @@ def encode_answer(head: ResponseHead, body: bytes, is_streaming: bool) -> bytes:
     """
     headers: dict[str, str] = {}
     has_repeated = False
-    pairs = text_pairs(head)
+    pairs = head.text
     for name, value in pairs:
         if name in headers:
             has_repeated = True
@@ -68,21 +68,8 @@ def encode_table(head: ResponseHead, body: bytes, is_streaming: bool) -> bytes:
         RequestError: Permanent, when it would not fit a frame.
     """
     payload = HTTP_RESPONSE_CODEC.encode(
-        HttpResponse(status_code=head.status_code, headers=text_pairs(head), body=body, is_streaming=is_streaming)
+        HttpResponse(status_code=head.status_code, headers=head.text, body=body, is_streaming=is_streaming)
     )
     if len(payload) > MAX_FRAME_BYTES - _FRAME_OVERHEAD_BYTES:
         raise too_long(len(body))
     return payload
-
-
-def text_pairs(head: ResponseHead) -> tuple[tuple[str, str], ...]:
-    """The header block as the wire has it."""
-    return tuple((name.decode("latin-1"), _header_text(value)) for name, value in head.headers)
-
-
-def _header_text(value: bytes) -> str:
-    """The wire's strings are UTF-8; a value that is none is text of the past (RFC 9110, section 5.5)."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")

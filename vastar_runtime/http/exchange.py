@@ -110,14 +110,10 @@ class Exchange:
         """Whether ``try_send`` has left something of the request for ``open`` to send."""
         return self._connection is not None and self._connection.has_rest
 
-    def try_receive_whole(self, is_special: Callable[[ResponseHead], bool]) -> bytes | None:
+    def try_receive_whole(self) -> bytes | None:
         """When something can be read, after ``try_send``: the body, when all of the response is there and there is
-        nothing to be done about it, neither for us nor for whoever makes the attempts. ``head`` is set and the
-        exchange is closed then. None: it is for ``open`` to see.
-
-        Args:
-            is_special: whether the caller has something to do about it.
-        """
+        nothing to be done about it: no failure, no redirect, no encoding, no events to look for the last one among.
+        ``head`` is set and the exchange is closed then. None: it is for ``open`` to see."""
         key, connection = self._key, self._connection
         assert key is not None
         assert connection is not None
@@ -125,8 +121,9 @@ class Exchange:
         if whole is None:
             return None
         head, body = whole
-        is_plain = 200 <= head.status_code < 300 and not (self.request.decodes and _is_encoded(head))
-        if not is_plain or not self._pool.has_room or is_special(head):
+        is_plain = 200 <= head.status_code < 300 and not head.is_event_stream
+        is_encoded = self.request.decodes and head.value(b"content-encoding")
+        if not is_plain or is_encoded or not self._pool.has_room:
             connection.put_back()
             return None
         self.head = head
@@ -337,13 +334,6 @@ async def _head_within(connection: Connection, timeout_ms: int) -> ResponseHead:
         ErrorClass.TIMEOUT,
         failure=Failure.NO_HEAD_IN_TIME,
     )
-
-
-def _is_encoded(head: ResponseHead) -> bool:
-    for name, _ in head.headers:  # noqa: SIM110 - a generator costs as much again
-        if name == b"content-encoding":
-            return True
-    return False
 
 
 def _without_encoding(headers: Headers) -> Headers:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from .request import Headers
 
 # h11's own limit is 16 KiB; some upstreams' policy and cookie headers are longer. A block of 1 MiB is an attack.
@@ -16,11 +14,46 @@ MAX_EVENTS_PER_TURN = 128
 MAX_PIECE_BYTES = 65_536
 
 
-class ResponseHead(msgspec.Struct, frozen=True):
-    """Status and header block of a final response; header names in lower case, in order."""
+class ResponseHead:
+    """Status and header block of a final response; header names in lower case, in order. It is not changed: responses
+    that begin with the same bytes share one, so that what follows from it is found out once."""
 
-    status_code: int
-    headers: Headers
+    __slots__ = ("_is_event_stream", "_text", "headers", "status_code")
+
+    def __init__(self, status_code: int, headers: Headers) -> None:
+        self.status_code = status_code
+        self.headers = headers
+        self._text: tuple[tuple[str, str], ...] | None = None
+        self._is_event_stream: bool | None = None
+
+    @property
+    def text(self) -> tuple[tuple[str, str], ...]:
+        """The header block as text: UTF-8, or, where a value is none, that of the past (RFC 9110, section 5.5)."""
+        if self._text is None:
+            self._text = tuple([(name.decode("latin-1"), _text(value)) for name, value in self.headers])
+        return self._text
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Its body is text/event-stream."""
+        if self._is_event_stream is None:
+            media_type = self.value(b"content-type").partition(b";")[0]
+            self._is_event_stream = media_type.strip().lower() == b"text/event-stream"
+        return self._is_event_stream
+
+    def value(self, name: bytes) -> bytes:
+        """Of the first header field of this name; b"" when there is none."""
+        for header in self.headers:
+            if header[0] == name:
+                return header[1]
+        return b""
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 class Signal:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import h11
 
@@ -21,6 +21,9 @@ from .response import END, MAX_EVENTS_PER_TURN, MAX_HEADER_BLOCK_BYTES, NEED_DAT
 # An upstream's responses have most of their header lines in common: those that were read lately are not read again.
 MAX_REMEMBERED_LINES = 4096
 MAX_REMEMBERED_LINE_BYTES = 128
+# Many have all of them in common for a second, or for good.
+MAX_REMEMBERED_HEADS = 256
+MAX_REMEMBERED_HEAD_BYTES = 1024
 _SECRETS = frozenset({b"set-cookie", b"authentication-info", b"proxy-authenticate", b"www-authenticate"})
 
 # The grammar is h11's, which is that of RFC 9112, sections 4 and 5, and RFC 9110, section 5.5.
@@ -34,6 +37,15 @@ _MAX_SIZE_LINE_BYTES = 22
 
 # What the body is made of; _HEAD: it has not begun.
 _HEAD, _LENGTH, _CHUNKS, _OVER = range(4)
+
+
+class _PlainHead(NamedTuple):
+    """What a plain head says. ``length``: -1, none is told."""
+
+    head: ResponseHead
+    length: int
+    is_chunked: bool
+    closes: bool
 
 
 class ResponseReader:
@@ -113,7 +125,7 @@ class ResponseReader:
         if self._framing != _HEAD or self._h11 is not None:
             return None
         end = self._data.find(b"\r\n\r\n")
-        head = self._plain_head(self._data[:end].split(b"\r\n")) if 0 < end < MAX_HEADER_BLOCK_BYTES else None
+        head = self._plain_head(self._data[:end]) if 0 < end < MAX_HEADER_BLOCK_BYTES else None
         if head is not None and self._framing == _LENGTH and not self._closes:
             begin = end + 4
             if begin + self._left == len(self._data):
@@ -148,40 +160,19 @@ class ResponseReader:
         if not (self._data or self._ended):
             return NEED_DATA
         end = self._data.find(b"\r\n\r\n")
-        head = self._plain_head(self._data[:end].split(b"\r\n")) if 0 < end < MAX_HEADER_BLOCK_BYTES else None
+        head = self._plain_head(self._data[:end]) if 0 < end < MAX_HEADER_BLOCK_BYTES else None
         if head is None:
             return self._hand_over(b"")
         self._at = end + 4
         return head
 
-    def _plain_head(self, lines: list[bytes]) -> ResponseHead | None:
+    def _plain_head(self, block: bytes) -> ResponseHead | None:
         """The head, and what it says of the body; None when it is not for us to judge."""
-        status_code = _status_code(lines[0])
-        if not status_code:
+        plain = _HEADS.get(block) or _read_head(block)
+        if plain is None:
             return None
-        length = -1
-        is_chunked = closes = False
-        headers: list[tuple[bytes, bytes]] = []
-        for line in lines[1:]:
-            header = _REMEMBERED.get(line)
-            if header is None:
-                header = _read_line(line)
-                if header is None:
-                    return None
-                name, value = header
-                if name == b"content-length":
-                    if length >= 0 or len(value) > _MAX_LENGTH_DIGITS or not value.isdigit():
-                        return None
-                    length = int(value)
-                elif name == b"transfer-encoding":
-                    if is_chunked or value.lower() != b"chunked":
-                        return None
-                    is_chunked = True
-                    header = (name, b"chunked")
-                elif name == b"connection":
-                    closes = closes or names_close(value)
-            headers.append(header)
-        if self._method == "HEAD" or status_code in (204, 304):
+        head, length, is_chunked, closes = plain
+        if self._method == "HEAD" or head.status_code in (204, 304):
             self._framing = _LENGTH
         elif is_chunked and length < 0:
             self._framing = _CHUNKS
@@ -190,7 +181,7 @@ class ResponseReader:
         else:
             return None
         self._closes = self._request_closes or closes
-        return ResponseHead(status_code, tuple(headers))
+        return head
 
     def _next_of_chunks(self) -> Event:
         data, at = self._data, self._at
@@ -260,8 +251,47 @@ class ResponseReader:
 
 
 _CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+_HEADS: dict[bytes, _PlainHead] = {}
 _REMEMBERED: dict[bytes, tuple[bytes, bytes]] = {}
 _FRAMING_NAMES = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+
+
+def _read_head(block: bytes) -> _PlainHead | None:
+    """The head in these lines; None when it is no plain one."""
+    lines = block.split(b"\r\n")
+    status_code = _status_code(lines[0])
+    if not status_code:
+        return None
+    length = -1
+    is_chunked = closes = has_secret = False
+    headers: list[tuple[bytes, bytes]] = []
+    for line in lines[1:]:
+        header = _REMEMBERED.get(line)
+        if header is None:
+            header = _read_line(line)
+            if header is None:
+                return None
+            name, value = header
+            if name == b"content-length":
+                if length >= 0 or len(value) > _MAX_LENGTH_DIGITS or not value.isdigit():
+                    return None
+                length = int(value)
+            elif name == b"transfer-encoding":
+                if is_chunked or value.lower() != b"chunked":
+                    return None
+                is_chunked = True
+                header = (name, b"chunked")
+            elif name == b"connection":
+                closes = closes or names_close(value)
+            elif name in _SECRETS:
+                has_secret = True
+        headers.append(header)
+    plain = _PlainHead(ResponseHead(status_code, tuple(headers)), length, is_chunked, closes)
+    if len(block) <= MAX_REMEMBERED_HEAD_BYTES and not has_secret:
+        if len(_HEADS) >= MAX_REMEMBERED_HEADS:
+            _HEADS.clear()
+        _HEADS[block] = plain
+    return plain
 
 
 def _read_line(line: bytes) -> tuple[bytes, bytes] | None:
