@@ -31,6 +31,7 @@ from .messages import (
     decode_message,
     encode_chunk,
     encode_message,
+    encode_success,
 )
 
 MAX_REQUESTS_IN_FLIGHT = 1024
@@ -220,6 +221,12 @@ class DaemonConnection:
         if self._exchanges.get(request_id) is not ExchangeState.BODY:
             self._advance(BodyChunk, request_id)
         return encode_chunk(request_id, data)
+
+    def send_success(self, request_id: int, payload: bytes, duration_us: int, attempts: int) -> bytes:
+        """As ``send`` of a successful ExecuteResponse, of which there is one for nearly every request."""
+        data = encode_success(request_id, payload, duration_us, attempts)
+        self._advance(ExecuteResponse, request_id)
+        return data
 
     def _advance(self, kind: type[Message], request_id: int) -> None:
         state = self._exchanges.get(request_id)

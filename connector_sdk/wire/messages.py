@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from .errors import UnknownMessageType
+from .errors import LocalProtocolError, UnknownMessageType
 from .fields import I32, U16, U32, U64, KeyValues
 from .flatbuffer import TableCodec
 from .framing import frame_header
@@ -248,6 +248,32 @@ _CHUNK_BYTES = len(_EMPTY_CHUNK)
 _CHUNK_HEAD, _, _rest = _EMPTY_CHUNK.partition(b"\xff" * 8)
 _CHUNK_OFFSET = _rest[:-4]
 _pack_chunk = struct.Struct(f"<Q{len(_CHUNK_OFFSET)}sI").pack
+
+
+def encode_success(request_id: int, payload: bytes, duration_us: int, attempts: int) -> bytes:
+    """As ``encode_message`` of a successful ExecuteResponse, which is what most requests get: in a third of the time.
+
+    Raises:
+        LocalProtocolError: the frame would exceed MAX_FRAME_BYTES, or a number does not fit its field.
+    """
+    size = len(payload)
+    padding = bytes(-size % 4)
+    header = frame_header(MessageType.EXECUTE_RESPONSE, _SUCCESS_BYTES + size + len(padding))
+    try:
+        numbers = _pack_success(request_id, duration_us, _SUCCESS_OFFSET, attempts, size)
+    except struct.error as error:
+        raise LocalProtocolError(f"ExecuteResponse cannot be encoded: {error}") from error
+    return b"".join((header, _SUCCESS_HEAD, numbers, payload, padding))
+
+
+# Its table: request_id and duration_us, then where the payload is, then attempts, then the payload's size.
+_EMPTY_SUCCESS = _CODECS[ExecuteResponse].encode(
+    ExecuteResponse(request_id=2**64 - 1, payload=b"", duration_us=2**64 - 1, attempts=2**16 - 1)
+)
+_SUCCESS_BYTES = len(_EMPTY_SUCCESS)
+_SUCCESS_HEAD, _, _rest = _EMPTY_SUCCESS.partition(b"\xff" * 16)
+_SUCCESS_OFFSET = _rest[:4]
+_pack_success = struct.Struct("<QQ4sH2xI").pack
 
 
 def decode_message(message_type: int, payload: bytes) -> Message:

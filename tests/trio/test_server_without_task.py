@@ -40,6 +40,7 @@ from vastar_runtime.http.proxy import Proxies
 from vastar_runtime.policies.circuit import State
 from vastar_runtime.server import running, session
 from vastar_runtime.server.memory import MemoryBudget
+from vastar_runtime.server.reply import Reply
 
 
 class Tasks:
@@ -448,7 +449,7 @@ async def test_a_mistake_while_it_is_answered_ends_its_connection_only(
         async with far:
             other = WireClient(far)
             with monkeypatch.context() as patched:
-                patched.setattr(running.RunningRequest, "_terminal", fail)
+                patched.setattr(Reply, "send_success", fail)
                 await other.begin({"url": URL})
                 assert await other.receive() is None
         assert serving.sessions == 0

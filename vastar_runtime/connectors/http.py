@@ -85,7 +85,8 @@ class HttpCall:
     def try_begin(self, services: Services, passage: Passage, on_answer: Callable[[], None]) -> HttpCall | None:
         """See Call."""
         exchange = self._exchange(services, passage)
-        if not passage.try_send(self.origin, lambda: exchange.try_send(on_answer)):
+        now = passage.deadline.began_at
+        if not passage.try_send(self.origin, lambda: exchange.try_send(on_answer, now)):
             return None
         self._begun = exchange
         return self

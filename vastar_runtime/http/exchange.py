@@ -79,12 +79,13 @@ class Exchange:
 
     # --- without waiting ---
 
-    def try_send(self, on_answer: Call) -> bool:
+    def try_send(self, on_answer: Call, now: float) -> bool:
         """Send the request at once, where an idle connection takes it whole. An answer may then be taken by
         ``try_receive_whole``; ``open`` goes on from here in any case.
 
         Args:
             on_answer: see Connection.try_send.
+            now: in trio's time.
 
         Returns:
             False: nothing was sent, and ``open`` begins from the beginning.
@@ -98,7 +99,7 @@ class Exchange:
                 self._key, self._connection = key, connection
                 self._is_sent = True
                 self.attempts += 1
-                self.with_upstream_since = trio.current_time()
+                self.with_upstream_since = now
                 self._progress(connection.awaiting_head)
                 return True
             self._pool.keep_idle(key, connection)  # it was among them; ``open`` finds out what is wrong with it

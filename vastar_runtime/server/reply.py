@@ -44,6 +44,11 @@ class Reply:
         may_wait = type(message) is ExecuteResponse and (is_turn() or _comes_in_a_burst())
         self._outbox.put(self._wire.send(message), self._request_id, may_wait=may_wait)
 
+    def send_success(self, payload: bytes, duration_us: int, attempts: int) -> None:
+        """The whole answer: as ``send`` of an ExecuteResponse that says so."""
+        frame = self._wire.send_success(self._request_id, payload, duration_us, attempts)
+        self._outbox.put(frame, self._request_id, may_wait=is_turn() or _comes_in_a_burst())
+
     def send_chunk(self, data: bytes) -> None:
         """A piece of the body: as ``send`` of a BodyChunk."""
         self._outbox.put(self._wire.send_chunk(self._request_id, data), self._request_id)

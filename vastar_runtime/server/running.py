@@ -225,7 +225,13 @@ class RunningRequest:
             return
         self._let_go()
         try:
-            self._answer(payload, None)
+            duration_us = self._duration_us()
+            try:
+                self._reply.send_success(payload, duration_us, self._outcome.attempts)
+            except LocalProtocolError:
+                self._answer(payload, None)  # which says so
+            else:
+                self._log_line(None, duration_us)
         finally:
             self._host.ended(self)
 

@@ -85,11 +85,16 @@ class _RequestLine:
         second, ns = divmod(self._unix_ns, 10**9)
         parts = [f"timestamp={_second_text(second)}.{ns // 1000:06d}Z level=info event=request"]
         for key, value in self._fields.items():
-            if type(value) is str and _NEEDS_QUOTES.search(value):
-                parts.append(str(_render(None, "info", {key: value})))
-            else:
-                parts.append(f"{key}={value}")
+            parts.append(_pair(key, value) if type(value) is str else f"{key}={value}")
         return f"{' '.join(parts)}\n"
+
+
+# Most lines have the same few methods, origins, paths and tenants. Half a MiB at most: values are short.
+@lru_cache(1024)
+def _pair(key: str, value: str) -> str:
+    if _NEEDS_QUOTES.search(value):
+        return str(_render(None, "info", {key: value}))
+    return f"{key}={value}"
 
 
 @lru_cache(2)
