@@ -71,7 +71,7 @@ def _run(scale: Scale, runtime: str) -> Results:
     todo = points(scale)
     with stage(runtime) as on:
         _tell_what_is_missing(on)
-        results = Results(scale.name, machine(on.nginx_path), {point.name: point.title for point in todo})
+        results = Results(scale.name, machine(on.nginx_path, runtime), {point.name: point.title for point in todo})
         measure(on, todo, scale, results, _tell)
     return results
 

@@ -73,8 +73,9 @@ class Sink(Protocol):
 class Begun(Protocol):
     """A request that was sent; an answer is on its way."""
 
-    def try_finish(self, passage: Passage, hold: Callable[[int], None]) -> bytes | None:
-        """As ``Call.execute``, if all of the answer is there; None: it is for ``execute`` to see.
+    def try_finish(self, passage: Passage) -> bytes | None:
+        """As ``Call.execute``, if all of the answer is there; None: it is for ``execute`` to see. What one read brings
+        is not kept before it is answered, and so is not asked for.
 
         Raises:
             RequestError: how it failed.

@@ -91,7 +91,7 @@ class HttpCall:
         self._begun = exchange
         return self
 
-    def try_finish(self, passage: Passage, hold: Callable[[int], None]) -> bytes | None:
+    def try_finish(self, passage: Passage) -> bytes | None:
         """See Begun."""
         exchange = self._begun
         assert exchange is not None
@@ -102,7 +102,6 @@ class HttpCall:
         outcome = self._outcome
         outcome.attempts = exchange.attempts
         outcome.status_code = exchange.head.status_code
-        hold(len(body))
         outcome.body_bytes = len(body)
         return self._encode(exchange.head, body, False)
 

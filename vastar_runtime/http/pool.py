@@ -5,8 +5,6 @@ Nothing is shared between tenants: neither a connection (an upstream may bind au
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 import trio
 
@@ -20,8 +18,8 @@ REAP_INTERVAL_S = 15.0
 MAX_IDLE_CONNECTIONS = 1024
 
 
-class PoolKey(NamedTuple):
-    """Whose connections, and where to."""
+class PoolKey(msgspec.Struct, frozen=True, cache_hash=True):
+    """Whose connections, and where to. Looked up several times in every request."""
 
     tenant_id: str
     origin: Origin

@@ -215,7 +215,7 @@ class RunningRequest:
         assert self._passage is not None
         payload = None
         try:
-            payload = begun.try_finish(self._passage, self._holding.hold)
+            payload = begun.try_finish(self._passage)
         except RequestError as error:
             self._failed_by = error
         except Exception:
