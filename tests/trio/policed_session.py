@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,7 +14,7 @@ import pytest
 import trio
 import trio.testing
 from http_upstream import Peer, Received
-from session_under_test import HEALTH
+from session_under_test import HEALTH, sockets
 from stream_client import greet
 from wire_client import WireClient
 
@@ -39,15 +38,6 @@ OTHER_URL = f"http://{OTHER}/path"
 
 Step = Callable[[Peer], Awaitable[None]]
 Pair = Callable[[], tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]]
-
-
-def sockets() -> tuple[trio.SocketStream, trio.SocketStream]:
-    """Two ends of a connection that the kernel carries."""
-    ours, theirs = socket.socketpair()
-    return (
-        trio.SocketStream(trio.socket.from_stdlib_socket(ours)),
-        trio.SocketStream(trio.socket.from_stdlib_socket(theirs)),
-    )
 
 
 _pair: Pair = trio.testing.memory_stream_pair

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -115,6 +116,15 @@ def captured_log() -> Iterator[io.StringIO]:
         yield stream
     finally:
         structlog.reset_defaults()
+
+
+def sockets() -> tuple[trio.SocketStream, trio.SocketStream]:
+    """Two ends of a connection that the kernel carries."""
+    ours, theirs = socket.socketpair()
+    return (
+        trio.SocketStream(trio.socket.from_stdlib_socket(ours)),
+        trio.SocketStream(trio.socket.from_stdlib_socket(theirs)),
+    )
 
 
 class MemoryDialer:

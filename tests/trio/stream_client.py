@@ -3,13 +3,15 @@ step by step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
-from session_under_test import MemoryDialer
+from session_under_test import MemoryDialer, sockets
 from wire_client import WireClient, execute_request
 
 from connector_sdk.wire import (
@@ -26,7 +28,9 @@ from connector_sdk.wire import (
 )
 from connector_sdk.wire.messages import HTTP_REQUEST_CODEC
 from vastar_runtime.connectors import Services
-from vastar_runtime.http.pool import Pool
+from vastar_runtime.http.connection import Connection
+from vastar_runtime.http.pool import Pool, PoolKey
+from vastar_runtime.http.url import parse_url
 
 PATIENCE_S = 5
 HOST = "upstream.test:81"
@@ -112,8 +116,12 @@ class Delivered:
         return self.end.error_message or ""
 
 
-async def delivered(client: WireClient, request_id: int = 1) -> Delivered:
-    """Read one stream to its end, giving back credit for every chunk at once."""
+async def delivered(client: WireClient, request_id: int = 1, *, is_begun: bool = False) -> Delivered:
+    """Read one stream to its end, giving back credit for every chunk at once.
+
+    Args:
+        is_begun: its head has been read.
+    """
     stream = Delivered()
     while stream.end is None:
         match await client.receive():
@@ -123,7 +131,7 @@ async def delivered(client: WireClient, request_id: int = 1) -> Delivered:
                 stream.head = message
             case BodyChunk(request_id=of, data=data):
                 assert of == request_id
-                assert stream.head is not None
+                assert is_begun or stream.head is not None
                 assert data
                 stream.pieces.append(data)
                 await client.send(CreditUpdate(request_id=request_id, credit_delta=len(data)))
@@ -193,10 +201,25 @@ class MemoryUpstream:
         dialer = MemoryDialer(nursery, self._accept)
         dialer.pair = pair
         self.services = Services(self.pool, dialer)  # type: ignore[arg-type]
+        self._streams: list[trio.abc.Stream] = []
         self._arrived, self._arrivals = trio.open_memory_channel[MemoryPeer](1024)
 
     async def _accept(self, stream: trio.abc.Stream) -> None:
+        self._streams.append(stream)
         await self._arrived.send(MemoryPeer(stream))
+
+    async def keep_one(self) -> None:
+        """The first connection is there already, over sockets: what comes over it needs no task at first."""
+        ours, theirs = sockets()
+        await self._accept(theirs)
+        self.pool.keep_idle(PoolKey("tenant", parse_url(URL).origin), Connection(ours, HOST))
+
+    async def aclose(self) -> None:
+        """Close what was kept."""
+        for connection in self.pool.take_expired(math.inf):
+            await connection.close()
+        for stream in self._streams:
+            await trio.aclose_forcefully(stream)
 
     async def peer(self) -> MemoryPeer:
         """The next connection."""
@@ -212,3 +235,14 @@ class MemoryUpstream:
         """No slot is taken and none is waited for."""
         statistics = self.pool.statistics()
         return (statistics.active, statistics.waiting) == (0, 0)
+
+
+@pytest.fixture(params=["connecting", "kept"])
+async def up(request: pytest.FixtureRequest, nursery: trio.Nursery) -> AsyncIterator[MemoryUpstream]:
+    """For a module whose stories are to hold over both: the first request's task connects; or the connection is there,
+    and the request needs no task until something must be waited for."""
+    upstream = MemoryUpstream(nursery)
+    if request.param == "kept":
+        await upstream.keep_one()
+    yield upstream
+    await upstream.aclose()

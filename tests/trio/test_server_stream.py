@@ -7,21 +7,18 @@ import pytest
 import trio
 import zstandard
 from session_under_test import captured_log, session
-from stream_client import CHUNKED, OK, URL, MemoryUpstream, body, chunk, delivered, end, greet, head, piece
+from stream_client import CHUNKED, OK, URL, body, chunk, delivered, end, greet, head, piece, up
 from stream_client import stream_request as asked_for
 
 from connector_sdk.wire import ErrorClass
+
+__all__ = ["up"]
 
 
 @pytest.fixture(autouse=True)
 def log():
     with captured_log() as log:
         yield log
-
-
-@pytest.fixture
-def up(nursery):
-    return MemoryUpstream(nursery)
 
 
 @pytest.fixture
@@ -152,11 +149,11 @@ async def test_a_compressed_body_is_decoded_piece_by_piece_as_it_arrives(client,
     assert (await end(client)).error_class is ErrorClass.SUCCESS
 
 
-async def test_twelve_mebibytes_in_one_stream_which_no_frame_could_hold(client, up):
+async def test_twelve_mebibytes_in_one_stream_which_no_frame_could_hold(client, up, nursery):
     size = 12 * 1024 * 1024
     await client.send(asked_for(1))
     peer = await up.asked()
-    await peer.send(body(bytes(size)))
+    nursery.start_soon(peer.send, body(bytes(size)))
     stream = await delivered(client)
     assert stream.error_class is ErrorClass.SUCCESS
     assert len(stream.data) == size

@@ -5,21 +5,18 @@ import gzip
 import pytest
 import trio
 from session_under_test import captured_log, session
-from stream_client import CHUNKED, HOST, OK, MemoryUpstream, chunk, delivered, end, greet
+from stream_client import CHUNKED, HOST, OK, chunk, delivered, end, greet, up
 from stream_client import stream_request as asked_for
 
 from connector_sdk.wire import ErrorClass
+
+__all__ = ["up"]
 
 
 @pytest.fixture(autouse=True)
 def log():
     with captured_log() as log:
         yield log
-
-
-@pytest.fixture
-def up(nursery):
-    return MemoryUpstream(nursery)
 
 
 @pytest.fixture
@@ -42,6 +39,8 @@ BEFORE_THE_HEAD = {
 }
 
 
+# Over a connection that was kept, such a request is sent once more: tests/trio/test_server_without_task.py.
+@pytest.mark.parametrize("up", ["connecting"], indirect=True)
 @pytest.mark.parametrize(("sent", "error_class", "words"), BEFORE_THE_HEAD.values(), ids=BEFORE_THE_HEAD)
 async def test_a_failure_before_the_head_is_an_end_alone(client, up, sent, error_class, words):
     await client.send(asked_for(1))

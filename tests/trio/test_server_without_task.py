@@ -22,14 +22,13 @@ from policed_session import (
     policed,
     saying,
     silent,
-    sockets,
     unavailable,
 )
-from session_under_test import HEALTH, captured_log
+from session_under_test import HEALTH, captured_log, sockets
 from stream_client import body, chunk, delivered, stream_request
 from wire_client import WireClient, execute_request
 
-from connector_sdk.wire import Cancel, ErrorClass, ExecuteResponse
+from connector_sdk.wire import Cancel, CreditUpdate, ErrorClass, ExecuteResponse, ResponseEnd
 from vastar_runtime.config.policy import CircuitBreakerPolicy, DeadlinePolicy, RetryPolicy
 from vastar_runtime.connectors import Services
 from vastar_runtime.daemon.serving import Serving
@@ -471,10 +470,185 @@ async def test_an_answer_in_json_has_the_same_shape_on_both_ways() -> None:
         assert "body_base64" in json.loads(first.payload)
 
 
-async def test_streams_begin_the_same_way_and_go_on_in_a_task(tasks: Tasks) -> None:
-    async with policed(Upstream(OK, raw(body(b"streamed"))), greets=True) as world:
+# --- streams ---
+
+
+def steps(*data: bytes) -> Step:
+    """Each of these as an arrival of its own."""
+
+    async def step(peer: Peer) -> None:
+        for piece in data:
+            await peer.send(piece)
+            await trio.testing.wait_all_tasks_blocked()
+
+    return step
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+TOKENS = [b"token %d " % number for number in range(20)]
+
+
+async def streamed(world: Policed, request_id: int = 9, **fields: object):
+    await world.client.send(stream_request(request_id, URL, **fields))
+    return await delivered(world.client, request_id)
+
+
+async def test_a_stream_of_tokens_needs_no_task(tasks: Tasks, log) -> None:
+    upstream = Upstream(OK, steps(CHUNKED, *map(chunk, TOKENS), chunk(b"")), OK)
+    async with policed(upstream, greets=True) as world:
+        await kept(world, tasks)
+        stream = await streamed(world)
+        assert stream.pieces == TOKENS
+        assert (stream.error_class, stream.head.attempts, stream.end.attempts) == (ErrorClass.SUCCESS, 1, 1)
+        assert tasks.count == 0
+        assert (await world.send()).body == "fine"
+        assert (world.upstream.connections, tasks.count) == (1, 0)
+    assert "bytes=170" in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("parts", "data", "count"),
+    [
+        ([body(b"streamed")], b"streamed", 0),
+        ([body(b"")], b"", 0),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n", b"stre", b"amed"], b"streamed", 0),
+        ([CHUNKED + chunk(b"stre") + chunk(b"amed") + chunk(b"")], b"streamed", 0),
+        ([CHUNKED[:30], CHUNKED[30:] + chunk(b"streamed") + chunk(b"")], b"streamed", 1),
+        ([CHUNKED + b"4\r\nst", b"re\r\n4\r\named\r\n0\r\n\r\n"], b"streamed", 0),
+        ([CHUNKED, b"4;a=b\r\nstre\r\n", chunk(b"amed"), b"0\r\nTrailer: x\r\n\r\n"], b"streamed", 1),
+        ([CHUNKED, b"".join(map(chunk, [b"x"] * 300)), chunk(b"")], b"x" * 300, 1),
+        ([b"HTTP/1.1 404 No\r\nContent-Length: 8\r\n\r\nstreamed"], b"streamed", 1),
+        ([b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 8\r\n\r\nstreamed"], b"streamed", 1),
+        ([body(b"streamed") + b"surplus"], b"streamed", 1),
+        (
+            [
+                b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n",
+                chunk(gzip.compress(b"streamed", mtime=0)) + chunk(b""),
+            ],
+            b"streamed",
+            1,
+        ),
+    ],
+    ids=[
+        "whole", "empty", "by length", "two chunks at once", "head in two", "chunk in two", "extensions and trailers",
+        "more chunks at once than in a turn", "404", "closing", "surplus", "gzip",
+    ],
+)  # fmt: skip
+async def test_a_stream_is_the_same_with_a_task_and_without(
+    parts: list[bytes], data: bytes, count: int, tasks: Tasks
+) -> None:
+    async with policed(Upstream(OK, steps(*parts), OK), greets=True) as world:
+        await kept(world, tasks)
+        stream = await streamed(world)
+        assert (stream.data, stream.error_class) == (data, ErrorClass.SUCCESS)
+        assert tasks.count == count
+        assert (await world.send()).body == "fine"
+
+
+async def test_a_stream_whose_client_has_no_credit_waits_for_it_in_a_task(tasks: Tasks) -> None:
+    gate = trio.Event()
+
+    async def more(peer: Peer) -> None:
+        await steps(CHUNKED, chunk(b"a" * 60), chunk(b"b" * 60))(peer)
+        await gate.wait()
+        await steps(chunk(b"c" * 60), chunk(b""))(peer)
+
+    async with policed(Upstream(OK, more), greets=True, window_bytes=100) as world:
         await kept(world, tasks)
         await world.client.send(stream_request(9, URL))
-        stream = await delivered(world.client, 9)
-        assert (stream.data, stream.error_class, tasks.count) == (b"streamed", ErrorClass.SUCCESS, 1)
-        assert world.upstream.connections == 1
+        assert (await world.client.receive()).status_code == 200
+        received = b""
+        while len(received) < 100:
+            received += (await world.client.receive()).data
+        await trio.testing.wait_all_tasks_blocked()
+        assert (received, tasks.count) == (b"a" * 60 + b"b" * 40, 1)
+        await world.client.send(CreditUpdate(request_id=9, credit_delta=100))
+        gate.set()
+        rest = await delivered(world.client, 9, is_begun=True)
+        assert rest.data == b"b" * 20 + b"c" * 60
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([CHUNKED, chunk(b"half")], "cut the response body short"),
+        ([CHUNKED + b"9\r\nhalf"], "cut the response body short"),
+        ([CHUNKED, chunk(b"half"), b"x\r\n"], "does not speak HTTP/1.1"),
+        ([CHUNKED, b"4\r\nhalfXX"], "does not speak HTTP/1.1"),
+    ],
+)
+async def test_a_stream_that_breaks_off_has_its_cause(parts: list[bytes], message: str) -> None:
+    async def step(peer: Peer) -> None:
+        await steps(*parts)(peer)
+        await peer.stream.aclose()
+
+    async with policed(Upstream(OK, step, OK), greets=True) as world:
+        await kept(world)
+        stream = await streamed(world)
+        assert (stream.data, stream.error_class) == (b"half", ErrorClass.TRANSIENT)
+        assert message in stream.message
+        assert (await world.send()).body == "fine"
+
+
+async def test_a_stream_whose_connection_dies_before_the_head_is_asked_for_once_more() -> None:
+    async with policed(Upstream(OK, saying(b""), steps(body(b"fine"))), greets=True) as world:
+        await kept(world)
+        stream = await streamed(world)
+        assert (stream.data, stream.head.attempts) == (b"fine", 2)
+
+
+@pytest.mark.parametrize("parts", [(), (CHUNKED,), (CHUNKED, chunk(b"token"))], ids=["no head", "head", "token"])
+@pytest.mark.parametrize("end", ["cancel", "deadline", "client"])
+async def test_a_stream_that_is_ended_in_any_state(parts: tuple[bytes, ...], end: str, autojump_clock, log) -> None:
+    async def step(peer: Peer) -> None:
+        await steps(*parts)(peer)
+        await silent(peer)
+
+    async with policed(Upstream(OK, step), greets=True) as world:
+        await kept(world)
+        await world.client.send(stream_request(9, URL, parameters={"timeout_ms": 3000}))
+        for _ in parts:
+            await world.client.receive()
+        await trio.testing.wait_all_tasks_blocked()
+        assert world.pool.statistics().active == 1
+        if end == "client":
+            await world.client.stream.aclose()
+            await trio.testing.wait_all_tasks_blocked()
+        else:
+            if end == "cancel":
+                await world.client.send(Cancel(request_id=9))
+            last = await world.client.receive()
+            assert isinstance(last, ResponseEnd)
+            assert last.error_class is (ErrorClass.CANCELLED if end == "cancel" else ErrorClass.TIMEOUT)
+        assert (world.pool.statistics().active, world.pool.statistics().idle) == (0, 0)
+
+
+async def test_a_stream_between_whose_pieces_too_long_a_time_goes_by(autojump_clock) -> None:
+    async def step(peer: Peer) -> None:
+        await steps(CHUNKED, chunk(b"one"))(peer)
+        await trio.sleep(1.9)
+        await steps(chunk(b"two"))(peer)
+        await silent(peer)
+
+    deadline = DeadlinePolicy(between_bytes_timeout_ms=2000)
+    async with policed(Upstream(OK, step), greets=True, deadline=deadline) as world:
+        await kept(world)
+        stream = await streamed(world)
+        assert (stream.data, stream.error_class) == (b"onetwo", ErrorClass.TIMEOUT)
+        assert "nothing moved for 2 s (deadline.between_bytes_timeout_ms)" in stream.message
+
+
+@pytest.mark.parametrize("where", ["try_begin", "try_pass_on"])
+async def test_an_internal_error_ends_a_stream(where: str, monkeypatch: pytest.MonkeyPatch, log) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with policed(greets=True) as world:
+        await kept(world)
+        with monkeypatch.context() as patched:
+            patched.setattr(f"vastar_runtime.connectors.http.HttpCall.{where}", fail)
+            stream = await streamed(world)
+        assert (stream.error_class, stream.head) == (ErrorClass.PERMANENT, None)
+        world.nothing_is_held()
+        assert (await world.send()).body == "fine"
+    assert "ZeroDivisionError" in log.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import Protocol
 
@@ -63,11 +64,22 @@ class Outcome(msgspec.Struct):
 class Sink(Protocol):
     """Where a streamed answer goes."""
 
-    async def head(self, status_code: int, headers: tuple[tuple[str, str], ...]) -> None:
+    def head(self, status_code: int, headers: tuple[tuple[str, str], ...]) -> None:
         """The header block; once, first."""
+
+    def try_piece(self, data: bytes) -> bool:
+        """A piece of the body, if the client has room for it now; False: it was not taken."""
 
     async def piece(self, data: bytes) -> None:
         """A piece of the body; waits while the client has no room for it."""
+
+
+class Passed(enum.Enum):
+    """How a streamed answer stands."""
+
+    SO_FAR = enum.auto()  # more will come
+    WHOLE = enum.auto()
+    FOR_TASK = enum.auto()  # ``Call.stream`` is to go on
 
 
 class Begun(Protocol):
@@ -76,6 +88,13 @@ class Begun(Protocol):
     def try_finish(self, passage: Passage) -> bytes | None:
         """As ``Call.execute``, if all of the answer is there; None: it is for ``execute`` to see. What one read brings
         is not kept before it is answered, and so is not asked for.
+
+        Raises:
+            RequestError: how it failed.
+        """
+
+    def try_pass_on(self, passage: Passage, sink: Sink) -> Passed:
+        """As ``Call.stream``, as far as nothing need be waited for.
 
         Raises:
             RequestError: how it failed.

@@ -10,18 +10,21 @@ from connector_sdk.wire.messages import HTTP_REQUEST_CODEC
 from vastar_runtime.errors import InvalidRequest
 from vastar_runtime.http.exchange import Exchange
 from vastar_runtime.http.request import OutboundRequest, build_request, complete_request
-from vastar_runtime.http.response import ResponseHead
+from vastar_runtime.http.response import END, NEED_DATA, ResponseHead, Signal
 from vastar_runtime.http.url import Url, parse_url
 from vastar_runtime.policies.passage import Passage
 from vastar_runtime.telemetry.log import MAX_VALUE_CHARACTERS
 
-from .base import Outcome, Services, Sink
+from .base import Outcome, Passed, Services, Sink
 from .http_answer import encode_answer, encode_table, too_long
 from .http_parameters import read_parameters
 
 # An OpenAI stream ends with this event, whether or not the server then closes.
 _DONE = re.compile(rb"(\A|\r\n|[\r\n])data: ?\[DONE\](?=[\r\n])")
 _DONE_BYTES = len(b"\r\ndata: [DONE]")
+
+
+_PASSED: dict[bytes | Signal, Passed] = {NEED_DATA: Passed.SO_FAR, END: Passed.WHOLE}
 
 
 class HttpConnector:
@@ -81,6 +84,8 @@ class HttpCall:
         self._outcome = outcome
         self._encode = encode
         self._begun: Exchange | None = None
+        self._head_is_out = False  # of a stream that goes on in no task
+        self._kept_back = b""  # a piece that the client had no room for
 
     def try_begin(self, services: Services, passage: Passage, on_answer: Callable[[], None]) -> HttpCall | None:
         """See Call."""
@@ -105,6 +110,29 @@ class HttpCall:
         outcome.body_bytes = len(body)
         return self._encode(exchange.head, body, False)
 
+    def try_pass_on(self, passage: Passage, sink: Sink) -> Passed:
+        """See Begun."""
+        exchange = self._begun
+        assert exchange is not None
+        reads = self._head_is_out
+        if not reads:
+            if not exchange.try_receive_head():
+                return Passed.FOR_TASK
+            passage.succeeded()
+            self._head_arrived(exchange, passage)
+            sink.head(exchange.head.status_code, exchange.head.text)
+            self._head_is_out = True
+        event = exchange.try_receive(reads=reads)
+        if isinstance(event, bytes):
+            self._outcome.body_bytes += len(event)
+            if not sink.try_piece(event):
+                self._kept_back = event
+                return Passed.FOR_TASK
+            if exchange.has_more:  # others would wait for all of what one read may bring
+                return Passed.FOR_TASK
+            event = exchange.try_receive(reads=False)
+        return _PASSED.get(event, Passed.FOR_TASK)
+
     async def close(self) -> None:
         """See Begun."""
         if self._begun is not None:
@@ -126,8 +154,11 @@ class HttpCall:
         """Head and pieces as they arrive."""
         exchange = self._begun or self._exchange(services, passage)
         try:
-            await self._open(exchange, passage)
-            await sink.head(exchange.head.status_code, exchange.head.text)
+            if not self._head_is_out:
+                await self._open(exchange, passage)
+                sink.head(exchange.head.status_code, exchange.head.text)
+            elif self._kept_back:
+                await sink.piece(self._kept_back)
             while (piece := await exchange.receive()) is not None:
                 self._outcome.body_bytes += len(piece)
                 await sink.piece(piece)
@@ -149,7 +180,11 @@ class HttpCall:
             await exchange.open()
         finally:
             self._outcome.attempts = exchange.attempts
+        self._head_arrived(exchange, passage)
+
+    def _head_arrived(self, exchange: Exchange, passage: Passage) -> None:
         passage.deadline.head_received()
+        self._outcome.attempts = exchange.attempts
         self._outcome.status_code = exchange.head.status_code
 
 

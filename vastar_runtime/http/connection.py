@@ -15,7 +15,7 @@ from vastar_runtime.errors import Failure, UpstreamError
 from .readiness import Call, Watch, at_end_of_turn, watch
 from .reading import close_at_once, read_now, read_some, write_some
 from .request import Headers, OutboundRequest, written
-from .response import END, INTERIM, MAX_HEADER_BLOCK_BYTES, NEED_DATA, Event, ResponseHead
+from .response import END, INTERIM, MAX_HEADER_BLOCK_BYTES, NEED_DATA, OTHER, Event, ResponseHead, Signal
 from .response_reader import ResponseReader
 from .url import Origin
 
@@ -163,23 +163,53 @@ class Connection:
     def try_receive_whole(self) -> tuple[ResponseHead, bytes] | None:
         """After ``try_send``, when something can be read: the response, if one read brings all of it, it is as most
         are, and the connection is fit for another one after it. None: it is for ``receive_head`` to see."""
+        return self._reader.take_whole() if self._try_read() else None
+
+    def try_receive_head(self) -> ResponseHead | None:
+        """After ``try_send``, when something can be read: the head, if one read brings all of it and the response is as
+        most are. None: it is for ``receive_head`` to see."""
+        return self._reader.take_head() if self._try_read() else None
+
+    def put_back(self) -> None:
+        """What ``try_receive_whole`` or ``try_receive_head`` brought is for ``receive_head`` after all."""
+        self._reader.put_back()
+
+    def try_receive_body(self, *, reads: bool) -> bytes | Signal:
+        """After ``try_receive_head``: the next piece of the body; END; NEED_DATA; OTHER: it is for ``receive_body`` to
+        see.
+
+        Args:
+            reads: there is something to be read.
+
+        Raises:
+            UpstreamError: see ``receive_body``.
+        """
+        self._head_received = True
+        if reads and not self._try_read():
+            return OTHER
+        event = self._parse()
+        return OTHER if isinstance(event, ResponseHead) else event
+
+    @property
+    def has_more(self) -> bool:
+        """Something has been read and not looked at."""
+        return self._reader.has_more
+
+    def _try_read(self) -> bool:
+        """Read what there is; False: nothing, or what a task is to find."""
         assert isinstance(self.stream, trio.SocketStream)
         if self._unsent:
-            return None
+            return False
         try:
             data = read_now(self.stream.socket.fileno(), READ_BYTES)
         except trio.BrokenResourceError as error:
             self._read_error = error  # the kernel tells it once
-            return None
+            return False
         if not data:  # an end will be there again
-            return None
+            return False
         self._has_received = True
         self._reader.receive_data(data)
-        return self._reader.take_whole()
-
-    def put_back(self) -> None:
-        """What ``try_receive_whole`` brought is for ``receive_head`` after all."""
-        self._reader.put_back()
+        return True
 
     def rest(self) -> None:
         """The exchange is over: until the next one nobody is to be called, and nothing of this one is kept."""

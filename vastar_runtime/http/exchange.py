@@ -18,7 +18,7 @@ from .readiness import Call
 from .redirects import MAX_REDIRECTS, next_request
 from .request import Headers, OutboundRequest
 from .resolver import looking_up_for
-from .response import ResponseHead
+from .response import END, OTHER, ResponseHead, Signal
 
 # A redirect's own body is of no use; a short one is read so that the connection can be used again.
 MAX_DRAINED_BYTES = 65_536
@@ -122,18 +122,64 @@ class Exchange:
         if whole is None:
             return None
         head, body = whole
-        is_plain = 200 <= head.status_code < 300 and not head.is_event_stream
-        is_encoded = self.request.decodes and head.value(b"content-encoding")
-        if not is_plain or is_encoded or not self._pool.has_room:
+        if not self._is_plain(head) or head.is_event_stream or not self._pool.has_room:
             connection.put_back()
             return None
         self.head = head
         self._is_sent = False
+        self._keep(key, connection)
+        return body
+
+    def try_receive_head(self) -> bool:
+        """When something can be read, after ``try_send``: whether ``head`` is there, of an answer that nothing is to be
+        done about. False: it is for ``open`` to see."""
+        connection = self._connection
+        assert connection is not None
+        head = connection.try_receive_head()
+        if head is None:
+            return False
+        if not self._is_plain(head):
+            connection.put_back()
+            return False
+        self._is_sent, self._has_head = False, True
+        self._deliver(head)
+        return True
+
+    def try_receive(self, *, reads: bool) -> bytes | Signal:
+        """After ``try_receive_head``: the next piece of the body; END, and the exchange is closed; NEED_DATA; OTHER: it
+        is for ``receive`` to see.
+
+        Args:
+            reads: there is something to be read.
+
+        Raises:
+            UpstreamError: see ``receive``.
+        """
+        key, connection = self._key, self._connection
+        assert key is not None
+        assert connection is not None
+        event = connection.try_receive_body(reads=reads)
+        self._progress(connection.reading_body)
+        if event is END:
+            self._complete = True
+            if not self._pool.has_room or not connection.reuse():
+                return OTHER
+            self._keep(key, connection)
+        return event
+
+    @property
+    def has_more(self) -> bool:
+        """Of what was read something has not been looked at."""
+        return self._connection is not None and self._connection.has_more
+
+    def _is_plain(self, head: ResponseHead) -> bool:
+        return 200 <= head.status_code < 300 and not (self.request.decodes and head.value(b"content-encoding"))
+
+    def _keep(self, key: PoolKey, connection: Connection) -> None:
         self._key = self._connection = None
         connection.rest()
         self._pool.keep_idle(key, connection)
         self._pool.release_slot(key)
-        return body
 
     # --- from the first attempt to the last byte ---
 
@@ -161,6 +207,8 @@ class Exchange:
         Raises:
             UpstreamError: cut short, or not what its headers say.
         """
+        if self._complete:  # as ``try_receive`` has found
+            return None
         if self._decoder is None:
             return await self._receive()
         while True:
@@ -287,6 +335,7 @@ class Exchange:
 
     async def _receive(self) -> bytes | None:
         assert self._connection is not None
+        self._connection.unwatch()
         piece = await self._connection.receive_body()
         self._progress(self._connection.reading_body)
         if piece is None:

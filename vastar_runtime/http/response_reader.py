@@ -122,20 +122,29 @@ class ResponseReader:
     def take_whole(self) -> tuple[ResponseHead, bytes] | None:
         """Head and body, if the response is plain, its length was told, it is all there, and the connection may go on
         after it; else None, and ``next_event`` tells more. ``put_back`` undoes it."""
+        head = self.take_head()
+        if head is None:
+            return None
+        begin = self._at
+        if self._framing == _LENGTH and not self._closes and begin + self._left == len(self._data):
+            self._at, self._left, self._framing = len(self._data), 0, _OVER
+            return head, self._data[begin:]
+        self.put_back()
+        return None
+
+    def take_head(self) -> ResponseHead | None:
+        """The head, if it is there and the response is plain; else None, and ``next_event`` tells more. ``put_back``
+        undoes it."""
         if self._framing != _HEAD or self._h11 is not None:
             return None
         end = self._data.find(b"\r\n\r\n")
         head = self._plain_head(self._data[:end]) if 0 < end < MAX_HEADER_BLOCK_BYTES else None
-        if head is not None and self._framing == _LENGTH and not self._closes:
-            begin = end + 4
-            if begin + self._left == len(self._data):
-                self._at, self._left, self._framing = len(self._data), 0, _OVER
-                return head, self._data[begin:]
-        self.put_back()
-        return None
+        if head is not None:
+            self._at = end + 4
+        return head
 
     def put_back(self) -> None:
-        """The response that ``take_whole`` brought is for ``next_event`` after all."""
+        """What ``take_whole`` or ``take_head`` brought is for ``next_event`` after all."""
         self._at, self._left, self._framing, self._closes = 0, 0, _HEAD, self._request_closes
 
     def forget(self) -> None:
@@ -159,12 +168,7 @@ class ResponseReader:
     def _next_of_head(self) -> Event:
         if not (self._data or self._ended):
             return NEED_DATA
-        end = self._data.find(b"\r\n\r\n")
-        head = self._plain_head(self._data[:end]) if 0 < end < MAX_HEADER_BLOCK_BYTES else None
-        if head is None:
-            return self._hand_over(b"")
-        self._at = end + 4
-        return head
+        return self.take_head() or self._hand_over(b"")
 
     def _plain_head(self, block: bytes) -> ResponseHead | None:
         """The head, and what it says of the body; None when it is not for us to judge."""

@@ -19,7 +19,7 @@ from connector_sdk.wire import (
     ResponseMode,
 )
 from vastar_runtime.connectors import CONNECTORS, Services
-from vastar_runtime.connectors.base import Begun, Call, Outcome
+from vastar_runtime.connectors.base import Begun, Call, Outcome, Passed
 from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.policies.passage import Passage
 from vastar_runtime.policies.peer import Peer
@@ -109,7 +109,7 @@ class RunningRequest:
             self._failed_by = error
         except Exception:
             self._failed_by = self._internal_error()
-        if self._begun is None or self._failed_by is not None or self._needs_task or self._reply.window is not None:
+        if self._begun is None or self._failed_by is not None or self._needs_task:
             self.run_in_task()
 
     def run_in_task(self) -> None:
@@ -207,7 +207,10 @@ class RunningRequest:
             self._needs_task = True
             return
         try:
-            self._finish(self._begun)
+            if self._reply.window is None:
+                self._finish(self._begun)
+            else:
+                self._pass_on(self._begun)
         except Exception as error:  # the client does not read; or it is a mistake of ours
             self._host.fail(error)
 
@@ -235,6 +238,26 @@ class RunningRequest:
         finally:
             self._host.ended(self)
 
+    def _pass_on(self, begun: Begun) -> None:
+        assert self._passage is not None
+        passed = Passed.FOR_TASK
+        try:
+            passed = begun.try_pass_on(self._passage, self)
+        except RequestError as error:
+            self._failed_by = error
+        except ClientDoesNotRead:
+            raise
+        except Exception:
+            self._failed_by = self._internal_error()
+        if passed is Passed.FOR_TASK:
+            self.run_in_task()
+        elif passed is Passed.WHOLE:
+            self._let_go()
+            try:
+                self._answer(None, None)
+            finally:
+                self._host.ended(self)
+
     def _let_go(self) -> None:
         """Give back all that it holds."""
         if self._passage is not None:
@@ -261,7 +284,7 @@ class RunningRequest:
 
     # --- the streamed answer: what a connector's call sees ---
 
-    async def head(self, status_code: int, headers: tuple[tuple[str, str], ...]) -> None:
+    def head(self, status_code: int, headers: tuple[tuple[str, str], ...]) -> None:
         """Send the header block."""
         self._reply.send(
             ResponseHead(
@@ -271,6 +294,17 @@ class RunningRequest:
                 attempts=self._outcome.attempts,
             )
         )
+
+    def try_piece(self, data: bytes) -> bool:
+        """Send a piece of the body, if the client takes all of it now; False: nothing was sent."""
+        window = self._reply.window
+        assert window is not None
+        size = len(data)
+        if size > MAX_CHUNK_BYTES or size > window.credit_bytes or self._reply.full() is not None:
+            return False
+        window.take(size)
+        self._reply.send_chunk(data)
+        return True
 
     async def piece(self, data: bytes) -> None:
         """Send a piece of the body as it is, or as far as the client takes it, and wait until it takes more."""
