@@ -47,7 +47,7 @@ def children(process: subprocess.Popen[str]) -> dict[str, list[int]]:
     """The processes that a run has started, by the name of their program."""
     found: dict[str, list[int]] = {}
     for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        with suppress(FileNotFoundError):  # a load that has ended meanwhile
+        with suppress(FileNotFoundError, ProcessLookupError):  # a load that has ended meanwhile
             found.setdefault(Path(f"/proc/{pid}/comm").read_text().strip(), []).append(int(pid))
     return found
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from daemon_process import refused
 from reloadable_daemon import Held, ask, json_of, reloadable
 from upstream import always, upstream
 from wire_client import connected
-from worker_daemon import WORKERS, clients, kill, seen, workers
+from worker_daemon import PATIENCE_S, WORKERS, clients, kill, seen, workers
 
 
 async def test_connections_spread_evenly():
@@ -22,6 +24,19 @@ async def test_connections_spread_evenly():
             counts = [worker.connections for worker in await seen(opened[0])]
             assert sum(counts) == 40
             assert min(counts) >= 5, counts  # 10 each, on a machine that does nothing else
+
+
+@pytest.mark.parametrize("count", [8, 32])
+async def test_connections_that_come_at_once_spread_evenly(count):
+    with workers() as daemon, contextlib.ExitStack() as closing:
+        for _ in range(count):  # they are in the kernel's queue before any worker has looked
+            waiting = closing.enter_context(socket.socket(socket.AF_UNIX))
+            waiting.connect(daemon.socket_path)
+        async with daemon.connect() as client:
+            with trio.fail_after(PATIENCE_S):
+                while sum(counts := [worker.connections for worker in await seen(client)]) < count + 1:
+                    await trio.lowlevel.checkpoint()
+        assert min(counts) >= (count + 1) // WORKERS - 2, counts
 
 
 async def test_a_worker_that_hangs_takes_connections_from_nobody():

@@ -13,6 +13,7 @@ import trio.testing
 from http_upstream import Peer
 from policed_session import (
     OK,
+    OTHER_URL,
     URL,
     Dialer,
     Policed,
@@ -28,7 +29,7 @@ from session_under_test import HEALTH, captured_log, sockets
 from stream_client import body, chunk, delivered, stream_request
 from wire_client import WireClient, execute_request
 
-from connector_sdk.wire import Cancel, CreditUpdate, ErrorClass, ExecuteResponse, ResponseEnd
+from connector_sdk.wire import Cancel, CreditUpdate, ErrorClass, ExecuteResponse, ResponseEnd, ResponseMode
 from vastar_runtime.config.policy import CircuitBreakerPolicy, DeadlinePolicy, RetryPolicy
 from vastar_runtime.connectors import Services
 from vastar_runtime.daemon.serving import Serving
@@ -370,14 +371,22 @@ async def test_a_request_that_the_kernel_takes_in_part_is_sent_to_its_end(tasks:
 
 
 async def test_a_pool_that_keeps_no_more_is_for_a_task_to_close_one(tasks: Tasks) -> None:
-    async with policed(pool=Pool(max_idle=1)) as world:
-        await world.begin()
-        await world.begin()
-        assert [(await world.result()).status, (await world.result()).status] == [200, 200]
-        assert world.pool.statistics().idle == 1
-        tasks.count = 0
+    gate = trio.Event()
+
+    async def later(peer: Peer) -> None:
+        await gate.wait()
+        await OK(peer)
+
+    async with policed(Upstream(OK, later, OK), pool=Pool(max_idle=1)) as world:
+        await kept(world)
+        slow = await world.begin()
+        assert (await world.send(url=OTHER_URL)).status == 200  # whose connection takes the only place
+        assert (world.pool.statistics().idle, tasks.count) == (1, 2)
+        gate.set()
+        assert (await world.client.receive()).request_id == slow
+        assert (world.pool.statistics().idle, tasks.count) == (1, 3)
         assert (await world.send()).status == 200
-        assert (world.pool.statistics().idle, tasks.count) == (1, 0)
+        assert world.upstream.connections == 1  # the other one's was closed for it
 
 
 async def test_a_large_request_has_a_task(tasks: Tasks) -> None:
@@ -566,6 +575,45 @@ async def test_a_stream_whose_client_has_no_credit_waits_for_it_in_a_task(tasks:
         gate.set()
         rest = await delivered(world.client, 9, is_begun=True)
         assert rest.data == b"b" * 20 + b"c" * 60
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_nobody_is_called_for_what_a_task_will_read(
+    is_streamed: bool, monkeypatch: pytest.MonkeyPatch, tasks: Tasks
+) -> None:
+    """The upstream goes on sending while the stream's client has no credit, and after half an answer."""
+    calls = 0
+    on_answer = running.RunningRequest._on_answer
+
+    def counted(request: running.RunningRequest) -> None:
+        nonlocal calls
+        calls += 1
+        on_answer(request)
+
+    monkeypatch.setattr(running.RunningRequest, "_on_answer", counted)
+
+    async def more(peer: Peer) -> None:
+        await steps(CHUNKED, chunk(b"a" * 60), chunk(b"b" * 60), *(chunk(b"c" * 60) for _ in range(20)))(peer)
+        await silent(peer)
+
+    async with policed(Upstream(OK, more), greets=True, window_bytes=100) as world:
+        await kept(world, tasks)
+        mode = ResponseMode.STREAM if is_streamed else ResponseMode.BUFFERED
+        await world.client.send(execute_request(9, {"url": URL}, response_mode=mode))
+        for _ in range(100):
+            await trio.testing.wait_all_tasks_blocked()
+        assert (tasks.count, calls < 8) == (1, True)
+        await world.client.send(Cancel(request_id=9))
+        while not isinstance(message := await world.client.receive(), ResponseEnd | ExecuteResponse):
+            pass
+        assert message.error_class is ErrorClass.CANCELLED
+
+
+async def test_more_header_fields_than_any_client_takes() -> None:
+    many = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + b"a:b\r\n" * 5000 + b"\r\n"
+    async with policed(Upstream(OK, raw(many)), greets=True, retry=RetryPolicy(max_retries=0)) as world:
+        await kept(world)
+        assert "sent 5001 header fields, more than 4096" in (await world.send()).message
 
 
 @pytest.mark.parametrize(

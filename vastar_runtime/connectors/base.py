@@ -100,6 +100,9 @@ class Begun(Protocol):
             RequestError: how it failed.
         """
 
+    def unwatch(self) -> None:
+        """A task takes it from here: ``on_answer`` is called no more."""
+
     async def close(self) -> None:
         """Let go of it, whatever state it is in."""
 

@@ -133,6 +133,11 @@ class HttpCall:
             event = exchange.try_receive(reads=False)
         return _PASSED.get(event, Passed.FOR_TASK)
 
+    def unwatch(self) -> None:
+        """See Begun."""
+        if self._begun is not None:
+            self._begun.unwatch()
+
     async def close(self) -> None:
         """See Begun."""
         if self._begun is not None:

@@ -15,13 +15,11 @@ from vastar_runtime.errors import Failure, UpstreamError
 from .readiness import Call, Watch, at_end_of_turn, watch
 from .reading import close_at_once, read_now, read_some, write_some
 from .request import Headers, OutboundRequest, written
-from .response import END, INTERIM, MAX_HEADER_BLOCK_BYTES, NEED_DATA, OTHER, Event, ResponseHead, Signal
+from .response import END, INTERIM, MAX_HEADER_BLOCK_BYTES, MAX_HEADERS, NEED_DATA, OTHER, Event, ResponseHead, Signal
 from .response_reader import ResponseReader
 from .url import Origin
 
 READ_BYTES = 65_536
-# As many as the wire's own tables take.
-MAX_HEADERS = 4096
 # Interim responses before the final one: a 103 or two are usual.
 MAX_INTERIM_RESPONSES = 32
 # A body is handed to the kernel in slices, so that a slow upload is seen to move.

@@ -106,6 +106,11 @@ class Exchange:
         self._pool.release_slot(key)
         return False
 
+    def unwatch(self) -> None:
+        """From here on a task waits for what can be read; ``on_answer`` is called no more."""
+        if self._connection is not None:
+            self._connection.unwatch()
+
     @property
     def has_rest(self) -> bool:
         """Whether ``try_send`` has left something of the request for ``open`` to send."""
@@ -272,7 +277,6 @@ class Exchange:
         self._complete = self._has_head = False
         connection = self._connection if self._is_sent else await self._begin_attempt(key)
         if connection is not None:
-            connection.unwatch()
             try:
                 return await self._converse(connection, limits)
             except ConnectionLost as error:
@@ -335,7 +339,6 @@ class Exchange:
 
     async def _receive(self) -> bytes | None:
         assert self._connection is not None
-        self._connection.unwatch()
         piece = await self._connection.receive_body()
         self._progress(self._connection.reading_body)
         if piece is None:

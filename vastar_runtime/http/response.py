@@ -8,6 +8,8 @@ from .request import Headers
 
 # h11's own limit is 16 KiB; some upstreams' policy and cookie headers are longer. A block of 1 MiB is an attack.
 MAX_HEADER_BLOCK_BYTES = 64 * 1024
+# As many as the wire's own tables take.
+MAX_HEADERS = 4096
 # An upstream may send a byte a chunk. What has arrived is joined into pieces, and after so many chunks others get
 # their turn.
 MAX_EVENTS_PER_TURN = 128

@@ -16,7 +16,16 @@ import h11
 
 from .h11_responses import H11Response
 from .request import names_close
-from .response import END, MAX_EVENTS_PER_TURN, MAX_HEADER_BLOCK_BYTES, NEED_DATA, Event, ResponseHead, Signal
+from .response import (
+    END,
+    MAX_EVENTS_PER_TURN,
+    MAX_HEADER_BLOCK_BYTES,
+    MAX_HEADERS,
+    NEED_DATA,
+    Event,
+    ResponseHead,
+    Signal,
+)
 
 # An upstream's responses have most of their header lines in common: those that were read lately are not read again.
 MAX_REMEMBERED_LINES = 4096
@@ -264,7 +273,7 @@ def _read_head(block: bytes) -> _PlainHead | None:
     """The head in these lines; None when it is no plain one."""
     lines = block.split(b"\r\n")
     status_code = _status_code(lines[0])
-    if not status_code:
+    if not status_code or len(lines) > MAX_HEADERS + 1:
         return None
     length = -1
     is_chunked = closes = has_secret = False

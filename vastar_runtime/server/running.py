@@ -334,6 +334,8 @@ class RunningRequest:
     # --- inside ---
 
     async def _execute(self) -> bytes | None:
+        if self._begun is not None:
+            self._begun.unwatch()
         if self._failed_by is not None:
             if self._begun is not None:
                 await self._begun.close()

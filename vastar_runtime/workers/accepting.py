@@ -16,7 +16,7 @@ import trio
 # long enough for an idle worker to wake up and be faster, short enough for nobody to notice when that one hangs.
 YIELD_S = 0.001
 MAX_YIELD_S = 0.004
-# Of the connections that wait it takes so many in one turn: see EagerListener. Few enough to stay even.
+# Of the connections that wait it takes so many in one turn, as long as it is not ahead: see EagerListener.
 MAX_IN_A_ROW = 8
 
 # What accept(2) says of a connection that has failed already, and not of the listening socket.
@@ -31,10 +31,10 @@ class SharedListener(trio.abc.Listener[trio.SocketStream]):
 
     Args:
         listening: shared with the other workers.
-        is_ahead_by: how many connections this worker has more than the one with fewest.
+        is_ahead_by: how many connections this worker has more than is fair, with so many that it has just taken.
     """
 
-    def __init__(self, listening: socket.socket, is_ahead_by: Callable[[], int]) -> None:
+    def __init__(self, listening: socket.socket, is_ahead_by: Callable[[int], int]) -> None:
         listening.setblocking(False)
         self._listening = listening
         self._is_ahead_by = is_ahead_by
@@ -47,12 +47,13 @@ class SharedListener(trio.abc.Listener[trio.SocketStream]):
             OSError: as accept(2), where it is no matter of one connection.
         """
         while True:
-            if not self._in_a_row:
+            if not 0 < self._in_a_row < MAX_IN_A_ROW or self._is_ahead_by(self._in_a_row) > 0:
+                self._in_a_row = 0
                 await trio.lowlevel.wait_readable(self._listening)
-                ahead_by = self._is_ahead_by()
+                ahead_by = self._is_ahead_by(0)
                 if ahead_by > 0:
                     await trio.sleep(min(ahead_by * YIELD_S, MAX_YIELD_S))
-            self._in_a_row = (self._in_a_row + 1) % MAX_IN_A_ROW
+            self._in_a_row += 1
             try:
                 connection, _ = self._listening.accept()
             except BlockingIOError:  # another one was faster, or none waits any more

@@ -91,10 +91,14 @@ class Slot:
         """What it holds for its clients."""
         self._board._held_bytes[self._number] = size_bytes
 
-    def is_ahead_by(self) -> int:
-        """How many connections it has more than the one that has fewest."""
-        board = self._board
-        return board._connections[self._number] - board.fewest_connections()
+    def is_ahead_by(self, taken: int) -> int:
+        """How many connections it has more than the one that has fewest, beyond a sixteenth of its own.
+
+        Args:
+            taken: just now, and not counted yet.
+        """
+        own = self._board._connections[self._number] + taken
+        return own - own // 16 - self._board.fewest_connections()
 
 
 class SharedMemoryBudget(MemoryBudget):
