@@ -29,7 +29,16 @@ from session_under_test import HEALTH, captured_log, sockets
 from stream_client import body, chunk, delivered, stream_request
 from wire_client import WireClient, execute_request
 
-from connector_sdk.wire import Cancel, CreditUpdate, ErrorClass, ExecuteResponse, ResponseEnd, ResponseMode
+from connector_sdk.wire import (
+    Cancel,
+    CreditUpdate,
+    ErrorClass,
+    ExecuteResponse,
+    HealthCheck,
+    HealthCheckResponse,
+    ResponseEnd,
+    ResponseMode,
+)
 from vastar_runtime.config.policy import CircuitBreakerPolicy, DeadlinePolicy, RetryPolicy
 from vastar_runtime.connectors import Services
 from vastar_runtime.daemon.serving import Serving
@@ -333,6 +342,42 @@ async def test_the_loss_of_framing_lets_nothing_hang() -> None:
         assert await world.client.receive() is None
 
 
+@pytest.mark.parametrize("count", [session.EVENTS_PER_TURN - 1, session.EVENTS_PER_TURN, session.EVENTS_PER_TURN + 1])
+async def test_the_loss_of_framing_after_as_many_frames_as_a_turn_has(count: int) -> None:
+    async with policed() as world:
+        await world.client.send(*(HealthCheck() for _ in range(count)), b"\0\0\0\0")
+        for _ in range(count):
+            assert isinstance(await world.client.receive(), HealthCheckResponse)
+        refusal = await world.client.receive()
+        assert isinstance(refusal, ExecuteResponse)
+        assert "frame length 0" in (refusal.error_message or "")
+        await world.client.stream.send_eof()
+        assert await world.client.receive() is None
+
+
+async def test_a_cancel_in_the_same_read_as_its_request_leaves_nothing_for_the_upstream() -> None:
+    async with policed(greets=True) as world:
+        await kept(world)
+        request = execute_request(9, {"url": URL, "method": "POST", "body": "x"})
+        await world.client.send(request, Cancel(request_id=9))
+        result = await world.result()
+        assert (result.error_class, result.attempts) == (ErrorClass.CANCELLED, 0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(world.upstream.requests) == 1
+        assert world.pool.statistics().idle == 1
+        assert (await world.send()).body == "fine"
+
+
+async def test_a_client_that_the_kernel_watches_no_socket_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(session, "watch", full)
+    async with policed() as world:
+        await kept(world)
+        assert (await world.send()).body == "fine"
+
+
 async def test_a_client_that_has_ended_its_sending_gets_its_answer() -> None:
     gate = trio.Event()
 
@@ -575,6 +620,45 @@ async def test_a_stream_whose_client_has_no_credit_waits_for_it_in_a_task(tasks:
         gate.set()
         rest = await delivered(world.client, 9, is_begun=True)
         assert rest.data == b"b" * 20 + b"c" * 60
+
+
+async def test_a_stream_that_a_task_ended_leaves_its_connection_to_nobody(tasks: Tasks) -> None:
+    """The pool was full in the moment of its end; then the upstream closes the connection."""
+    gate = trio.Event()
+    calls = 0
+
+    async def later(peer: Peer) -> None:
+        await steps(CHUNKED, chunk(b"token"))(peer)
+        await gate.wait()
+        await steps(chunk(b""))(peer)
+        await peer.stream.aclose()
+
+    async with policed(Upstream(OK, later, OK), pool=Pool(max_idle=1), greets=True) as world:
+        await kept(world)
+        await world.client.send(stream_request(9, URL))
+        await world.client.receive()
+        await world.client.receive()
+        assert (await world.send(url=OTHER_URL)).status == 200
+        gate.set()
+        assert isinstance(await world.client.receive(), ResponseEnd)
+        for _ in range(100):
+            calls += 1
+            await trio.testing.wait_all_tasks_blocked()
+        (connection,) = world.pool.take_expired(float("inf"))
+        assert connection._watch is None or connection._watch.call is None
+        await connection.close()
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_an_encoding_that_an_empty_header_stands_before(is_streamed: bool) -> None:
+    packed = gzip.compress(b"fine", mtime=0)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding:\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+    async with policed(Upstream(raw(head % len(packed) + packed)), greets=True) as world:
+        first = await world.send()
+        if is_streamed:
+            assert (await streamed(world)).data.decode() == first.body == "fine"
+        else:
+            assert (await world.send()).body == first.body == "fine"
 
 
 @pytest.mark.parametrize("is_streamed", [True, False])

@@ -137,6 +137,20 @@ def test_secrets_lengths_and_long_lines_are_not_remembered(line: bytes) -> None:
     assert line not in response_reader._REMEMBERED
 
 
+@pytest.mark.parametrize(
+    "line", [b"Set-Cookie: a", b"X-Subject-Token: a", b"Location: /?code=a", b"X-Api-Key: a", b"X: " + b"y" * 200]
+)
+def test_a_head_with_what_may_be_secret_is_not_remembered(line: bytes) -> None:
+    from vastar_runtime.http import response_reader
+
+    for _ in range(2):  # also when its lines have been seen
+        reader = ResponseReader()
+        reader.begin("GET", False)
+        judged(reader, [OK + line + b"\r\nContent-Length: 0\r\n\r\n"], False)
+    assert not [block for block in response_reader._HEADS if line in block]
+    assert line not in response_reader._REMEMBERED
+
+
 def test_however_many_lines_come_few_are_remembered() -> None:
     from vastar_runtime.http import response_reader
 

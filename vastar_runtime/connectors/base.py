@@ -100,6 +100,9 @@ class Begun(Protocol):
             RequestError: how it failed.
         """
 
+    def try_take_back(self) -> bool:
+        """Whether nothing of it has been sent yet: then it never will be, and it is as if it had not begun."""
+
     def unwatch(self) -> None:
         """A task takes it from here: ``on_answer`` is called no more."""
 

@@ -133,6 +133,13 @@ class HttpCall:
             event = exchange.try_receive(reads=False)
         return _PASSED.get(event, Passed.FOR_TASK)
 
+    def try_take_back(self) -> bool:
+        """See Begun."""
+        if self._begun is None or not self._begun.try_take_back():
+            return False
+        self._begun = None
+        return True
+
     def unwatch(self) -> None:
         """See Begun."""
         if self._begun is not None:
@@ -163,7 +170,8 @@ class HttpCall:
                 await self._open(exchange, passage)
                 sink.head(exchange.head.status_code, exchange.head.text)
             elif self._kept_back:
-                await sink.piece(self._kept_back)
+                kept_back, self._kept_back = self._kept_back, b""
+                await sink.piece(kept_back)
             while (piece := await exchange.receive()) is not None:
                 self._outcome.body_bytes += len(piece)
                 await sink.piece(piece)

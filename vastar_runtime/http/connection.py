@@ -133,11 +133,21 @@ class Connection:
     def _send_now(self) -> None:
         """At the end of a turn, for all requests of it: the first write wakes the upstream, if it is a process of this
         machine, and the others find it awake."""
+        if not self._unsent:  # it was taken back
+            return
         written = write_some(self.stream, self._unsent)
         self.has_written = written > 0
         self._unsent = self._unsent[written:]
         if self._unsent and self._watch is not None and self._watch.call is not None:
             self._watch.call()
+
+    def try_take_back(self) -> bool:
+        """Whether nothing that ``try_send`` was given has been written yet: then it never will be."""
+        if not self._unsent or self.has_written:
+            return False
+        self._unsent = b""
+        self.exchanges -= 1
+        return True
 
     async def send_rest(self) -> None:
         """After ``try_send``: write what the kernel has not taken.

@@ -106,6 +106,18 @@ class Exchange:
         self._pool.release_slot(key)
         return False
 
+    def try_take_back(self) -> bool:
+        """Whether nothing that ``try_send`` was given has been sent yet: then it never will be, and it is as if it had
+        not been called."""
+        key, connection = self._key, self._connection
+        if key is None or connection is None or not connection.try_take_back():
+            return False
+        self._is_sent = False
+        self.attempts -= 1
+        self.with_upstream_since = None
+        self._keep(key, connection)
+        return True
+
     def unwatch(self) -> None:
         """From here on a task waits for what can be read; ``on_answer`` is called no more."""
         if self._connection is not None:
@@ -178,7 +190,7 @@ class Exchange:
         return self._connection is not None and self._connection.has_more
 
     def _is_plain(self, head: ResponseHead) -> bool:
-        return 200 <= head.status_code < 300 and not (self.request.decodes and head.value(b"content-encoding"))
+        return 200 <= head.status_code < 300 and not (self.request.decodes and head.has(b"content-encoding"))
 
     def _keep(self, key: PoolKey, connection: Connection) -> None:
         self._key = self._connection = None
@@ -253,6 +265,7 @@ class Exchange:
             if connection is not None:
                 surplus: Connection | None = connection
                 if self._complete and connection.reuse():
+                    connection.rest()
                     surplus = self._pool.keep_idle(key, connection)
                 if surplus is not None:
                     await surplus.close()

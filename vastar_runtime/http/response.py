@@ -43,6 +43,13 @@ class ResponseHead:
             self._is_event_stream = media_type.strip().lower() == b"text/event-stream"
         return self._is_event_stream
 
+    def has(self, name: bytes) -> bool:
+        """Whether there is a header field of this name."""
+        for header in self.headers:  # noqa: SIM110 - a generator costs as much again
+            if header[0] == name:
+                return True
+        return False
+
     def value(self, name: bytes) -> bytes:
         """Of the first header field of this name; b"" when there is none."""
         for header in self.headers:

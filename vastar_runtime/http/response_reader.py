@@ -33,7 +33,7 @@ MAX_REMEMBERED_LINE_BYTES = 128
 # Many have all of them in common for a second, or for good.
 MAX_REMEMBERED_HEADS = 256
 MAX_REMEMBERED_HEAD_BYTES = 1024
-_SECRETS = frozenset({b"set-cookie", b"authentication-info", b"proxy-authenticate", b"www-authenticate"})
+_MAY_BE_SECRET = re.compile(rb"auth|cookie|key|link|location|refresh|secret|session|token")
 
 # The grammar is h11's, which is that of RFC 9112, sections 4 and 5, and RFC 9110, section 5.5.
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-9][0-9]{2})(?: (?:[ \t]|[^\x00\s])*)?")
@@ -276,7 +276,8 @@ def _read_head(block: bytes) -> _PlainHead | None:
     if not status_code or len(lines) > MAX_HEADERS + 1:
         return None
     length = -1
-    is_chunked = closes = has_secret = False
+    is_chunked = closes = False
+    is_remembered = len(block) <= MAX_REMEMBERED_HEAD_BYTES
     headers: list[tuple[bytes, bytes]] = []
     for line in lines[1:]:
         header = _REMEMBERED.get(line)
@@ -296,11 +297,11 @@ def _read_head(block: bytes) -> _PlainHead | None:
                 header = (name, b"chunked")
             elif name == b"connection":
                 closes = closes or names_close(value)
-            elif name in _SECRETS:
-                has_secret = True
+            else:
+                is_remembered = is_remembered and line in _REMEMBERED
         headers.append(header)
     plain = _PlainHead(ResponseHead(status_code, tuple(headers)), length, is_chunked, closes)
-    if len(block) <= MAX_REMEMBERED_HEAD_BYTES and not has_secret:
+    if is_remembered:
         if len(_HEADS) >= MAX_REMEMBERED_HEADS:
             _HEADS.clear()
         _HEADS[block] = plain
@@ -314,7 +315,11 @@ def _read_line(line: bytes) -> tuple[bytes, bytes] | None:
         return None
     header = (match[1].lower(), match[2])
     # What frames the body is looked at each time; what is secret is not to lie about for longer than its response.
-    if len(line) <= MAX_REMEMBERED_LINE_BYTES and header[0] not in _FRAMING_NAMES and header[0] not in _SECRETS:
+    if (
+        len(line) <= MAX_REMEMBERED_LINE_BYTES
+        and header[0] not in _FRAMING_NAMES
+        and not _MAY_BE_SECRET.search(header[0])
+    ):
         if len(_REMEMBERED) >= MAX_REMEMBERED_LINES:
             _REMEMBERED.clear()
         _REMEMBERED[line] = header

@@ -123,6 +123,8 @@ class RunningRequest:
         self.has_used_scope = True
         if self._scope is not None:
             self._scope.cancel()
+        elif self._begun is not None and self._begun.try_take_back():  # both came in one read
+            self._begun = None
         self.run_in_task()
 
     def stop(self, error: RequestError) -> None:

@@ -118,24 +118,25 @@ class Session:
 
         A client's loss cancels its requests; nothing is raised for anything that a client does.
         """
-        framing_is_lost = False
         try:
             async with trio.open_nursery(strict_exception_groups=True) as nursery:
                 self._connection = nursery
                 if self._needs_writer:
                     self._start_writer()
                 # The requests end before the connection does: none of them writes to what is being closed.
-                async with trio.open_nursery(strict_exception_groups=True) as requests:
-                    self._requests = requests
-                    try:
-                        framing_is_lost = await self._read()
-                    finally:
-                        for running in list(self._running.values()):
-                            running.run_in_task()  # where it is cancelled
-                    requests.cancel_scope.cancel()
-                if framing_is_lost:
-                    await self._linger()
-                self._connection = None
+                try:
+                    async with trio.open_nursery(strict_exception_groups=True) as requests:
+                        self._requests = requests
+                        try:
+                            await self._read()
+                        finally:
+                            for running in list(self._running.values()):
+                                running.run_in_task()  # where it is cancelled
+                        requests.cancel_scope.cancel()
+                    if self._framing_is_lost:
+                        await self._linger()
+                finally:
+                    self._connection = None  # what is still to be written needs no writer any more
                 nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client is gone, and with it all that was to be done
@@ -160,37 +161,36 @@ class Session:
 
     # --- reading ---
 
-    async def _read(self) -> bool:
-        """Read until the client ends; True when its framing was lost, so that nothing more can be read."""
-        if type(self._stream) is trio.SocketStream:
-            await self._read_when_ready(self._stream.socket.fileno())
-        else:
+    async def _read(self) -> None:
+        """Read until the client ends, or its framing is lost, so that nothing more can be read."""
+        if not (type(self._stream) is trio.SocketStream and await self._read_when_ready(self._stream.socket.fileno())):
             while not self._framing_is_lost and (data := await read_some(self._stream, READ_BYTES)):
                 self._wire.receive_data(data)
                 await self._handle_all()
-        if self._framing_is_lost:
-            return True
-        if still_reads(self._stream):
+        if not self._framing_is_lost and still_reads(self._stream):
             # It has only ended its sending: what it asked for, it waits for.
             self._end_once_answered()
             for running in list(self._running.values()):
                 running.no_more_credit()
             while still_reads(self._stream):  # noqa: ASYNC110 - there is no event; see the constant
                 await trio.sleep(HALF_CLOSED_CHECK_S)
-        return False
 
-    async def _read_when_ready(self, fd: int) -> None:
-        """Read and handle without a task, for as long as there is nothing else to do about it than that."""
-        while True:
+    async def _read_when_ready(self, fd: int) -> bool:
+        """Read and handle without a task, for as long as there is nothing else to do about it than that. False: the
+        kernel watches no more sockets."""
+        while not (self._has_ended or self._framing_is_lost):
             self._needs_task = trio.Event()
-            watched = watch(fd, lambda: self._on_readable(fd))
+            try:
+                watched = watch(fd, lambda: self._on_readable(fd))
+            except OSError:
+                return False
             try:
                 await self._needs_task.wait()
             finally:
                 watched.stop()
-            if self._has_ended or self._framing_is_lost:
-                return
-            await self._handle_all()
+            if not (self._has_ended or self._framing_is_lost):
+                await self._handle_all()
+        return True
 
     def _on_readable(self, fd: int) -> None:
         if self._needs_task.is_set():
