@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def main(quick: bool, smoke: bool, out: Path | None, runtime: str) -> None:
     if out is None and not smoke:
         out = ROOT / "docs"
     end_on_signals()
+    _raise_file_limit()
     try:
         results = _run(scale, runtime)
     except BenchError as error:
@@ -74,6 +76,12 @@ def _run(scale: Scale, runtime: str) -> Results:
         results = Results(scale.name, machine(on.nginx_path, runtime), {point.name: point.title for point in todo})
         measure(on, todo, scale, results, _tell)
     return results
+
+
+def _raise_file_limit() -> None:
+    """For all that is started: the usual soft limit of 1,024 is less than the connections of one point."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _tell_what_is_missing(on: Stage) -> None:

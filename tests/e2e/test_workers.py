@@ -31,7 +31,7 @@ async def test_connections_that_come_at_once_spread_evenly(count):
     with workers() as daemon, contextlib.ExitStack() as closing:
         for _ in range(count):  # they are in the kernel's queue before any worker has looked
             waiting = closing.enter_context(socket.socket(socket.AF_UNIX))
-            waiting.connect(daemon.socket_path)
+            waiting.connect(daemon.running.socket_path)
         async with daemon.connect() as client:
             with trio.fail_after(PATIENCE_S):
                 while sum(counts := [worker.connections for worker in await seen(client)]) < count + 1:
