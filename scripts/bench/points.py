@@ -189,7 +189,7 @@ def _growth(before: Values, after: Values, count: int) -> Values:
 
 
 def _need_descriptors(count: int) -> None:
-    """Raise the soft limit of this process, which the daemon inherits and raises likewise.
+    """See that there are so many.
 
     Raises:
         Skipped: the hard limit is lower.
@@ -197,4 +197,3 @@ def _need_descriptors(count: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < count:
         raise Skipped(f"the limit of open files is {hard}; {count} are needed")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -15,8 +15,8 @@ from connector_sdk.wire import BodyChunk, Cancel, ErrorClass, HealthCheck, Healt
 from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.server import outbox
 from vastar_runtime.server.memory import MemoryBudget
-from vastar_runtime.server.running import MAX_CHUNK_BYTES
 from vastar_runtime.server.session import Session
+from vastar_runtime.server.streamed import MAX_CHUNK_BYTES
 
 MEBIBYTE = 1024 * 1024
 

@@ -64,8 +64,8 @@ class Outcome(msgspec.Struct):
 class Sink(Protocol):
     """Where a streamed answer goes."""
 
-    def head(self, status_code: int, headers: tuple[tuple[str, str], ...]) -> None:
-        """The header block; once, first."""
+    def head(self, status_code: int, headers: tuple[tuple[str, str], ...], attempts: int) -> None:
+        """The header block; once, first. ``attempts``: how often the request was sent for it."""
 
     def try_piece(self, data: bytes) -> bool:
         """A piece of the body, if the client has room for it now; False: it was not taken."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from connector_sdk.wire import MAX_FRAME_BYTES, ExecuteRequest, MalformedMessage, PayloadFormat
 from connector_sdk.wire.messages import HTTP_REQUEST_CODEC
 from vastar_runtime.errors import InvalidRequest
-from vastar_runtime.http.exchange import Exchange
+from vastar_runtime.http.prompt import PromptExchange
 from vastar_runtime.http.request import OutboundRequest, build_request, complete_request
 from vastar_runtime.http.response import END, NEED_DATA, ResponseHead, Signal
 from vastar_runtime.http.url import Url, parse_url
@@ -83,7 +83,7 @@ class HttpCall:
         self._outbound = outbound
         self._outcome = outcome
         self._encode = encode
-        self._begun: Exchange | None = None
+        self._begun: PromptExchange | None = None
         self._head_is_out = False  # of a stream that goes on in no task
         self._kept_back = b""  # a piece that the client had no room for
 
@@ -120,7 +120,7 @@ class HttpCall:
                 return Passed.FOR_TASK
             passage.succeeded()
             self._head_arrived(exchange, passage)
-            sink.head(exchange.head.status_code, exchange.head.text)
+            sink.head(exchange.head.status_code, exchange.head.text, exchange.attempts)
             self._head_is_out = True
         event = exchange.try_receive(reads=reads)
         if isinstance(event, bytes):
@@ -168,7 +168,7 @@ class HttpCall:
         try:
             if not self._head_is_out:
                 await self._open(exchange, passage)
-                sink.head(exchange.head.status_code, exchange.head.text)
+                sink.head(exchange.head.status_code, exchange.head.text, exchange.attempts)
             elif self._kept_back:
                 kept_back, self._kept_back = self._kept_back, b""
                 await sink.piece(kept_back)
@@ -178,8 +178,8 @@ class HttpCall:
         finally:
             await exchange.close()
 
-    def _exchange(self, services: Services, passage: Passage) -> Exchange:
-        return Exchange(
+    def _exchange(self, services: Services, passage: Passage) -> PromptExchange:
+        return PromptExchange(
             services.pool,
             services.dialer,
             passage.tenant_id,
@@ -188,20 +188,20 @@ class HttpCall:
             passage.send,
         )
 
-    async def _open(self, exchange: Exchange, passage: Passage) -> None:
+    async def _open(self, exchange: PromptExchange, passage: Passage) -> None:
         try:
             await exchange.open()
         finally:
             self._outcome.attempts = exchange.attempts
         self._head_arrived(exchange, passage)
 
-    def _head_arrived(self, exchange: Exchange, passage: Passage) -> None:
+    def _head_arrived(self, exchange: PromptExchange, passage: Passage) -> None:
         passage.deadline.head_received()
         self._outcome.attempts = exchange.attempts
         self._outcome.status_code = exchange.head.status_code
 
 
-async def _collect(exchange: Exchange, is_event_stream: bool, hold: Callable[[int], None]) -> bytes:
+async def _collect(exchange: PromptExchange, is_event_stream: bool, hold: Callable[[int], None]) -> bytes:
     declared = int(exchange.head.value(b"content-length") or 0)
     if declared > MAX_FRAME_BYTES and exchange.has_body:
         raise too_long(declared)  # no need to fetch it first
@@ -221,7 +221,7 @@ async def _collect(exchange: Exchange, is_event_stream: bool, hold: Callable[[in
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _collect_events(exchange: Exchange, hold: Callable[[int], None]) -> bytes:
+async def _collect_events(exchange: PromptExchange, hold: Callable[[int], None]) -> bytes:
     body = bytearray()
     while (piece := await exchange.receive()) is not None:
         if len(body) + len(piece) > MAX_FRAME_BYTES:

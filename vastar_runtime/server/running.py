@@ -15,7 +15,6 @@ from connector_sdk.wire import (
     LocalProtocolError,
     Message,
     ResponseEnd,
-    ResponseHead,
     ResponseMode,
 )
 from vastar_runtime.connectors import CONNECTORS, Services
@@ -30,11 +29,9 @@ from .memory import Holding
 from .outbox import ClientDoesNotRead
 from .reply import Reply
 from .request_fields import RequestFields
+from .streamed import StreamedAnswer
 
 log = structlog.get_logger()
-
-# A piece of body in one frame; a larger one would keep the other streams of the connection waiting.
-MAX_CHUNK_BYTES = 65_536
 
 
 class Host(Protocol):
@@ -59,6 +56,7 @@ class RunningRequest:
 
     Attributes:
         has_used_scope: the scope that it ran in is cancelled.
+        stream: its answer, where it is to be streamed.
 
     Args:
         size: bytes of the request's message.
@@ -87,8 +85,7 @@ class RunningRequest:
         self._peer = peer
         self._holding = holding
         self._reply = reply
-        self._granted: trio.Event | None = None  # while credit is waited for
-        self._more_credit_may_come = True
+        self.stream = None if reply.window is None else StreamedAnswer(request.request_id, reply, reply.window)
         self._call: Call | None = None
         self._passage: Passage | None = None
         self._is_in = False  # among those that run
@@ -132,16 +129,6 @@ class RunningRequest:
         if self._stopped_by is None:
             self._stopped_by = error
             self.cancel()
-
-    def credit_granted(self) -> None:
-        """The window has credit again."""
-        if self._granted is not None:
-            self._granted.set()
-
-    def no_more_credit(self) -> None:
-        """The client has ended its sending: what its window does not hold, it can never take."""
-        self._more_credit_may_come = False
-        self.credit_granted()
 
     async def run(self, scope: trio.CancelScope) -> None:
         """Run it and send its answer.
@@ -195,6 +182,8 @@ class RunningRequest:
             peer=self._peer,
             scope=self,
         )
+        if self.stream is not None:
+            self.stream.deadline = passage.deadline
         if not call.origin:
             self._is_in = True
         elif passage.try_enter():
@@ -209,10 +198,10 @@ class RunningRequest:
             self._needs_task = True
             return
         try:
-            if self._reply.window is None:
+            if self.stream is None:
                 self._finish(self._begun)
             else:
-                self._pass_on(self._begun)
+                self._pass_on(self._begun, self.stream)
         except Exception as error:  # the client does not read; or it is a mistake of ours
             self._host.fail(error)
 
@@ -240,11 +229,11 @@ class RunningRequest:
         finally:
             self._host.ended(self)
 
-    def _pass_on(self, begun: Begun) -> None:
+    def _pass_on(self, begun: Begun, stream: StreamedAnswer) -> None:
         assert self._passage is not None
         passed = Passed.FOR_TASK
         try:
-            passed = begun.try_pass_on(self._passage, self)
+            passed = begun.try_pass_on(self._passage, stream)
         except RequestError as error:
             self._failed_by = error
         except ClientDoesNotRead:
@@ -270,7 +259,7 @@ class RunningRequest:
 
     def _answer(self, payload: bytes | None, error: RequestError | None) -> None:
         duration_us = self._duration_us()
-        if self._reply.window is not None:
+        if self.stream is not None:
             # Of a stream all has been delivered; its client's next request waits for this line otherwise.
             self._log_line(error, duration_us)
         try:
@@ -278,60 +267,11 @@ class RunningRequest:
         except LocalProtocolError:
             error = self._internal_error()
             self._reply.send(self._terminal(None, error, duration_us))
-        if self._reply.window is None:
+        if self.stream is None:
             self._log_line(error, duration_us)
 
     def _duration_us(self) -> int:
         return (time.perf_counter_ns() - self._began_ns) // 1000
-
-    # --- the streamed answer: what a connector's call sees ---
-
-    def head(self, status_code: int, headers: tuple[tuple[str, str], ...]) -> None:
-        """Send the header block."""
-        self._reply.send(
-            ResponseHead(
-                request_id=self.request_id,
-                status_code=status_code,
-                headers=headers,
-                attempts=self._outcome.attempts,
-            )
-        )
-
-    def try_piece(self, data: bytes) -> bool:
-        """Send a piece of the body, if the client takes all of it now; False: nothing was sent."""
-        window = self._reply.window
-        assert window is not None
-        size = len(data)
-        if size > MAX_CHUNK_BYTES or size > window.credit_bytes or self._reply.full() is not None:
-            return False
-        window.take(size)
-        self._reply.send_chunk(data)
-        return True
-
-    async def piece(self, data: bytes) -> None:
-        """Send a piece of the body as it is, or as far as the client takes it, and wait until it takes more."""
-        window = self._reply.window
-        assert window is not None
-        size, sent = len(data), 0
-        while sent < size:
-            if (full := self._reply.full()) is not None:
-                await self._wait_for_client(full)
-            elif taken := window.take(min(size - sent, MAX_CHUNK_BYTES)):
-                chunk = data if taken == size else data[sent : sent + taken]
-                self._reply.send_chunk(chunk)
-                sent += taken
-            elif not self._more_credit_may_come:
-                raise InvalidRequest("the client ended its sending, and the stream is longer than its credit")
-            else:
-                self._granted = trio.Event()
-                await self._wait_for_client(self._granted)
-                self._granted = None
-
-    async def _wait_for_client(self, event: trio.Event) -> None:
-        assert self._passage is not None
-        self._passage.deadline.suspend("waiting for the client to read")
-        await event.wait()
-        self._passage.deadline.resume()
 
     # --- inside ---
 
@@ -349,8 +289,8 @@ class RunningRequest:
         assert passage is not None
         if not self._is_in:
             await self._entered(passage)
-        if self._reply.window is not None:
-            await call.stream(self._services, passage, self)
+        if self.stream is not None:
+            await call.stream(self._services, passage, self.stream)
             return None
         return await call.execute(self._services, passage, self._holding.hold)
 

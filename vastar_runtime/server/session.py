@@ -171,7 +171,8 @@ class Session:
             # It has only ended its sending: what it asked for, it waits for.
             self._end_once_answered()
             for running in list(self._running.values()):
-                running.no_more_credit()
+                if running.stream is not None:
+                    running.stream.no_more_credit()
             while still_reads(self._stream):  # noqa: ASYNC110 - there is no event; see the constant
                 await trio.sleep(HALF_CLOSED_CHECK_S)
 
@@ -246,8 +247,8 @@ class Session:
         match event:
             # A request that could not tell its end to a client that does not read is in flight for the wire only.
             case CreditUpdate(request_id=request_id):
-                if running := self._running.get(request_id):
-                    running.credit_granted()
+                if (running := self._running.get(request_id)) and running.stream is not None:
+                    running.stream.credit_granted()
             case Cancel(request_id=request_id):
                 if running := self._running.get(request_id):
                     running.stop(RequestError(ErrorClass.CANCELLED, "cancelled by the client"))
