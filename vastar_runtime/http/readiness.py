@@ -123,7 +123,7 @@ class _Readiness:
             if found.call is None:
                 found.stop()
                 continue
-            _guarded(found.call)
+            guarded(found.call)
             if at_end and (now_ns := time.perf_counter_ns()) - flushed_at_ns > MAX_WAIT_NS:
                 flushed_at_ns = now_ns
                 _flush(at_end)
@@ -135,10 +135,10 @@ def _flush(at_end: list[Call]) -> None:
     calls = at_end[:]
     at_end.clear()
     for call in calls:
-        _guarded(call)
+        guarded(call)
 
 
-def _guarded(call: Call) -> None:
+def guarded(call: Call) -> None:
     """A mistake of ours, in one request or one connection, is not to end all of them."""
     try:
         call()

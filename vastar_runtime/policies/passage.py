@@ -70,8 +70,8 @@ class Attempts(Protocol[Head_co]):
 class Passage:
     """One request's way through the pipeline; it keeps to the settings that it began with.
 
-    Use: ``with passage.deadline.scope:``, in it ``with await passage.enter():``, in that ``send``, and
-    ``passage.deadline.end()`` in any case.
+    Use: ``try_enter`` or ``await enter()``; then ``try_send`` and ``succeeded``, or ``await send()``, which goes on from
+    wherever ``try_send`` has come to; ``leave`` and ``deadline.end`` in any case.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Passage:
         self._asked: Coroutine[object, None, Permit] | None = None  # by try_send; not awaited yet
 
     def try_enter(self) -> bool:
-        """Take a place among those that run, if there is a free one; it is held until the ``with`` block ends."""
+        """Take a place among those that run, if there is a free one; ``leave`` gives it back."""
         policy = self._policies.concurrency_for(self.tenant_id)
         self._place = self._pipeline.admission.try_enter(policy, self.tenant_id)
         return self._place is not None

@@ -1,1 +1,2 @@
-"""The daemon's side of the wire: listener, session (one a connection), request (one task each), outbox (one writer)."""
+"""The daemon's side of the wire: listener, session (one a connection), request (with a task where something must be
+waited for), outbox (one writer)."""

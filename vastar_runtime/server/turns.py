@@ -7,14 +7,13 @@ from collections.abc import Callable
 import outcome
 import trio
 
-from vastar_runtime.http.readiness import at_end_of_turn
+from vastar_runtime.http.readiness import at_end_of_turn, guarded
 
 _of_this_run: trio.lowlevel.RunVar[_Turns] = trio.lowlevel.RunVar("turns")
 
 
 def next_turn(call: Callable[[], None]) -> None:
-    """Have this called in the next turn of the loop, or at the end of this one; it must raise nothing. To be called
-    inside a trio run."""
+    """Have this called in the next turn of the loop, or at the end of this one. To be called inside a trio run."""
     if at_end_of_turn(call):
         return
     try:
@@ -45,6 +44,6 @@ class _Turns:
         while True:
             calls, self._calls = self._calls, []
             for call in calls:
-                call()
+                guarded(call)
             self._sleeper = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(cancel)
