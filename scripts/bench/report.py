@@ -86,8 +86,9 @@ def page(results: Results, charts: list[Path]) -> str:
 
 _INTRODUCTION = """\
 Measured by `scripts/bench/run.py{scale}` on one machine, which the load, the upstream and every target share, over
-loopback and a Unix socket; medians of {rounds} rounds, of memory in the quick form of one, in which the targets take turns. The
-daemon runs with its default settings, its policies and its log on; nginx without a log. Another machine gives other figures; ratios within a run travel better."""
+loopback and a Unix socket; medians of {rounds} rounds, in which the targets take turns (memory has one round in the
+quick form). The daemon runs with its default settings, its policies and its log on; nginx without a log. Another
+machine gives other figures; ratios within a run travel better."""
 
 _HOW = """\
 - **direct** is the load generator straight at the upstream; **nginx** relays the same upstream with 2 workers,

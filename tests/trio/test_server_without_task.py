@@ -135,7 +135,7 @@ async def test_a_kept_connection_keeps_nothing_of_its_last_exchange() -> None:
         await world.send()
         (connection,) = world.pool.take_expired(float("inf"))
         assert connection._reader._data == b""
-        assert connection._progress is connection_module._unheard
+        assert connection.progress is connection_module._unheard
         await connection.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import ssl
 from collections.abc import Callable
@@ -17,13 +16,12 @@ from .reading import close_at_once, read_now, read_some, write_some
 from .request import Headers, OutboundRequest, written
 from .response import END, INTERIM, MAX_HEADER_BLOCK_BYTES, MAX_HEADERS, NEED_DATA, OTHER, Event, ResponseHead, Signal
 from .response_reader import ResponseReader
+from .upload import Upload
 from .url import Origin
 
 READ_BYTES = 65_536
 # Interim responses before the final one: a 103 or two are usual.
 MAX_INTERIM_RESPONSES = 32
-# A body is handed to the kernel in slices, so that a slow upload is seen to move.
-WRITE_BYTES = 65_536
 # Up to here, head and body leave in one write; on an idle connection the kernel takes that whole or not at all.
 SINGLE_WRITE_BYTES = 16_384
 
@@ -71,15 +69,13 @@ class Connection:
         self._extra_lines = written(extra_headers)
         self._reader = ResponseReader()
         self._has_received = False  # any byte of the response
-        self._head_received = False
+        self.head_received = False
         self._ended = False  # the upstream has closed its side
         self._unsent = b""  # of a request that ``try_send`` has begun to write
-        self._unsent_body = b""
-        self._upload: contextlib.AsyncExitStack | None = None  # around the nursery of the task that writes it
-        self._uploaded = trio.Event()
+        self._upload: Upload | None = None  # of a body that is too large for one write
+        self._is_unsent = False  # an upload has ended before all of it was
         self._write_error: BaseException | None = None
-        self._progress: Progress = _unheard
-        self._when_sent: Callable[[], None] | None = None
+        self.progress: Progress = _unheard
         self._idle_poll: select.poll | None = None
         self._watch: Watch | None = None
         self._read_error: trio.BrokenResourceError | None = None
@@ -102,8 +98,8 @@ class Connection:
                     await self.stream.send_all(data[written:])
             else:
                 await self.stream.send_all(head)
-                self._unsent_body = request.body
-                await self._begin_upload()
+                self._upload = Upload(self.stream, request.body, self)
+                await self._upload.begin()
             self.has_written = True
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._write_error = error
@@ -192,7 +188,7 @@ class Connection:
         Raises:
             UpstreamError: see ``receive_body``.
         """
-        self._head_received = True
+        self.head_received = True
         if reads and not self._try_read():
             return OTHER
         event = self._parse()
@@ -222,7 +218,7 @@ class Connection:
     def rest(self) -> None:
         """The exchange is over: until the next one nobody is to be called, and nothing of this one is kept."""
         self._reader.forget()
-        self._progress = _unheard
+        self.progress = _unheard
         if self._watch is not None:
             self._watch.call = None
 
@@ -247,10 +243,10 @@ class Connection:
     def _begin(self, progress: Progress) -> None:
         self.exchanges += 1
         self.has_written = False
-        self._has_received = self._head_received = False
+        self._has_received = self.head_received = False
         self._write_error = None
-        self._progress = progress
-        self._when_sent = None
+        self._is_unsent = False
+        self.progress = progress
 
     def _written_head(self, request: OutboundRequest) -> bytes:
         """Request line and header block (RFC 9112, sections 3 and 5), of what complete_request has checked."""
@@ -260,10 +256,10 @@ class Connection:
 
     def when_sent(self, call: Callable[[], None]) -> None:
         """Have this called when the request has been written whole: at once, if it has been."""
-        if self._upload is None or self._uploaded.is_set():
+        if self._upload is None or self._upload.has_ended:
             call()
         else:
-            self._when_sent = call
+            self._upload.when_sent = call
 
     async def receive_head(self) -> ResponseHead:
         """The final response's head; interim ones (1xx, RFC 9110, section 15.2) are passed over.
@@ -277,7 +273,7 @@ class Connection:
         for _ in range(MAX_INTERIM_RESPONSES + 1):
             event = await self._next_event()
             if isinstance(event, ResponseHead):
-                self._head_received = True
+                self.head_received = True
                 if len(event.headers) > MAX_HEADERS:
                     raise UpstreamError(f"{self.name} sent {len(event.headers)} header fields, more than {MAX_HEADERS}")
                 return event
@@ -300,7 +296,7 @@ class Connection:
         if event is not END:
             raise UpstreamError(f"{self.name} sent something other than the response's body")
         if self._upload is not None:
-            await self._uploaded.wait()  # the upstream has said all, and may still be reading
+            await self._upload.wait()  # the upstream has said all, and may still be reading
             await self.end_upload()
         return None
 
@@ -312,7 +308,9 @@ class Connection:
         """Stop the body's writer. For the task that sent the request only: the nursery is its own."""
         upload, self._upload = self._upload, None
         if upload is not None:
-            await upload.aclose()
+            await upload.end()
+            self._is_unsent = upload.is_unsent
+            self._write_error = upload.error
 
     def buffered_end(self) -> bool:
         """True when the end of the body has arrived already, so that nothing need be waited for."""
@@ -323,7 +321,7 @@ class Connection:
 
     def reuse(self) -> bool:
         """After a complete exchange: whether the connection may carry the next one; else it must be closed."""
-        if self._ended or self._unsent_body or self._write_error is not None:
+        if self._ended or self._is_unsent or self._write_error is not None:
             return False  # closed by the upstream, which is a body's end too; or not all of the request was taken
         # More than one answer to one request: nobody knows what the rest belongs to.
         return self._reader.may_go_on and not self._has_undecrypted()
@@ -352,37 +350,6 @@ class Connection:
             await close_at_once(self.stream)
 
     # --- inside ---
-
-    async def _begin_upload(self) -> None:
-        """Have the body written by a task of its own, from here to the exchange's end.
-
-        An upstream may answer before it has read everything: a 413, say, and then close. Whoever writes to the end
-        first reads a reset instead of that answer; and an upstream that echoes what it reads waits for its reader.
-        """
-        self._uploaded = trio.Event()
-        self._upload = contextlib.AsyncExitStack()
-        nursery = await self._upload.enter_async_context(trio.open_nursery())
-        self._upload.callback(nursery.cancel_scope.cancel)
-        nursery.start_soon(self._send_body)
-
-    async def _send_body(self) -> None:
-        """Write what is left of the body. A failure is remembered, and reported only if no answer can be read."""
-        body = memoryview(self._unsent_body)
-        self._progress(f"sending the request body to {self.name}")
-        try:
-            for start in range(0, len(body), WRITE_BYTES):
-                await self.stream.send_all(body[start : start + WRITE_BYTES])
-                self._progress(f"sending the request body to {self.name}")
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._write_error = error
-        else:
-            self._unsent_body = b""
-            if not self._head_received:
-                self._progress(self.awaiting_head)
-        finally:
-            self._uploaded.set()
-            if self._when_sent is not None and not self._head_received:
-                self._when_sent()
 
     def _has_undecrypted(self) -> bool:
         """Bytes that came with the end of a response and lie in TLS's own buffer, where no socket shows them."""
@@ -423,24 +390,28 @@ class Connection:
                 raise self._read_error
             data = await read_some(self.stream, READ_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise self._lost("was reset", self._write_error or error) from error
+            raise self._lost("was reset", self._error_of_writing or error) from error
         if data:
             self._has_received = True
-        elif not self._head_received:
-            raise self._lost("was closed", self._write_error)
+        elif not self.head_received:
+            raise self._lost("was closed", self._error_of_writing)
         else:
             self._ended = True
         self._reader.receive_data(data)
 
+    @property
+    def _error_of_writing(self) -> BaseException | None:
+        return self._write_error if self._upload is None else self._upload.error
+
     def _lost(self, how: str, error: BaseException | None) -> ConnectionLost:
-        if self._head_received:
+        if self.head_received:
             when = "inside the response body"
         elif self._has_received:
             when = "inside the response head"
         else:
             when = "before a response came"
         reason = _system_reason(error)
-        failure = Failure.OTHER if self._head_received else Failure.LOST if self.has_written else Failure.UNSENT
+        failure = Failure.OTHER if self.head_received else Failure.LOST if self.has_written else Failure.UNSENT
         return ConnectionLost(
             f"the connection to {self.name} {how} {when}{reason}",
             before_response=not self._has_received,

@@ -70,8 +70,8 @@ class Attempts(Protocol[Head_co]):
 class Passage:
     """One request's way through the pipeline; it keeps to the settings that it began with.
 
-    Use: ``try_enter`` or ``await enter()``; then ``try_send`` and ``succeeded``, or ``await send()``, which goes on from
-    wherever ``try_send`` has come to; ``leave`` and ``deadline.end`` in any case.
+    Use: ``try_enter`` or ``await enter()``; then ``try_send`` and ``succeeded``, or ``await send()``, which goes on
+    from wherever ``try_send`` has come to; ``leave`` and ``deadline.end`` in any case.
     """
 
     def __init__(

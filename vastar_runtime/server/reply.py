@@ -13,8 +13,8 @@ from vastar_runtime.http.readiness import is_turn
 
 from .outbox import Outbox
 
-# Of requests that have tasks, over 32 connections, most answers follow another one within this time. A client that waits
-# for each of its answers takes longer for a whole round trip, and each of them leaves at once.
+# Of requests that have tasks, over 32 connections, most answers follow another one within this time. A client that
+# waits for each of its answers takes longer for a whole round trip, and each of them leaves at once.
 BURST_NS = 180_000
 _last_ns = 0
 
