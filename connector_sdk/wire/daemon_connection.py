@@ -127,7 +127,7 @@ class DaemonConnection:
             try:
                 message = decode_message(frame.message_type, frame.payload)
             except UnknownMessageType as error:
-                return _refused(f"Invalid FlatBuffers message: {error}")
+                return _refused(f"Invalid FlatBuffers message: {error}", reason=str(error))
             except MalformedMessage as error:
                 # The answer's words are the contract's.
                 return _refused("Invalid FlatBuffers message", reason=str(error))

@@ -6,6 +6,10 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # this folder is the package ``bench``
 
-from bench.command import main  # noqa: E402 - found through the path above
+try:
+    from bench.command import main
+except ModuleNotFoundError as error:
+    print(f"Error: {error}; the bench needs the development packages: scripts/test.sh installs them", file=sys.stderr)
+    sys.exit(1)
 
 main()

@@ -162,3 +162,12 @@ def test_a_machine_without_a_compiler_is_told_what_to_install(tmp_path: Path) ->
         status, _, stderr = ended(process)
     assert status == 1
     assert stderr == "Error: no C compiler (cc) was found; on Debian: apt-get install gcc libc6-dev\n"
+
+
+def test_without_its_packages_it_says_which_and_where_they_come_from() -> None:
+    done = subprocess.run([sys.executable, "-S", COMMAND[1], "--help"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(
+        r"Error: No module named '\w+'; the bench needs the development packages: scripts/test.sh installs them\n",
+        done.stderr,
+    )

@@ -17,6 +17,8 @@ from upstream import always, upstream
 from wire_client import connected
 from worker_daemon import PATIENCE_S, WORKERS, clients, kill, seen, workers
 
+from vastar_runtime.cli import status
+
 
 async def test_connections_spread_evenly():
     with workers() as daemon:
@@ -52,6 +54,31 @@ async def test_a_worker_that_hangs_takes_connections_from_nobody():
                 kill(hung, signal.SIGCONT)
             async with clients(daemon, 4):
                 pass
+
+
+async def test_status_names_a_worker_that_hangs():
+    with workers() as daemon:
+        async with daemon.connect() as first:
+            [hung] = [worker.pid for worker in await seen(first) if not worker.connections][:1]
+            kill(hung, signal.SIGSTOP)
+            try:
+                shown = await daemon.command("status")
+            finally:
+                kill(hung, signal.SIGCONT)
+            assert f"      PID {hung} does not answer; if it goes on hanging: kill -9 {hung}\n" in shown.stdout
+            assert shown.stdout.count("does not answer") == 1
+            assert "does not answer" not in (await daemon.command("status")).stdout
+
+
+def test_status_tells_of_workers_that_are_not_there(capsys):
+    status._print_workers([{"pid": 7, "answers": True}], 2)
+    assert capsys.readouterr().out == (
+        "   Workers: 1 of 2 (PIDs 7)\n      the others have ended and are started again; the log says why they end\n"
+    )
+    status._print_workers([{"pid": 7}, {"pid": 8}], None)  # of a daemon that does not say
+    assert capsys.readouterr().out == "   Workers: 2 (PIDs 7, 8)\n"
+    status._print_workers([{"pid": 7, "answers": True}], 1)
+    assert capsys.readouterr().out == ""
 
 
 async def test_a_health_check_tells_the_requests_of_all_workers():

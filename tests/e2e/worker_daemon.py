@@ -21,6 +21,7 @@ class WorkerSeen(NamedTuple):
     pid: int
     connections: int
     active_requests: int
+    answers: bool
 
 
 @contextmanager

@@ -343,7 +343,7 @@ async def test_the_loss_of_framing_lets_nothing_hang() -> None:
 
 
 @pytest.mark.parametrize("count", [session.EVENTS_PER_TURN - 1, session.EVENTS_PER_TURN, session.EVENTS_PER_TURN + 1])
-async def test_the_loss_of_framing_after_as_many_frames_as_a_turn_has(count: int) -> None:
+async def test_the_loss_of_framing_after_as_many_frames_as_a_turn_has(count: int, log) -> None:
     async with policed() as world:
         await world.client.send(*(HealthCheck() for _ in range(count)), b"\0\0\0\0")
         for _ in range(count):
@@ -353,6 +353,7 @@ async def test_the_loss_of_framing_after_as_many_frames_as_a_turn_has(count: int
         assert "frame length 0" in (refusal.error_message or "")
         await world.client.stream.send_eof()
         assert await world.client.receive() is None
+    assert log.getvalue().count('event="invalid frame; the connection is closed" reason="frame length 0') == 1
 
 
 async def test_a_cancel_in_the_same_read_as_its_request_leaves_nothing_for_the_upstream() -> None:

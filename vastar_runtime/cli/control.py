@@ -18,7 +18,7 @@ from .process import Process
 from .run import READY
 
 # The daemon gives requests in flight 30 s, then it ends by force.
-STOP_TIMEOUT_S = 35.0
+STOP_TIMEOUT_S = 45.0  # requests have 30 s; workers that hang are waited for a little longer, and then killed
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 

@@ -56,7 +56,7 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
     else:
         _print(found)
         if statistics is not None:
-            _print_workers(statistics.get("workers"))
+            _print_workers(statistics.get("workers"), statistics.get("workers_wanted"))
             click.echo(f"   Configuration: {_configuration(statistics)}")
             _print_refusals(held_back)
         elif reason:
@@ -115,11 +115,18 @@ def _configuration(statistics: dict[str, Any]) -> str:
     return f"{printable(path, _MAX_PATH_CHARACTERS)}{hint}"
 
 
-def _print_workers(workers: Any) -> None:
+def _print_workers(workers: Any, wanted: Any) -> None:
     """Where the daemon is more than one process."""
-    if isinstance(workers, list) and len(workers) > 1:
-        pids = ", ".join(str(worker["pid"]) for worker in workers[:_MOST_WORKERS])
-        click.echo(f"   Workers: {len(workers)} (PIDs {pids})")
+    if not isinstance(workers, list) or not (len(workers) > 1 or wanted != 1):
+        return
+    pids = ", ".join(str(worker["pid"]) for worker in workers[:_MOST_WORKERS])
+    are_missing = isinstance(wanted, int) and len(workers) < wanted
+    click.echo(f"   Workers: {len(workers)}{f' of {wanted}' if are_missing else ''} (PIDs {pids})")
+    if are_missing:
+        click.echo("      the others have ended and are started again; the log says why they end")
+    for worker in workers[:_MOST_WORKERS]:
+        if not worker.get("answers", True):
+            click.echo(f"      PID {worker['pid']} does not answer; if it goes on hanging: kill -9 {worker['pid']}")
 
 
 def _print_refusals(lines: list[str]) -> None:

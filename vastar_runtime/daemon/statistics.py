@@ -9,11 +9,12 @@ from vastar_runtime.policies.stages import PipelineStatistics
 
 
 class WorkerStatistics(msgspec.Struct, frozen=True):
-    """One process that serves: what it has now."""
+    """One process that serves: what it has now. ``answers``: it has said so itself, just now; else it may hang."""
 
     pid: int
     connections: int
     active_requests: int
+    answers: bool = True
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -23,6 +24,7 @@ class Statistics(msgspec.Struct, frozen=True):
         config_file: absolute path; None: there is none, and the defaults hold.
         configured_at_unix_s: when that was read, at the start or at the last reload that changed anything.
         workers: the processes that serve; the daemon itself, where it is one process.
+        workers_wanted: how many there are to be; fewer while one that ended has not been replaced yet.
         pool: of all of them together.
         policies: one for all of them.
     """
@@ -32,3 +34,4 @@ class Statistics(msgspec.Struct, frozen=True):
     workers: tuple[WorkerStatistics, ...]
     pool: PoolStatistics
     policies: PipelineStatistics
+    workers_wanted: int = 1

@@ -224,6 +224,7 @@ class Session:
                 return False
         except BadFrameLength as error:
             self._framing_is_lost = True
+            log.warning("invalid frame; the connection is closed", reason=clean(str(error)))
             message = f"{error}; the connection is closed"
             self._refuse(ExecuteResponse(request_id=0, error_class=ErrorClass.INVALID_REQUEST, error_message=message))
             return True

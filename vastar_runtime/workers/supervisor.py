@@ -259,11 +259,11 @@ class Supervisor:
 
     async def statistics(self) -> Statistics:
         """What the daemon holds and does now."""
-        pools: list[PoolStatistics] = []
+        told: dict[WorkerProcess, PoolStatistics] = {}
 
         async def ask(worker: WorkerProcess) -> None:
-            if (told := await worker.pool()) is not None:
-                pools.append(told.pool)
+            if (answer := await worker.pool()) is not None:
+                told[worker] = answer.pool
 
         async with trio.open_nursery() as nursery:
             for worker in self._workers:
@@ -276,13 +276,15 @@ class Supervisor:
                     pid=worker.pid,
                     connections=self._board.connections_of(worker.slot),
                     active_requests=self._board.requests_of(worker.slot),
+                    answers=worker in told,
                 )
                 for worker in sorted(self._workers, key=lambda worker: worker.slot)
             ),
             pool=PoolStatistics(
-                active=sum(pool.active for pool in pools),
-                waiting=sum(pool.waiting for pool in pools),
-                idle=sum(pool.idle for pool in pools),
+                active=sum(pool.active for pool in told.values()),
+                waiting=sum(pool.waiting for pool in told.values()),
+                idle=sum(pool.idle for pool in told.values()),
             ),
             policies=await self._stages.statistics(),
+            workers_wanted=self._number_of_workers,
         )
