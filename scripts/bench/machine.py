@@ -10,6 +10,9 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+_TELL_PYTHON = (
+    "import platform as p; print(p.python_version() + ', ' + ' '.join(p.python_build()) + ', ' + p.python_compiler())"
+)
 ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("vastar-runtime", "trio", "h11", "msgspec", "flatbuffers", "httpx2", "anyio")
 
@@ -44,21 +47,14 @@ def _cpu() -> str:
 
 
 def _python(runtime: str) -> str:
-    """The interpreter that a command runs in; and how fast it is, as builds of one version differ by a half."""
+    """The interpreter that a command runs in, and what it was compiled with: builds of one version differ."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
         first, _, _ = Path(runtime).read_text().partition("\n")
         if first.startswith("#!"):
-            interpreter = first[2:].strip()
-            version = _output(interpreter, "-c", "import platform; print(platform.python_version())")
-            timed = _output(interpreter, "-m", "timeit", "-s", "def f(x): return x + 1", "f(1)")
-            if version and timed:
-                per_call = timed.rpartition(": ")[2].removesuffix(" per loop").replace("nsec", "ns")
-                return f"{version}; a call of a function takes {per_call}"
+            command = [first[2:].strip(), "-c", _TELL_PYTHON]
+            told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout.strip()
+            return told or "unknown"
     return "unknown"
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout.strip()
 
 
 def _nginx(path: str | None) -> str:

@@ -94,8 +94,6 @@ _HOW = """\
 - **direct** is the load generator straight at the upstream; **nginx** relays the same upstream with 2 workers,
   `proxy_buffering off` and kept connections; **httpx2** is what an application would use instead of the daemon: its
   async client on asyncio, in one process, with the figures of that process.
-- One build of Python is half as fast again as another of the same version. How long a call of a function takes tells
-  them apart: `python3 -m timeit -s "def f(x): return x + 1" "f(1)"`.
 - CPU is user and system time of a target's whole process tree, from the kernel's CPU clocks.
 - The delay of a chunk is its age when the load generator reads it: from the upstream's write on.
 - RSS is that of the daemon's first process (`/proc/PID/statm`); PSS adds all its processes up and counts shared pages
