@@ -568,6 +568,8 @@ async def test_a_stream_of_tokens_needs_no_task(tasks: Tasks, log) -> None:
         ([body(b"")], b"", 0),
         ([b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n", b"stre", b"amed"], b"streamed", 0),
         ([CHUNKED + chunk(b"stre") + chunk(b"amed") + chunk(b"")], b"streamed", 0),
+        ([body(b"x" * 40_000)], b"x" * 40_000, 0),
+        ([body(b"x" * 90_000)[:50_000], body(b"x" * 90_000)[50_000:]], b"x" * 90_000, 1),
         ([CHUNKED[:30], CHUNKED[30:] + chunk(b"streamed") + chunk(b"")], b"streamed", 1),
         ([CHUNKED + b"4\r\nst", b"re\r\n4\r\named\r\n0\r\n\r\n"], b"streamed", 0),
         ([CHUNKED, b"4;a=b\r\nstre\r\n", chunk(b"amed"), b"0\r\nTrailer: x\r\n\r\n"], b"streamed", 1),
@@ -585,7 +587,8 @@ async def test_a_stream_of_tokens_needs_no_task(tasks: Tasks, log) -> None:
         ),
     ],
     ids=[
-        "whole", "empty", "by length", "two chunks at once", "head in two", "chunk in two", "extensions and trailers",
+        "whole", "empty", "by length", "two chunks at once", "large and whole", "in bulk",
+        "head in two", "chunk in two", "extensions and trailers",
         "more chunks at once than in a turn", "404", "closing", "surplus", "gzip",
     ],
 )  # fmt: skip

@@ -24,6 +24,9 @@ _DONE = re.compile(rb"(\A|\r\n|[\r\n])data: ?\[DONE\](?=[\r\n])")
 _DONE_BYTES = len(b"\r\ndata: [DONE]")
 
 
+# A body of which a read brings so much has more where that came from: a task reads it with fewer steps.
+BULK_BYTES = 32_768
+
 _PASSED: dict[bytes | Signal, Passed] = {NEED_DATA: Passed.SO_FAR, END: Passed.WHOLE}
 
 
@@ -130,7 +133,10 @@ class HttpCall:
                 return Passed.FOR_TASK
             if exchange.has_more:  # others would wait for all of what one read may bring
                 return Passed.FOR_TASK
+            is_bulk = len(event) >= BULK_BYTES
             event = exchange.try_receive(reads=False)
+            if is_bulk and event is NEED_DATA:
+                return Passed.FOR_TASK
         return _PASSED.get(event, Passed.FOR_TASK)
 
     def try_take_back(self) -> bool:
