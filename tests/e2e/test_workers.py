@@ -77,8 +77,9 @@ def test_status_tells_of_workers_that_are_not_there(capsys):
     )
     status._print_workers([{"pid": 7}, {"pid": 8}], None)  # of a daemon that does not say
     assert capsys.readouterr().out == "   Workers: 2 (PIDs 7, 8)\n"
-    status._print_workers([{"pid": 7, "answers": True}], 1)
-    assert capsys.readouterr().out == ""
+    for wanted in (1, None):
+        status._print_workers([{"pid": 7, "answers": True}], wanted)
+        assert capsys.readouterr().out == ""
 
 
 async def test_a_health_check_tells_the_requests_of_all_workers():

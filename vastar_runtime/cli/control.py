@@ -17,8 +17,8 @@ from .probe import ANSWER_TIMEOUT_S, Found, State, probe
 from .process import Process
 from .run import READY
 
-# The daemon gives requests in flight 30 s, then it ends by force.
-STOP_TIMEOUT_S = 45.0  # requests have 30 s; workers that hang are waited for a little longer, and then killed
+# The daemon gives requests in flight 30 s; workers that hang it waits for a little longer, and then it ends by force.
+STOP_TIMEOUT_S = 45.0
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 

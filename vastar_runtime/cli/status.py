@@ -117,7 +117,7 @@ def _configuration(statistics: dict[str, Any]) -> str:
 
 def _print_workers(workers: Any, wanted: Any) -> None:
     """Where the daemon is more than one process."""
-    if not isinstance(workers, list) or not (len(workers) > 1 or wanted != 1):
+    if not isinstance(workers, list) or (len(workers) <= 1 and wanted in (1, None)):
         return
     pids = ", ".join(str(worker["pid"]) for worker in workers[:_MOST_WORKERS])
     are_missing = isinstance(wanted, int) and len(workers) < wanted

@@ -22,8 +22,6 @@ from .http_parameters import read_parameters
 # An OpenAI stream ends with this event, whether or not the server then closes.
 _DONE = re.compile(rb"(\A|\r\n|[\r\n])data: ?\[DONE\](?=[\r\n])")
 _DONE_BYTES = len(b"\r\ndata: [DONE]")
-
-
 # A body of which a read brings so much has more where that came from: a task reads it with fewer steps.
 BULK_BYTES = 32_768
 

@@ -59,11 +59,6 @@ class PromptExchange(Exchange):
         if self._connection is not None:
             self._connection.unwatch()
 
-    @property
-    def has_rest(self) -> bool:
-        """Whether ``try_send`` has left something of the request for ``open`` to send."""
-        return self._connection is not None and self._connection.has_rest
-
     def try_receive_whole(self) -> bytes | None:
         """When something can be read, after ``try_send``: the body, when all of the response is there and there is
         nothing to be done about it: no failure, no redirect, no encoding, no events to look for the last one among.
