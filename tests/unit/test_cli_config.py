@@ -167,7 +167,7 @@ def test_explain_prints_every_key_and_where_it_is_set(file: Path) -> None:
     assert source == f"From {file}, with VASTAR_TIMEOUT over it"
     assert (running, blank) == (RUNNING, "")
     rows = {key: (value, where) for key, value, where in (line.split(None, 2) for line in lines)}
-    assert len(rows) == len(lines) == 28
+    assert len(rows) == len(lines) == 35
     assert rows["retry.max_retries"] == ("0", f"{file}:12 [[scope]] number 2")
     assert rows["circuit_breaker.enabled"] == ("false", f"{file}:13 [[scope]] number 2")
     assert rows["rate_limit.per_tenant"] == ("100/s", f"{file}:8 [[scope]] number 1")
@@ -251,7 +251,7 @@ def test_the_example_can_be_put_in_place(tmp_path: Path) -> None:
     path = tmp_path / "from example.toml"
     path.write_text(run("example").output)
     assert load({}, config_path=str(path)) == Settings()
-    assert run("check", "--config", str(path)).output == f"{path} is valid: 33 settings, 0 scopes\n"
+    assert run("check", "--config", str(path)).output == f"{path} is valid: 48 settings, 0 scopes\n"
 
 
 @pytest.mark.parametrize("command", ["check", "show", "explain", "example"])

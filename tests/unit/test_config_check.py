@@ -12,6 +12,8 @@ from vastar_runtime.config.check import MAX_TENANT_CHARACTERS, check
 from vastar_runtime.config.lines import key_lines
 from vastar_runtime.config.policy import Rate
 
+TOP = "listen, admission, policy, usage, shared_limits, access, credential, price, budget, scope"
+STAGES = "deadline, concurrency, egress, token_limit, rate_limit, circuit_breaker, retry"
 NINES = "9" * 4000
 TWO = ONE + "retry.max_retries = 0\n"
 LONG = "t" * 257
@@ -149,17 +151,17 @@ def test_a_value_at_its_limit(line: str, value: object) -> None:
         ("[policy.retry]\nenabled = false", "2: policy.retry.enabled: unknown key; max_retries = 0 turns retries off"),
         ("[policy.rate_limit]\nenabled = false", '2: policy.rate_limit.enabled: unknown key; a limit that is "none" is off'),
         ("[admission]\ndisabled = true", '2: admission.disabled: unknown key; a limit that is "none" is off'),
-        ("[policy]\nenabled = false", "2: policy.enabled: unknown key; known: deadline, concurrency, rate_limit, circuit_breaker, retry"),
-        ("[listen]\nenabled = false", "2: listen.enabled: unknown key; known: socket, socket_mode, socket_group, tcp_port, workers"),
-        ("enabled = false", "1: enabled: unknown key; known: listen, admission, policy, scope"),
+        ("[policy]\nenabled = false", f"2: policy.enabled: unknown key; known: {STAGES}"),
+        ("[listen]\nenabled = false", "2: listen.enabled: unknown key; known: socket, socket_mode, socket_group, tcp_port, tcp_host, workers"),
+        ("enabled = false", f"1: enabled: unknown key; known: {TOP}"),
         ("[policy.circuit_breaker]\nenable = false", "2: policy.circuit_breaker.enable: unknown key; did you mean enabled?"),
         ("[policy.circuit_breaker]\ndisabled = true", "2: policy.circuit_breaker.disabled: unknown key; enabled = false turns it off"),
         ("[policy.rate_limit]\nmax_per_tenant = 4", "2: policy.rate_limit.max_per_tenant: unknown key; did you mean per_tenant, or max_per_tenant in [policy.concurrency]?"),
         ("[policy.concurrency]\nmax_queued = 4", "2: policy.concurrency.max_queued: unknown key; did you mean max_queued_per_tenant, or max_queued in [admission]?"),
-        ("x = 1", "1: x: unknown key; known: listen, admission, policy, scope"),
-        ("'a b' = 1", "1: 'a b': unknown key; known: listen, admission, policy, scope"),
-        ('"a\\nb".c = 1', "1: 'a\\nb': unknown table; known: listen, admission, policy, scope"),
-        (f"{'k' * 5000} = 1", f"1: {'k' * 80!r}… (5000 characters): unknown key; known: listen, admission, policy, scope"),
+        ("x = 1", f"1: x: unknown key; known: {TOP}"),
+        ("'a b' = 1", f"1: 'a b': unknown key; known: {TOP}"),
+        ('"a\\nb".c = 1', f"1: 'a\\nb': unknown table; known: {TOP}"),
+        (f"{'k' * 5000} = 1", f"1: {'k' * 80!r}… (5000 characters): unknown key; known: {TOP}"),
         ("policy = 3", "1: policy: found 3; allowed: a table, [policy]"),
         ("policy.retry = true", "1: policy.retry: found true; allowed: a table, [policy.retry]"),
         ("[[policy]]\nretry.max_retries = 1", "1: policy: found an array of tables; write [policy], with single brackets"),
@@ -183,13 +185,13 @@ def test_a_key_or_table_that_there_is_not(text: str, expected: str) -> None:
         ("[[scope]]\ntenant = 'none'\nretry = 1", "3: [[scope]] number 1: retry: found 1; allowed: a table, [scope.retry]"),
         (ONE + "max_retries = 1", "3: [[scope]] number 1: max_retries: unknown key; it belongs in [scope.retry]"),
         (ONE + "[scope.retry]\nconnect_timeout_ms = 1", "4: [[scope]] number 1: retry.connect_timeout_ms: unknown key; it belongs in [scope.deadline]"),
-        (ONE + "[scope.admission]\nmax_queued = 1", "3: [[scope]] number 1: admission: unknown table; known: tenant, origin, deadline, concurrency, rate_limit, circuit_breaker, retry"),
+        (ONE + "[scope.admission]\nmax_queued = 1", f"3: [[scope]] number 1: admission: unknown table; known: tenant, origin, {STAGES}"),
         (ONE + "retry = { max_retries = 1,\tmax_backoff_ms = 0 }", f"3: [[scope]] number 1: retry.max_backoff_ms: found 0; allowed: {MS}"),
         (ONE, "1: [[scope]] number 1: it sets nothing; take it out, or say what differs"),
         ("[[scope]]\norigin = 'http://h'\n[scope.retry]", "1: [[scope]] number 1: it sets nothing; take it out, or say what differs"),
         (f"[[scope]]\ntenant = '{LONG}'\nretry.max_retries = 1", f"2: [[scope]] number 1: tenant: found {LONG[:80]!r}… (257 characters); allowed: at most 256 characters, as requests with a longer one are refused"),
         (ONE + "[[scope.retry]]\nmax_retries = 1", "3: [[scope]] number 1: retry: found an array of tables; write [scope.retry], with single brackets"),
-        (ONE + "enabled = false", "3: [[scope]] number 1: enabled: unknown key; known: tenant, origin, deadline, concurrency, rate_limit, circuit_breaker, retry"),
+        (ONE + "enabled = false", f"3: [[scope]] number 1: enabled: unknown key; known: tenant, origin, {STAGES}"),
         (ONE + "retry.enabled = false", "3: [[scope]] number 1: retry.enabled: unknown key; max_retries = 0 turns retries off"),
         (ONE + "max_per_tenant = 1", "3: [[scope]] number 1: max_per_tenant: unknown key; it belongs in [scope.concurrency]"),
         ("scope = [{ tenant = 'a', retry.max_retries = 0 }, { tenant = 'a', retry.max_retries = 0 }]", "1: [[scope]] number 2: the same tenant and origin as [[scope]] number 1 (line 1); put their keys into one"),
@@ -275,7 +277,7 @@ def test_ten_thousand_tenants_may_each_have_a_scope() -> None:
 def test_a_file_of_nothing_but_mistakes_is_told_as_one() -> None:
     found = problems("".join(f"key_{number} = 1\n" for number in range(20_000)))
     assert len(found) == 20_000
-    assert found[0] == "1: key_0: unknown key; known: listen, admission, policy, scope"
+    assert found[0] == f"1: key_0: unknown key; known: {TOP}"
     assert found[-1] == "20000: key_19999: unknown key"
 
 

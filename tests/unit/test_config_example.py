@@ -16,8 +16,9 @@ from vastar_runtime.config.lines import key_lines
 from vastar_runtime.config.origins import parse_pattern
 from vastar_runtime.config.policy import Policy, Rate
 from vastar_runtime.config.settings import Change, fields_of
+from vastar_runtime.config.tables import AccessRule, Budget, Credential, Price
 from vastar_runtime.config.text import plain, toml
-from vastar_runtime.config.values import MAX_COUNT, MAX_DURATION_MS
+from vastar_runtime.config.values import MAX_COUNT, MAX_DURATION_MS, MAX_TOKEN_COUNT
 
 EXAMPLE = files("vastar_runtime.config").joinpath("example.toml").read_text(encoding="utf-8")
 
@@ -79,8 +80,24 @@ def test_the_scopes_of_the_example_are_loaded_when_they_are_uncommented() -> Non
     assert all(scope.changes for scope in scopes)
 
 
+def test_the_tables_of_the_example_are_loaded_when_they_are_uncommented() -> None:
+    found = settings(with_scopes(EXAMPLE))
+    assert [(rule.users, rule.tcp) for rule in found.access] == [(("root", "1000"), False), ((), True)]
+    assert [(each.name, each.header, each.override) for each in found.credentials] == [
+        ("openai", "authorization", False),
+        ("anthropic", "x-api-key", False),
+        ("internal", "authorization", True),
+    ]
+    assert found.prices[0].cached_prompt_per_million == 0.075
+    assert [(budget.per, budget.tokens, budget.cost) for budget in found.budgets] == [
+        ("month", None, 50.0),
+        ("day", 2_000_000, None),
+    ]
+
+
 def test_the_numbers_in_the_example_are_those_of_the_code() -> None:
     assert f"from 1 to {MAX_DURATION_MS} (10 years)" in EXAMPLE
+    assert f"may be up to {MAX_TOKEN_COUNT}." in EXAMPLE
     assert f"A count is a whole number up to {MAX_COUNT}" in " ".join(re.sub("^# ?", "", EXAMPLE, flags=re.M).split())
 
 
@@ -121,6 +138,33 @@ ORIGINS = st.sampled_from(["https://h", "*://*", "http://[::1]:8080", "https://*
 SCOPES = st.builds(Scope, tenant=TEXTS, origin=st.none() | ORIGINS, changes=CHANGES)
 
 
+NAMES = st.text("abcxyz019._-", min_size=1, max_size=20)
+PATTERNS = st.lists(TEXTS.filter(lambda text: "**" not in text), min_size=1, max_size=3, unique=True).map(tuple)
+ACCESS = st.builds(AccessRule, tenants=PATTERNS, users=st.just(("0", "12")), groups=st.just(("7",)), tcp=st.booleans())
+CREDENTIALS = st.builds(
+    Credential,
+    name=NAMES,
+    origins=st.just(("https://*.a", "http://127.0.0.1:*")),
+    tenants=st.none() | PATTERNS,
+    header=st.sampled_from(["authorization", "x-api-key"]),
+    scheme=st.sampled_from(["auto", "Basic", None]),
+    file=st.sampled_from(["/run/a", "/run/é \"'\\\n"]),
+    ttl_ms=COUNTS,
+    override=st.booleans(),
+)
+PRICES = st.builds(
+    Price,
+    model=TEXTS.filter(lambda text: "**" not in text),
+    origin=st.none() | ORIGINS,
+    prompt_per_million=st.floats(0, 1e6),
+    cached_prompt_per_million=st.none() | st.floats(0, 1e6),
+    completion_per_million=st.floats(0, 1e6),
+)
+BUDGETS = st.builds(Budget, name=NAMES, per=st.sampled_from(["day", "month"]), tokens=COUNTS) | st.builds(
+    Budget, name=NAMES, cost=st.floats(0, 1e9, exclude_min=True)
+)
+
+
 TREES = st.builds(
     Settings,
     listen=st.builds(
@@ -131,6 +175,10 @@ TREES = st.builds(
         tcp_port=st.none() | st.integers(0, 65535),
     ),
     admission=st.builds(Admission, max_concurrent=BY_TYPE[int | None], max_queued=COUNTS),
+    access=st.lists(ACCESS, max_size=2).map(tuple),
+    credentials=st.lists(CREDENTIALS, max_size=2, unique_by=lambda each: each.name).map(tuple),
+    prices=st.lists(PRICES, max_size=2).map(tuple),
+    budgets=st.lists(BUDGETS, max_size=2, unique_by=lambda each: each.name).map(tuple),
     scopes=st.lists(SCOPES, max_size=3, unique_by=lambda scope: (scope.tenant, scope.origin)).map(tuple),
 )
 

@@ -1,9 +1,9 @@
 """What the daemon is set to: one file, ``VASTAR_*`` variables over it, flags over both; one frozen tree, ``Settings``.
 
-The rooms: ``settings`` and ``policy`` (the tree), ``file``, ``lines`` and ``no_toml`` (reading TOML, where a key
-stands, and what is wrong with other text), ``check``, ``values`` and ``hints`` (what is allowed, and what was meant),
-``environment`` (variables and flags), ``loading`` (all of that together), ``origins`` and ``scopes`` (which policy
-holds for a tenant and an origin), ``text`` (the tree as TOML).
+The rooms: ``settings``, ``tables`` and ``policy`` (the tree), ``file``, ``lines`` and ``no_toml`` (reading TOML, where
+a key stands, and what is wrong with other text), ``check``, ``values``, ``table_values``, ``networks`` and ``hints``
+(what is allowed, and what was meant), ``environment`` (variables and flags), ``loading`` (all of that together),
+``origins`` and ``scopes`` (which policy holds for a tenant and an origin), ``text`` (the tree as TOML).
 """
 
 from .environment import named_socket
@@ -21,8 +21,12 @@ from .settings import (
     Listen,
     Scope,
     Settings,
+    SharedLimits,
+    Usage,
     needs_restart,
+    reloaded,
 )
+from .tables import AccessRule, Budget, Credential, Price
 
 __all__ = [
     "AUTO_WORKERS",
@@ -32,17 +36,24 @@ __all__ = [
     "DEFAULT_TCP_PORT",
     "MAX_SOCKET_PATH_BYTES",
     "MAX_WORKERS",
+    "AccessRule",
     "Admission",
+    "Budget",
+    "Credential",
     "Effect",
     "Examined",
     "Listen",
     "Policies",
+    "Price",
     "Scope",
     "Settings",
+    "SharedLimits",
+    "Usage",
     "examine",
     "load",
     "load_socket_path",
     "named_file",
     "named_socket",
     "needs_restart",
+    "reloaded",
 ]

@@ -13,7 +13,8 @@ from .origins import ANY_ORIGIN, OriginPattern, parse_pattern
 from .policy import Policy
 from .quoting import quoted, shown_key
 from .scopes import Policies
-from .settings import Change, KeyPath, Scope, Settings, fields_of
+from .settings import Change, KeyPath, Scope, Settings, fields_of, item_type
+from .table_values import MAX_ITEMS, contradictions
 from .values import read_value
 
 _SCOPE_KEYS = ("tenant", "origin")
@@ -112,6 +113,8 @@ class _Checking:
                     self._unknown(here, [*beside, *fields], value)
             elif field.name == "scopes":
                 values[field.name] = self._scopes_in(value, here)
+            elif (item := item_type(field.type)) is not None:
+                values[field.name] = self._items_in(item, value, here)
             elif _is_struct(field.type):
                 if isinstance(value, dict):
                     values[field.name] = self.table(field.type, value, here)
@@ -123,7 +126,7 @@ class _Checking:
                         self._note(here, f"found {quoted(value)}; allowed: a table, {header}")
             else:
                 try:
-                    values[field.name] = read_value(key, field.type, value)
+                    values[field.name] = read_value(struct, key, field.type, value)
                     self.set_at[here] = self._line(here)
                 except ValueError as error:
                     self._note(here, str(error))
@@ -145,6 +148,39 @@ class _Checking:
                 return ("scope", self._scopes[path[1]][0], *path[2:]) if isinstance(path[1], int) else path
 
             self._contradictions(policies.resolve(scope.tenant, pattern.sample), ("scope", index), setting)
+
+    def _items_in(self, struct: type[msgspec.Struct], found: Any, path: KeyPath) -> tuple[msgspec.Struct, ...]:
+        """The tables of an array; what has a mistake is noted and left out."""
+        header = f"[[{path[-1]}]]"
+        if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+            hint = "; write double brackets" if isinstance(found, dict) else ""
+            self._note(path, f"found {quoted(found)}; allowed: tables that each begin with {header}{hint}")
+            return ()
+        if len(found) > MAX_ITEMS:
+            self._note(path, f"there are {len(found)} of them; allowed: at most {MAX_ITEMS}")
+            return ()
+        items: list[msgspec.Struct] = []
+        names: dict[str, int] = {}
+        for index, table in enumerate(found):
+            here = (*path, index)
+            problems = len(self.problems)
+            values = self.table(struct, table, here)
+            for field in fields_of(struct):
+                if field.required and field.encode_name not in table:
+                    self._note(here, f"it has no {field.encode_name}")
+            if len(self.problems) > problems:
+                continue
+            item = struct(**values)
+            for key, text in contradictions(item):
+                self._note((*here, key) if key else here, text)
+            if "name" in values and names.setdefault(values["name"], index) != index:
+                first = (
+                    f"{shown_key((*path, names[values['name']]))} (line {self._line((*path, names[values['name']]))})"
+                )
+                self._note((*here, "name"), f"{first} has the same")
+            if len(self.problems) == problems:
+                items.append(item)
+        return tuple(items)
 
     def _scopes_in(self, found: Any, path: KeyPath) -> tuple[Scope, ...]:
         if not isinstance(found, list) or not all(isinstance(scope, dict) for scope in found):

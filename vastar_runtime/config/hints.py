@@ -8,12 +8,15 @@ from .policy import Policy
 from .settings import KeyPath, Settings, fields_of
 
 _SWITCHES = ("enabled", "enable", "disabled")
+# Tables beside [policy], which are no part of a scope.
+_TOP = ("listen", "admission", "usage", "shared_limits")
 _NO_LIMIT = 'a limit that is "none" is off'
 _OFF = {
     "retry": "max_retries = 0 turns retries off",
     "deadline": _NO_LIMIT,
     "concurrency": _NO_LIMIT,
     "rate_limit": _NO_LIMIT,
+    "token_limit": _NO_LIMIT,
     "admission": _NO_LIMIT,
 }
 
@@ -39,7 +42,7 @@ def hint(path: KeyPath, known: list[str], found: object) -> str:
     near = next(iter(get_close_matches(name[:64], known, 1, 0.6)), "")
     home = _homes().get(name)
     is_in_scope = path[0] == "scope"
-    if home is not None and not (is_in_scope and home in ("listen", "admission")):
+    if home is not None and not (is_in_scope and home in _TOP):
         there = f"[{home.replace('policy', 'scope', 1) if is_in_scope else home}]"
         # [policy.rate_limit] max_per_tenant: a slip of the table, or of the key?
         is_either = in_part and near and (near in name or name in near)
@@ -67,6 +70,6 @@ def _homes() -> dict[str, str]:
     homes = {stage.name: "policy" for stage in fields_of(Policy)}
     for part in fields_of(Policy):
         homes |= {field.name: f"policy.{part.name}" for field in fields_of(part.type)}
-    for part in (field for field in fields_of(Settings) if field.name in ("listen", "admission")):
+    for part in (field for field in fields_of(Settings) if field.name in _TOP):
         homes |= {field.encode_name: part.name for field in fields_of(part.type)}
     return homes

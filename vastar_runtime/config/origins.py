@@ -42,7 +42,7 @@ class OriginPattern(NamedTuple):
         return (
             self.scheme in ("*", target.scheme)
             and (self.port == "*" or (self.port or _DEFAULT_PORTS.get(target.scheme, "")) == target.port)
-            and _glob(self.host, target.host)
+            and glob(self.host, target.host)
         )
 
     @property
@@ -124,7 +124,8 @@ def _split(place: str) -> tuple[str, str]:
     return host, port
 
 
-def _glob(pattern: str, text: str) -> bool:
+def glob(pattern: str, text: str) -> bool:
+    """Whether all of a text is as the pattern says, where * stands for any characters, also none."""
     first, *rest = pattern.split("*")
     if not rest:
         return pattern == text

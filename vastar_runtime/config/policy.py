@@ -13,10 +13,10 @@ _UNITS = {period_s: unit for unit, period_s in PERIODS_S.items()}
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """So many requests in so long: "100/s", "60/min", "1000/h" in the file.
+    """So many requests, or tokens, in so long: "100/s", "60/min", "1000/h" in the file.
 
     Attributes:
-        count: requests, at least 1.
+        count: at least 1.
         period_s: one of PERIODS_S.
     """
 
@@ -56,6 +56,46 @@ class ConcurrencyPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     max_per_tenant: int | None = None
     max_queued_per_tenant: int = 256
+
+
+class EgressPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Where requests may go. Rules are origins, as ``origins.parse_pattern`` takes them, and networks.
+
+    Attributes:
+        allow: the only places; None: all.
+        deny: never these, whatever ``allow`` says.
+        private: "deny": no address that is not a public one, unless ``allow`` has its network or that very address.
+    """
+
+    allow: tuple[str, ...] | None = None
+    deny: tuple[str, ...] = ()
+    private: str = "allow"
+
+    @property
+    def limits_anything(self) -> bool:
+        """Whether any place is closed."""
+        return self.allow is not None or bool(self.deny) or self.private == "deny"
+
+
+class TokenLimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How many tokens of language models may be used; a request must be within all three.
+
+    Attributes:
+        per_tenant: by one tenant, whatever the origin, in any so long a time.
+        per_origin: with one origin, by all tenants together.
+        per_tenant_and_origin: by one tenant with one origin.
+        assumed_completion_tokens: what an answer is taken for, before it is there, if its request does not limit it.
+    """
+
+    per_tenant: Rate | None = None
+    per_origin: Rate | None = None
+    per_tenant_and_origin: Rate | None = None
+    assumed_completion_tokens: int = 1024
+
+    @property
+    def limits_anything(self) -> bool:
+        """Whether there is any of them."""
+        return not (self.per_tenant is self.per_origin is self.per_tenant_and_origin is None)
 
 
 class RateLimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +170,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     deadline: DeadlinePolicy = DeadlinePolicy()
     concurrency: ConcurrencyPolicy = ConcurrencyPolicy()
+    egress: EgressPolicy = EgressPolicy()
+    token_limit: TokenLimitPolicy = TokenLimitPolicy()
     rate_limit: RateLimitPolicy = RateLimitPolicy()
     circuit_breaker: CircuitBreakerPolicy = CircuitBreakerPolicy()
     retry: RetryPolicy = RetryPolicy()

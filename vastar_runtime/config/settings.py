@@ -1,13 +1,15 @@
-"""The tree of settings. Field names are the file's keys, but ``socket_path`` and ``scopes``: ``socket``, ``scope``."""
+"""The tree of settings. Field names are the file's keys, but for ``socket_path`` (``socket``) and the tables that there
+may be any number of, whose keys are in the singular: ``[[scope]]``, ``[[credential]]``."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_args, get_origin
 
 import msgspec
 
 from .policy import Policy, Rate
+from .tables import AccessRule, Budget, Credential, Price
 
 DEFAULT_SOCKET_PATH = "/tmp/vastar-connector-runtime.sock"  # noqa: S108 - protocol.md part 1: every SDK knows it
 DEFAULT_LOG_PATH = "/tmp/vastar-runtime.log"  # noqa: S108 - where users of the existing runtime look
@@ -19,7 +21,7 @@ MAX_WORKERS = 64
 # sun_path holds 108 bytes with its NUL (unix(7)); a longer path fails in bind() with a message that names nothing.
 MAX_SOCKET_PATH_BYTES = 107
 
-Value = bool | int | float | str | Rate | None
+Value = bool | int | float | str | Rate | tuple[str, ...] | None
 """What a key can be set to."""
 
 KeyPath = tuple[str | int, ...]
@@ -33,7 +35,8 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
         socket_path: the Unix socket, absolute.
         socket_mode: permission bits of the socket file.
         socket_group: name or number of the group that owns the socket file; None leaves it.
-        tcp_port: also listen on 127.0.0.1 at this port (0: any free one); None: no TCP.
+        tcp_port: also listen on TCP at this port (0: any free one); None: no TCP.
+        tcp_host: the IP address for that; any but a loopback one needs ``--insecure-bind``.
         workers: processes; AUTO_WORKERS: one for each core.
     """
 
@@ -41,6 +44,7 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True):
     socket_mode: int = 0o600
     socket_group: str | None = None
     tcp_port: int | None = None
+    tcp_host: str = "127.0.0.1"
     workers: int = 1
 
 
@@ -54,6 +58,36 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
 
     max_concurrent: int | None = None
     max_queued: int = 1024
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Where it is kept what was used.
+
+    Attributes:
+        file: absolute path of the SQLite file; "auto": in the user's state directory; None: nowhere.
+        keep_days: what is older is dropped.
+        currency: of prices and budgets; only shown.
+    """
+
+    file: str | None = "auto"
+    keep_days: int = 400
+    currency: str = "USD"
+
+
+class SharedLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Where rate limits, token limits and budgets are counted.
+
+    Attributes:
+        backend: ``redis://host:port/db``; None: in this daemon.
+        password_env: the variable of the daemon's environment with its password; None: it has none.
+        prefix: daemons with the same one count together.
+        fail: what holds while it does not answer: "open", "closed" or "local".
+    """
+
+    backend: str | None = None
+    password_env: str | None = None
+    prefix: str = "vastar"
+    fail: str = "local"
 
 
 class Change(NamedTuple):
@@ -83,12 +117,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         policy: for requests that no scope says anything about.
-        scopes: in the order of the file.
+        access, credentials, prices, budgets, scopes: in the order of the file.
     """
 
     listen: Listen = Listen()
     admission: Admission = Admission()
     policy: Policy = Policy()
+    usage: Usage = Usage()
+    shared_limits: SharedLimits = SharedLimits()
+    access: tuple[AccessRule, ...] = ()
+    credentials: tuple[Credential, ...] = msgspec.field(default=(), name="credential")
+    prices: tuple[Price, ...] = msgspec.field(default=(), name="price")
+    budgets: tuple[Budget, ...] = msgspec.field(default=(), name="budget")
     scopes: tuple[Scope, ...] = msgspec.field(default=(), name="scope")
 
 
@@ -98,10 +138,30 @@ def fields_of(struct: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, 
     return msgspec.structs.fields(struct)
 
 
+def item_type(kind: Any) -> type[msgspec.Struct] | None:
+    """Of a field that holds any number of tables: what each of them is."""
+    args = get_args(kind)
+    is_array = get_origin(kind) is tuple and len(args) == 2 and args[1] is Ellipsis
+    return args[0] if is_array and isinstance(args[0], type) and issubclass(args[0], msgspec.Struct) else None
+
+
+# What is opened at the start, and stays open.
+_FIXED = ("listen", "usage", "shared_limits")
+
+
 def needs_restart(old: Settings, new: Settings) -> list[str]:
-    """The keys that differ and that a reload cannot apply, as ``listen.tcp_port``; the listeners stay as they are."""
-    return [
-        f"listen.{field.encode_name}"
-        for field in fields_of(Listen)
-        if getattr(old.listen, field.name) != getattr(new.listen, field.name)
+    """The keys that differ and that a reload cannot apply, as ``listen.tcp_port``."""
+    parts: list[tuple[str, msgspec.Struct, msgspec.Struct]] = [
+        (table, getattr(old, table), getattr(new, table)) for table in _FIXED
     ]
+    return [
+        f"{table}.{field.encode_name}"
+        for table, before, after in parts
+        for field in fields_of(type(before))
+        if getattr(before, field.name) != getattr(after, field.name)
+    ]
+
+
+def reloaded(old: Settings, new: Settings) -> Settings:
+    """The new settings, as far as a reload can apply them."""
+    return msgspec.structs.replace(new, **{table: getattr(old, table) for table in _FIXED})

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from .policy import Rate
-from .settings import Scope, Settings, fields_of
+from .settings import Scope, Settings, fields_of, item_type
 from .values import write_value
 
 Plain = dict[str, Any]
@@ -18,27 +18,40 @@ Plain = dict[str, Any]
 
 def plain(settings: Settings) -> Plain:
     """All settings, as tomllib would read them."""
-    return {**_tables(settings), "scope": [_scope(scope) for scope in settings.scopes]}
+    return {**_table(settings), "scope": [_scope(scope) for scope in settings.scopes]}
 
 
 def toml(settings: Settings) -> str:
     """The text of a file with all settings."""
     tree = plain(settings)
-    scopes = tree.pop("scope")
+    arrays = {key: tree.pop(key) for key, value in list(tree.items()) if isinstance(value, list)}
     lines = [*_lines(tree, "")]
-    for scope in scopes:
-        lines += ["", "[[scope]]", *_lines(scope, "scope.")]
+    for name, tables in arrays.items():
+        for table in tables:
+            lines += ["", f"[[{name}]]", *_lines(table, f"{name}.")]
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def _tables(struct: msgspec.Struct) -> Plain:
-    values = ((field.encode_name, getattr(struct, field.name)) for field in fields_of(type(struct)))
+def _table(struct: msgspec.Struct) -> Plain:
+    tree: Plain = {}
+    for field in fields_of(type(struct)):
+        value = getattr(struct, field.name)
+        if item_type(field.type) is not None:
+            if value and field.name != "scopes":
+                tree[field.encode_name] = [_item(item) for item in value]
+        elif isinstance(value, msgspec.Struct) and not isinstance(value, Rate):
+            tree[field.encode_name] = _table(value)
+        else:
+            tree[field.encode_name] = write_value(field.encode_name, value)
+    return tree
+
+
+def _item(item: msgspec.Struct) -> Plain:
+    """One of an array: what it says."""
     return {
-        key: _tables(value)
-        if isinstance(value, msgspec.Struct) and not isinstance(value, Rate)
-        else write_value(key, value)
-        for key, value in values
-        if key != "scope"
+        field.encode_name: write_value(field.encode_name, value)
+        for field in fields_of(type(item))
+        if (value := getattr(item, field.name)) != field.default
     }
 
 
@@ -62,7 +75,9 @@ def _lines(tree: Mapping[str, Any], prefix: str) -> Iterator[str]:
             yield from _lines(value, f"{prefix}{key}.")
 
 
-def _literal(value: bool | int | float | str) -> str:
+def _literal(value: bool | int | float | str | list[str]) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
     if isinstance(value, str):
         # JSON's escapes are TOML's; DEL is one more. A path may hold bytes that are no UTF-8: shown, not loadable.
         text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -11,13 +11,17 @@ import types
 from collections.abc import Callable
 from typing import get_args
 
-from .policy import PERIODS_S, Rate
+import msgspec
+
+from .policy import PERIODS_S, Rate, TokenLimitPolicy
 from .quoting import quoted
 from .settings import AUTO_WORKERS, MAX_SOCKET_PATH_BYTES, MAX_WORKERS, Value
+from .table_values import BY_FIELD
 
 # Longer than anybody waits, and far from what a clock in milliseconds, or a float of seconds, can hold.
 MAX_DURATION_MS = 10 * 365 * 86_400_000
 MAX_COUNT = 1_000_000
+MAX_TOKEN_COUNT = 1_000_000_000
 
 # What 0 means for counts that it is allowed for; none of them takes "none".
 _FROM_ZERO = {
@@ -26,17 +30,18 @@ _FROM_ZERO = {
     "max_retries": "no retries",
     "budget_minimum": "only budget_ratio counts",
 }
-_RATE = re.compile(r"([0-9]{1,9})/(s|min|h)")
-_RATES = f'a string such as "100/s", "60/min" or "1000/h", its number from 1 to {MAX_COUNT}'
+_RATE = re.compile(r"([0-9]{1,10})/(s|min|h)")
+_RATES = 'a string such as "100/s", "60/min" or "1000/h", its number from 1 to'
 _UNITS_MS = {"ms": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _WITH_UNIT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?) ?([a-z]{1,3})")
 _NUMBER = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,6})?")
 
 
-def read_value(key: str, kind: object, found: object) -> Value:
+def read_value(struct: type[msgspec.Struct], key: str, kind: object, found: object) -> Value:
     """The value of a key, from what TOML holds.
 
     Args:
+        struct: the table.
         key: its name.
         kind: the field's type.
         found: as tomllib gives it.
@@ -48,6 +53,8 @@ def read_value(key: str, kind: object, found: object) -> Value:
     or_none = ', or "none"' if types.NoneType in members else ""
     if or_none and found == "none":
         return None
+    if (reader := BY_FIELD.get((struct, key))) is not None:
+        return reader(found, or_none)
     if key in _BY_KEY:
         return _BY_KEY[key](found, or_none)
     if bool in members:
@@ -56,7 +63,7 @@ def read_value(key: str, kind: object, found: object) -> Value:
             raise _refused(found, "true or false", hint)
         return found
     if Rate in members:
-        return _rate(found, or_none)
+        return _rate(found, MAX_TOKEN_COUNT if struct is TokenLimitPolicy else MAX_COUNT, or_none)
     if float in members:
         return _ratio(found, above_zero=key == "failure_rate", or_none=or_none)
     if key.endswith("_ms"):
@@ -66,12 +73,14 @@ def read_value(key: str, kind: object, found: object) -> Value:
     return _whole(found, 1, MAX_COUNT, or_none)
 
 
-def write_value(key: str, value: Value) -> bool | int | float | str:
+def write_value(key: str, value: Value) -> bool | int | float | str | list[str]:
     """The value as the file has it; ``read_value`` of that gives it again."""
     if value is None:
         return "none"
     if isinstance(value, Rate):
         return str(value)
+    if isinstance(value, tuple):
+        return list(value)
     if key == "socket_mode":
         return f"{value:04o}"
     if key == "workers" and value == AUTO_WORKERS:
@@ -157,10 +166,10 @@ def _ratio(found: object, *, above_zero: bool, or_none: str) -> float:
     return float(found)
 
 
-def _rate(found: object, or_none: str) -> Rate:
+def _rate(found: object, most: int, or_none: str) -> Rate:
     match = _RATE.fullmatch(found) if isinstance(found, str) else None
-    if match is None or not 1 <= int(match[1]) <= MAX_COUNT:
-        raise _refused(found, _RATES + or_none)
+    if match is None or not 1 <= int(match[1]) <= most:
+        raise _refused(found, f"{_RATES} {most}{or_none}")
     return Rate(int(match[1]), PERIODS_S[match[2]])
 
 

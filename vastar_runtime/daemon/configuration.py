@@ -6,12 +6,11 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 
-import msgspec
 import structlog
 import trio
 
 from connector_sdk.wire import ErrorClass
-from vastar_runtime.config import Examined, Policies, Settings, needs_restart
+from vastar_runtime.config import Examined, Policies, Settings, needs_restart, reloaded
 from vastar_runtime.connectors.base import Reloaded
 from vastar_runtime.errors import RequestError
 
@@ -92,7 +91,7 @@ class Configuration:
                 log.error("configuration not reloaded", file=examined.file, mistakes=count, error=mistakes[0])
             else:
                 later = tuple(needs_restart(self.settings, examined.settings))
-                self.settings = msgspec.structs.replace(examined.settings, listen=self.settings.listen)
+                self.settings = reloaded(self.settings, examined.settings)
                 self.file, self.read_at_unix_s = examined.file, time.time()
                 await self._apply(self.settings, policies)
                 log.info(
