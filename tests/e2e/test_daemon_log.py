@@ -33,7 +33,8 @@ async def test_a_request_leaves_one_line_without_secrets():
     assert len(lines) == 2
     assert re.fullmatch(
         r"timestamp=\S+Z level=info event=request method=PATCH "
-        rf"origin={re.escape(up.origin)} path=/a/b status=503 bytes=18 duration_ms=\d+\.\d tenant=acme trace=trace-7",
+        rf"origin={re.escape(up.origin)} path=/a/b status=503 bytes=18 duration_ms=\d+\.\d tenant=acme "
+        rf"uid={os.geteuid()} pid={os.getpid()} trace=trace-7",
         lines[0],
     )
     assert "error_class=invalid_request" in lines[1]

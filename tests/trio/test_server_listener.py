@@ -115,8 +115,13 @@ async def test_the_directory_may_vanish_while_listening(path):
 
 
 async def test_a_port_that_is_taken_is_named():
-    async with await tcp_listener(0) as taken:
+    async with await tcp_listener("127.0.0.1", 0) as taken:
         host, port = taken.socket.getsockname()
         assert host == "127.0.0.1"
         with pytest.raises(StartupError, match=rf"127\.0\.0\.1:{port}: Address already in use; .*VASTAR_TCP_PORT"):
-            await tcp_listener(port)
+            await tcp_listener(host, port)
+
+
+async def test_an_address_of_another_machine_is_named():
+    with pytest.raises(StartupError, match=r"192\.0\.2\.7:0: Cannot assign .*listen\.tcp_host"):
+        await tcp_listener("192.0.2.7", 0)

@@ -82,7 +82,7 @@ def test_the_scopes_of_the_example_are_loaded_when_they_are_uncommented() -> Non
 
 def test_the_tables_of_the_example_are_loaded_when_they_are_uncommented() -> None:
     found = settings(with_scopes(EXAMPLE))
-    assert [(rule.users, rule.tcp) for rule in found.access] == [(("root", "1000"), False), ((), True)]
+    assert [(rule.users, rule.tcp) for rule in found.access] == [(("0", "1000"), False), ((), True)]
     assert [(each.name, each.header, each.override) for each in found.credentials] == [
         ("openai", "authorization", False),
         ("anthropic", "x-api-key", False),

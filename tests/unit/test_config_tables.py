@@ -189,7 +189,7 @@ def test_places_and_names_are_written_in_one_form() -> None:
     )
     assert found.policy.egress.allow == ("https://a.example", "10.0.0.0/8", "::1/128", "192.0.2.7/32")
     assert found.credentials[0].header == "x-api-key"
-    assert found.access[0].users == ("root", "0")
+    assert found.access[0].users == ("0",)
     assert found.access[0].tenants == ("a*b",)
 
 

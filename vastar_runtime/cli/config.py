@@ -41,7 +41,7 @@ class _Effect(msgspec.Struct, frozen=True, kw_only=True):
     """One key, as ``explain --json`` prints it; the value as the file has it."""
 
     key: str
-    value: bool | int | float | str
+    value: bool | int | float | str | list[str]
     source: str
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import click
 
 from vastar_runtime import config
-from vastar_runtime.config.quoting import shown_path
+from vastar_runtime.config.quoting import shown_address, shown_path
 from vastar_runtime.errors import StartupError
 
 from .asking import ask_runtime
@@ -35,10 +35,11 @@ def start(
     socket_mode: str | None,
     socket_group: str | None,
     workers: str | None,
+    insecure_bind: bool,
     log_path: str,
 ) -> None:
     """Start the daemon in the background; returns when it answers."""
-    wanted = _Wanted(config_path, socket_path, socket_mode, socket_group, workers)
+    wanted = _Wanted(config_path, socket_path, socket_mode, socket_group, workers, insecure_bind)
     _start(wanted, wanted.examined(), log_path)
 
 
@@ -62,13 +63,14 @@ def restart(
     socket_mode: str | None,
     socket_group: str | None,
     workers: str | None,
+    insecure_bind: bool,
     log_path: str,
 ) -> None:
     """Stop the daemon, if it runs, and start it.
 
     Without --config and VASTAR_CONFIG it keeps the file that it runs with.
     """
-    wanted = _Wanted(config_path, socket_path, socket_mode, socket_group, workers)
+    wanted = _Wanted(config_path, socket_path, socket_mode, socket_group, workers, insecure_bind)
     path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
     wanted = _with_its_file(wanted, path)
     examined = wanted.examined()  # before anything stops: a mistake in the file must not end what runs
@@ -84,6 +86,7 @@ class _Wanted(NamedTuple):
     socket_mode: str | None
     socket_group: str | None
     workers: str | None = None
+    insecure_bind: bool = False
 
     def examined(self) -> config.Examined:
         """The settings, without mistakes.
@@ -107,7 +110,8 @@ class _Wanted(NamedTuple):
             "--socket-group": self.socket_group,
             "--workers": self.workers,
         }
-        return [word for option, value in given.items() if value is not None for word in (option, value)]
+        words = [word for option, value in given.items() if value is not None for word in (option, value)]
+        return [*words, "--insecure-bind"] if self.insecure_bind else words
 
 
 def _with_its_file(wanted: _Wanted, socket_path: str) -> _Wanted:
@@ -160,7 +164,7 @@ def _start(wanted: _Wanted, examined: config.Examined, log_path: str) -> None:
         )
     _report("Started the daemon", found)
     if settings.listen.tcp_port:
-        click.echo(f"   TCP: 127.0.0.1:{settings.listen.tcp_port}")
+        click.echo(f"   TCP: {shown_address(settings.listen.tcp_host, settings.listen.tcp_port)}")
     if examined.file is not None:
         click.echo(f"   Configuration: {shown_path(examined.file)}")
     click.echo(f"   Log: {log_path}")

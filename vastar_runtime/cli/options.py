@@ -32,8 +32,13 @@ def socket_option(function: _Function) -> _Function:
 
 
 def listen_options(function: _Function) -> _Function:
-    """``--config``, ``--socket``, ``--socket-mode``, ``--socket-group``, ``--workers``: arguments as ``config.load``
-    takes them."""
+    """``--config``, ``--socket``, ``--socket-mode``, ``--socket-group``, ``--workers``, ``--insecure-bind``: arguments
+    as ``config.load`` takes them."""
+    function = click.option(
+        "--insecure-bind",
+        is_flag=True,
+        help="Let others than this machine's processes reach the TCP port, if listen.tcp_host says so.",
+    )(function)
     function = click.option(
         "--workers",
         metavar="N|auto",

@@ -29,6 +29,7 @@ def run(
     socket_mode: str | None,
     socket_group: str | None,
     workers: str | None,
+    insecure_bind: bool,
     ready_fd: int | None,
 ) -> None:
     """Run the daemon in the foreground (systemd, containers).
@@ -47,6 +48,7 @@ def run(
             socket_mode=socket_mode,
             socket_group=socket_group,
             workers=workers,
+            insecure_bind=insecure_bind,
         )
         examined = examine()
         settings = examined.valid()

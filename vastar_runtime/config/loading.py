@@ -14,6 +14,7 @@ from .environment import Flags, applied, named_socket, overrides
 from .file import default_file, named_file, read_file
 from .quoting import shown_key, shown_path
 from .settings import KeyPath, Settings
+from .table_values import is_loopback_host
 
 
 class Mistake(NamedTuple):
@@ -66,6 +67,7 @@ def load(
     socket_mode: str | None = None,
     socket_group: str | None = None,
     workers: str | None = None,
+    insecure_bind: bool | None = None,
 ) -> Settings:
     """Settings from the file, with variables over it and flags (None: not given) over both.
 
@@ -85,6 +87,7 @@ def load(
         socket_mode=socket_mode,
         socket_group=socket_group,
         workers=workers,
+        insecure_bind=insecure_bind,
     ).valid()
 
 
@@ -96,8 +99,13 @@ def examine(
     socket_mode: str | None = None,
     socket_group: str | None = None,
     workers: str | None = None,
+    insecure_bind: bool | None = None,
 ) -> Examined:
-    """As ``load``, with every mistake instead of an exception for the first."""
+    """As ``load``, with every mistake instead of an exception for the first.
+
+    Args:
+        insecure_bind: whether others than this machine's processes may reach the TCP port; None: nobody asks.
+    """
     settings = Settings()
     file: str | None = None
     mistakes: list[Mistake] = []
@@ -119,7 +127,10 @@ def examine(
     given = overrides(settings, environ, Flags(socket_path, socket_mode, socket_group, workers))
     mistakes += [Mistake(*problem) for problem in given.problems]
     sources |= {override.key: override.source for override in given.overrides}
-    return Examined(applied(settings, given.overrides), file, mistakes, sources, settings_in_file)
+    settings = applied(settings, given.overrides)
+    if insecure_bind is False and (mistake := _open_bind(settings, sources)) is not None:
+        mistakes.append(mistake)
+    return Examined(settings, file, mistakes, sources, settings_in_file)
 
 
 def load_socket_path(
@@ -138,6 +149,19 @@ def load_socket_path(
         if mistake.key == ("listen", "socket")[: len(mistake.key)]:
             raise ConfigError(f"{mistake.text} (or say where the daemon is: --socket)")
     return examined.settings.listen.socket_path
+
+
+def _open_bind(settings: Settings, sources: Mapping[KeyPath, str]) -> Mistake | None:
+    key = ("listen", "tcp_host")
+    host = settings.listen.tcp_host
+    if settings.listen.tcp_port is None or is_loopback_host(host):
+        return None
+    where = f"{sources[key]}: " if key in sources else ""
+    return Mistake(
+        key,
+        f"{where}listen.tcp_host: whoever reaches {host} could use the daemon, and what is said goes in clear; "
+        "listen on 127.0.0.1, or say --insecure-bind if that is meant",
+    )
 
 
 def _scope(key: KeyPath) -> str:

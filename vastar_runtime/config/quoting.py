@@ -35,6 +35,11 @@ def shown_path(path: str) -> str:
     return path if path.isprintable() else repr(path)
 
 
+def shown_address(host: str, port: int) -> str:
+    """An IP address and a port, as people write them."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def shown_key(path: KeyPath) -> str:
     """A key: ``policy.retry.max_retries``, ``[[scope]] number 2: retry.max_retries``."""
     if len(path) > 1 and isinstance(path[1], int):

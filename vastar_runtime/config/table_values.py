@@ -82,14 +82,15 @@ def _pattern(found: object) -> str:
 
 
 def _user(found: object) -> str:
-    return _account(found, "user", lambda name: pwd.getpwnam(name))
+    return _account(found, "user", lambda name: pwd.getpwnam(name).pw_uid)
 
 
 def _group(found: object) -> str:
-    return _account(found, "group", lambda name: grp.getgrnam(name))
+    return _account(found, "group", lambda name: grp.getgrnam(name).gr_gid)
 
 
-def _account(found: object, kind: str, look_up: Callable[[str], object]) -> str:
+def _account(found: object, kind: str, look_up: Callable[[str], int]) -> str:
+    """Its number: names are looked up when the file is read, and not once a request waits."""
     if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < 2**32 - 1:
         return str(found)
     if not isinstance(found, str) or not found or "\0" in found:
@@ -99,10 +100,9 @@ def _account(found: object, kind: str, look_up: Callable[[str], object]) -> str:
             raise ValueError(f"found {quoted(found)}; a {kind}'s number is below 4294967295")
         return str(int(found))
     try:
-        look_up(found)
+        return str(look_up(found))
     except (KeyError, UnicodeEncodeError) as error:
         raise ValueError(f"there is no {kind} {quoted(found)} on this machine") from error
-    return found
 
 
 def _credential_origin(found: object) -> str:

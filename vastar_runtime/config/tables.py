@@ -9,8 +9,8 @@ class AccessRule(msgspec.Struct, frozen=True, kw_only=True):
     """Who may speak for which tenants. Where there is any rule, all that none of them allows is denied.
 
     Attributes:
-        users: names or numbers of users whose processes may; on the Unix socket.
-        groups: names or numbers of groups whose members may; on the Unix socket.
+        users: numbers of users whose processes may; on the Unix socket.
+        groups: numbers of groups whose members may; on the Unix socket.
         tcp: every process that reaches the TCP port may.
         tenants: patterns of tenant ids; * stands for any characters.
     """

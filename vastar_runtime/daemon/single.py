@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from vastar_runtime import __version__
-from vastar_runtime.config import Examined, Settings
+from vastar_runtime.config import Examined, Listen, Settings
 from vastar_runtime.connectors import Services
 from vastar_runtime.connectors.base import Reloaded
 from vastar_runtime.http.dial import Dialer, check_trust_store
@@ -90,7 +90,7 @@ class Daemon:
         ):
             listeners = [unix]
             if listen.tcp_port is not None:
-                listeners.append(await tcp_listener(listen.tcp_port))
+                listeners.append(await tcp_listener(listen.tcp_host, listen.tcp_port))
             async with trio.open_nursery() as nursery:
                 self._background = nursery
                 nursery.start_soon(self._pool.reap_forever)
@@ -143,12 +143,14 @@ def log_started(configuration: Configuration, listeners: list[trio.SocketListene
     Args:
         listeners: the Unix one, and the TCP one if there is one.
     """
+    listen = configuration.settings.listen
     log.info(
         "started",
         pid=os.getpid(),
         version=__version__,
-        socket=configuration.settings.listen.socket_path,
+        socket=listen.socket_path,
         **({"config": configuration.file} if configuration.file else {}),
         **({"tcp_port": listeners[1].socket.getsockname()[1]} if len(listeners) > 1 else {}),
+        **({"tcp_host": listen.tcp_host} if len(listeners) > 1 and listen.tcp_host != Listen().tcp_host else {}),
         **({"workers": workers} if workers > 1 else {}),
     )

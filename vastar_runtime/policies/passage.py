@@ -95,7 +95,12 @@ class Passage:
         self._asked: Coroutine[object, None, Permit] | None = None  # by try_send; not awaited yet
 
     def try_enter(self) -> bool:
-        """Take a place among those that run, if there is a free one; ``leave`` gives it back."""
+        """Take a place among those that run, if there is a free one; ``leave`` gives it back.
+
+        Raises:
+            RequestError: Permanent, this client may not speak for this tenant.
+        """
+        self._pipeline.access.check(self.peer, self.tenant_id)
         policy = self._policies.concurrency_for(self.tenant_id)
         self._place = self._pipeline.admission.try_enter(policy, self.tenant_id)
         return self._place is not None

@@ -5,9 +5,14 @@ from __future__ import annotations
 import msgspec
 
 
-class Peer(msgspec.Struct, frozen=True):
-    """The process that connected, as it was then."""
+class Peer(msgspec.Struct, frozen=True, cache_hash=True):
+    """The process that connected, as it was then.
+
+    Attributes:
+        groups: the others besides ``gid`` (SO_PEERGROUPS).
+    """
 
     uid: int
     gid: int
     pid: int
+    groups: tuple[int, ...] = ()

@@ -1,6 +1,6 @@
-"""The stages in their order: deadline, admission, rate limit, circuit breaker, retry.
+"""The stages in their order: deadline, access, admission, rate limit, circuit breaker, retry.
 
-The first two hold for a whole request. The others stand before every attempt, after redirects too, each time with
+The first three hold for a whole request. The others stand before every attempt, after redirects too, each time with
 what is set for that origin. Rate limit before circuit breaker: where both refuse, the client learns of the limit; but
 a request that an open circuit refuses gets its token back, as nothing was sent.
 """
@@ -16,6 +16,7 @@ import trio
 from vastar_runtime.config import Policies, Settings
 from vastar_runtime.config.policy import DeadlinePolicy
 
+from .access import Access
 from .alarm import Cancellable
 from .deadline import Deadline
 from .passage import Passage
@@ -46,6 +47,7 @@ class Pipeline:
         settings = settings or Settings()
         self.unix_clock = unix_clock
         self.random = random
+        self.access = Access(settings.access)
         self._policies = Policies(settings)
         self._stages = stages if stages is not None else LocalStages(settings, clock)
         self.admission = self._stages.admission
@@ -60,6 +62,7 @@ class Pipeline:
             policies: those of these settings; for thousands of scopes it takes a while to make them.
         """
         self._policies = policies
+        self.access = Access(settings.access)
         await self._stages.configure(settings, policies)
 
     def passage(

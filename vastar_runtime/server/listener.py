@@ -1,4 +1,4 @@
-"""The sockets that clients connect to: a Unix socket that has its mode before anyone can use it, and loopback TCP."""
+"""The sockets that clients connect to: a Unix socket that has its mode before anyone can use it, and TCP."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import trio
 
+from vastar_runtime.config.quoting import shown_address
 from vastar_runtime.errors import StartupError
 
 BACKLOG = 1024
@@ -51,17 +52,22 @@ def unix_listener(path: str, mode: int, group: str | None) -> Iterator[trio.Sock
                         os.unlink(path)
 
 
-async def tcp_listener(port: int) -> trio.SocketListener:
-    """Listen on 127.0.0.1.
+async def tcp_listener(host: str, port: int) -> trio.SocketListener:
+    """Listen on TCP.
+
+    Args:
+        host: an IP address of this machine.
 
     Raises:
-        StartupError: the port is taken or not allowed.
+        StartupError: the port is taken or not allowed, or the address is none of this machine.
     """
     try:
-        listeners = await trio.open_tcp_listeners(port, host="127.0.0.1", backlog=BACKLOG)
+        listeners = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise StartupError(f"cannot listen on 127.0.0.1:{port}: {reason}; choose another VASTAR_TCP_PORT") from error
+        advice = "listen.tcp_host" if error.errno == errno.EADDRNOTAVAIL else "VASTAR_TCP_PORT"
+        place = shown_address(host, port)
+        raise StartupError(f"cannot listen on {place}: {reason}; choose another {advice}") from error
     return listeners[0]
 
 

@@ -6,13 +6,14 @@ from collections.abc import ItemsView
 
 from vastar_runtime.connectors.base import Outcome
 from vastar_runtime.errors import RequestError
+from vastar_runtime.policies.peer import Peer
 from vastar_runtime.telemetry.log import clean, without_quotations
 
 
 class RequestFields:
     """The fields of its line; made when the line is written, which the log's thread does for many at once."""
 
-    __slots__ = ("_duration_us", "_error", "_outcome", "_tenant_id", "_trace_id")
+    __slots__ = ("_duration_us", "_error", "_outcome", "_peer", "_tenant_id", "_trace_id")
 
     def __init__(
         self,
@@ -21,6 +22,7 @@ class RequestFields:
         trace_id: str | None,
         error: RequestError | None,
         duration_us: int,
+        peer: Peer | None,
     ) -> None:
         self._outcome = outcome
         self._tenant_id = tenant_id
@@ -30,6 +32,7 @@ class RequestFields:
             None if error is None else (error.error_class.name.lower(), clean(without_quotations(error.message)))
         )
         self._duration_us = duration_us
+        self._peer = peer
 
     def items(self) -> ItemsView[str, str | int | float]:
         """Names and values, in their order."""
@@ -52,6 +55,8 @@ class RequestFields:
             fields["queued_ms"] = queued_ms
         if self._tenant_id:
             fields["tenant"] = clean(self._tenant_id)
+        if self._peer is not None:
+            fields["uid"], fields["pid"] = self._peer.uid, self._peer.pid
         if self._trace_id:
             fields["trace"] = clean(self._trace_id)
         if self._error is not None:

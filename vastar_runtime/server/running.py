@@ -330,4 +330,4 @@ class RunningRequest:
 
     def _log_line(self, error: RequestError | None, duration_us: int) -> None:
         request = self._request
-        write_request(RequestFields(self._outcome, request.tenant_id, request.trace_id, error, duration_us))
+        write_request(RequestFields(self._outcome, request.tenant_id, request.trace_id, error, duration_us, self._peer))

@@ -110,7 +110,7 @@ class Supervisor:
         ):
             self._listeners = [unix]
             if listen.tcp_port is not None:
-                self._listeners.append(await tcp_listener(listen.tcp_port))
+                self._listeners.append(await tcp_listener(listen.tcp_host, listen.tcp_port))
             async with trio.open_nursery() as nursery:
                 self._background = nursery
                 async with trio.open_nursery() as starting:

@@ -1,0 +1,57 @@
+"""Who may speak for which tenant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from connector_sdk.wire import ErrorClass
+from vastar_runtime.config import AccessRule
+from vastar_runtime.config.origins import glob
+from vastar_runtime.errors import RequestError
+
+from .peer import Peer
+
+# Of clients and tenants that came lately; either is of a few hundred bytes.
+MAX_REMEMBERED = 4096
+MAX_NAME_CHARACTERS = 64
+
+
+class Access:
+    """The stage.
+
+    Args:
+        rules: none: anybody may speak for any tenant.
+    """
+
+    def __init__(self, rules: Sequence[AccessRule]) -> None:
+        self._rules = [
+            (frozenset(map(int, rule.users)), frozenset(map(int, rule.groups)), rule.tcp, rule.tenants)
+            for rule in rules
+        ]
+        self._allows = lru_cache(MAX_REMEMBERED)(self._judge)
+
+    def check(self, peer: Peer | None, tenant_id: str) -> None:
+        """Whether this client may.
+
+        Args:
+            peer: None: the kernel does not say who it is; a client on TCP.
+
+        Raises:
+            RequestError: Permanent; it may not.
+        """
+        if not self._rules or self._allows(peer, tenant_id):
+            return
+        tenant = repr(tenant_id[:MAX_NAME_CHARACTERS])
+        who = "a client on TCP" if peer is None else f"uid {peer.uid}"
+        raise RequestError(
+            ErrorClass.PERMANENT,
+            f"{who} may not use tenant {tenant}: no [[access]] of the configuration allows it",
+        )
+
+    def _judge(self, peer: Peer | None, tenant_id: str) -> bool:
+        for users, groups, tcp, tenants in self._rules:
+            is_meant = tcp if peer is None else peer.uid in users or not groups.isdisjoint((peer.gid, *peer.groups))
+            if is_meant and any(glob(pattern, tenant_id) for pattern in tenants):
+                return True
+        return False
