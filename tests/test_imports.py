@@ -1,7 +1,8 @@
 """The rooms of the source tree import only downwards.
 
-Lowest first: errors, config ← telemetry ← http, policies ← connectors ← server ← daemon ← workers ← cli; the simulator
-stands beside the daemon's rooms and only the commands know it. ``connector_sdk.wire`` knows nothing of either package.
+Lowest first: errors, config ← telemetry ← http, policies ← metering ← connectors ← server ← daemon ← workers ← cli;
+the simulator stands beside the daemon's rooms and only the commands know it. ``connector_sdk.wire`` knows nothing of
+either package.
 """
 
 import ast
@@ -16,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # What each room of vastar_runtime may import besides itself. "" is the package's own __init__.py: its version.
 GROUND = {"", "errors", "config"}
-BELOW_CONNECTORS = GROUND | {"telemetry", "http", "policies"}
+BELOW_CONNECTORS = GROUND | {"telemetry", "http", "policies", "metering", "credentials"}
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "errors": {""},
@@ -24,6 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "telemetry": GROUND,
     "http": GROUND | {"telemetry"},
     "policies": GROUND | {"telemetry"},
+    "metering": GROUND | {"telemetry", "http"},
+    "credentials": GROUND | {"telemetry", "http"},
     "connectors": BELOW_CONNECTORS,
     "server": BELOW_CONNECTORS | {"connectors"},
     "admin": GROUND | {"telemetry"},
@@ -188,7 +191,8 @@ def tree_with(root: Path, file: str, source: str) -> Path:
             "vastar_runtime/daemon.py",
             "from .simulator import Simulator\n",
             "vastar_runtime/daemon.py:1: vastar_runtime.daemon imports vastar_runtime.simulator: "
-            "daemon may import admin, config, connectors, errors, http, policies, server, telemetry of this package",
+            "daemon may import admin, config, connectors, credentials, errors, http, metering, policies, server, "
+            "telemetry of this package",
         ),
         (
             "vastar_runtime/simulator/app.py",

@@ -6,6 +6,7 @@ RuntimeFault
 └── RequestError        one request failed; carries the wire's ErrorClass
     ├── InvalidRequest  our client's mistake
     ├── RateLimited     a limit of ours refuses it
+    ├── EgressDenied    it may not go there
     └── UpstreamError   what happened between us and the upstream
 """
 
@@ -56,6 +57,13 @@ class RateLimited(RequestError):
 
     def __init__(self, message: str, *, retry_after_ms: int) -> None:
         super().__init__(ErrorClass.RATE_LIMITED, message, retry_after_ms=retry_after_ms)
+
+
+class EgressDenied(RequestError):
+    """The configuration's rules of egress do not let a request go where it leads; nothing was sent there."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorClass.PERMANENT, message)
 
 
 class Failure(enum.Enum):

@@ -16,7 +16,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 SHELL = [text for language, text in BLOCKS if language == "sh"]
 PYTHON = [text for language, text in BLOCKS if language == "python"]
-[TOML] = [text for language, text in BLOCKS if language == "toml"]
+[TOML, KEYS] = [text for language, text in BLOCKS if language == "toml"]
 SIMULATOR_PORT = "4545"
 START = "vastar-runtime start  "  # and not the one with a configuration
 START_WORKERS = "vastar-runtime start --workers"
@@ -85,7 +85,7 @@ def test_start_status_and_stop(environment: dict[str, str]) -> None:
 def test_the_configuration_is_checked_explained_used_and_reloaded(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "runtime.toml").write_text(TOML)
 
-    output = shell(shell_block("config check"), environment, tmp_path)
+    output = shell(shell_block("check --config runtime.toml"), environment, tmp_path)
 
     assert re.search(r"runtime\.toml is valid: .*3 scopes", output)
     assert re.search(r"^rate_limit\.per_tenant +60/min +\S*runtime\.toml:9\b", output, re.MULTILINE)

@@ -26,6 +26,7 @@ from vastar_runtime.errors import Failure, UpstreamError
 from vastar_runtime.http.connection import Connection
 from vastar_runtime.http.pool import Pool
 from vastar_runtime.http.url import Origin
+from vastar_runtime.metering.metering import Metering
 from vastar_runtime.policies.circuit import State
 from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.server.session import Session
@@ -131,7 +132,7 @@ class Dialer:
         self.pair: Pair = _pair
         self._nursery = nursery
 
-    async def dial(self, origin: Origin, timeout_s: float = 10.0) -> Connection:
+    async def dial(self, origin: Origin, timeout_s: float = 10.0, guard: object = None) -> Connection:
         self.timeouts_s.append(timeout_s)
         await trio.lowlevel.checkpoint()
         upstream = self.upstreams[origin.host.removesuffix(".")]
@@ -214,6 +215,7 @@ class Policed:
         found = self.pipeline.statistics()
         assert (found.admission.running, found.admission.waiting) == (0, 0)
         assert (found.retry.active, found.retry.retrying) == (0, 0)
+        assert [standing for standing in found.spending.standings if standing.reserved] == []
         assert [circuit for circuit in found.circuit_breaker.circuits if circuit.state is State.HALF_OPEN] == []
         pool = self.pool.statistics()
         assert (pool.active, pool.waiting) == (0, 0)
@@ -230,6 +232,7 @@ async def policed(
     dialer: Any = None,
     greets: bool = False,
     window_bytes: int = 0,
+    metering: Metering | None = None,
     **stages: Any,
 ) -> AsyncIterator[Policed]:
     """Serve one client; at the end nothing may be held.
@@ -248,7 +251,8 @@ async def policed(
     )
     async with trio.open_nursery() as nursery:
         dialer = dialer or Dialer(nursery, {HOST: upstream or Upstream(), OTHER: other or Upstream()})
-        session = Session(daemon_end, Services(pool, dialer), pipeline, health=lambda: HEALTH)
+        services = Services(pool, dialer, metering=metering or Metering())
+        session = Session(daemon_end, services, pipeline, health=lambda: HEALTH)
         nursery.start_soon(session.run)
         client = WireClient(client_end)
         if greets:

@@ -135,7 +135,7 @@ class MemoryDialer:
         self._script = script
         self.pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]] = trio.testing.memory_stream_pair
 
-    async def dial(self, origin: Origin, timeout_s: float = 10.0) -> Connection:
+    async def dial(self, origin: Origin, timeout_s: float = 10.0, guard: object = None) -> Connection:
         ours, theirs = self.pair()
         self._nursery.start_soon(self._script, theirs)
         return Connection(ours, origin.address)

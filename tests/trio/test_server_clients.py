@@ -102,7 +102,7 @@ async def test_its_neighbours_are_not_affected(nursery, gate):
 
 async def test_a_client_that_vanishes_while_a_connection_is_opened(nursery):
     class NeverOpens:
-        async def dial(self, origin, timeout_s):
+        async def dial(self, origin, timeout_s, guard):
             await trio.sleep_forever()
 
     pool = Pool()

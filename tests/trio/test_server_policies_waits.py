@@ -141,7 +141,7 @@ async def test_six_requests_that_wait_on_a_hung_upstream_open_it(autojump_clock,
 async def test_time_spent_on_connecting_is_the_upstream_s(autojump_clock, log):
     async with policed(retry=NO_RETRIES) as world:
 
-        async def hangs(origin, timeout_s):
+        async def hangs(origin, timeout_s, guard):
             await trio.sleep(timeout_s)
             raise UpstreamError("not in a test of 700 ms")
 

@@ -24,7 +24,7 @@ def log():
 
 
 class NeverOpens:
-    async def dial(self, origin, timeout_s):
+    async def dial(self, origin, timeout_s, guard):
         await trio.sleep_forever()
 
 

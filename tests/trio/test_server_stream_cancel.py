@@ -208,7 +208,7 @@ async def test_a_hundred_at_once(client, up):
 
 async def test_while_connecting():
     class NeverOpens:
-        async def dial(self, origin, timeout_s):
+        async def dial(self, origin, timeout_s, guard):
             await trio.sleep_forever()
 
     pool = Pool()

@@ -90,17 +90,19 @@ class Exchange:
     def __init__(self, upstream: Upstream, may_repeat: bool, progress: Callable[[str], None]) -> None:
         self.may_repeat = may_repeat
         self.with_upstream_since: float | None = None
+        self.was_written = False
         self.attempts = 0
         self.limits: list[DeadlinePolicy] = []
         self._upstream = upstream
         self._progress = progress
 
-    async def attempt(self, limits: DeadlinePolicy) -> Head:
+    async def attempt(self, limits: DeadlinePolicy, guard: object) -> Head:
         assert self.with_upstream_since is None, "the last attempt was not discarded"
         self._progress("waiting for a slot")
         await self._upstream.slots.acquire()
         self._progress("waiting for the upstream")
         self.with_upstream_since = trio.current_time()
+        self.was_written = True
         self.attempts += 1
         self.limits.append(limits)
         return await self._upstream.answer()

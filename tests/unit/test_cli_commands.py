@@ -11,7 +11,7 @@ from vastar_runtime import __version__
 from vastar_runtime.cli import _group
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("start", "stop", "restart", "status", "reload", "run", "config", "simulator", "demo")
+COMMANDS = ("start", "stop", "restart", "status", "reload", "run", "config", "usage", "simulator", "demo")
 
 
 def test_every_command_is_listed_and_clean_is_for_its_script() -> None:

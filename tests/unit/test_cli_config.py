@@ -1,6 +1,7 @@
 """``vastar-runtime config``: check, show, explain, example."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -273,3 +274,30 @@ def test_a_daemon_does_not_start_with_a_wrong_file(command: str, file: Path) -> 
     done = CliRunner().invoke(_group, [command, "--config", str(file)])
     assert isinstance(done.exception, ConfigError)
     assert str(done.exception) == f"{file}:2: policy.retry.max_retrys: unknown key; did you mean max_retries?"
+
+
+def test_explain_names_the_tables_that_hold_for_the_request(tmp_path: Path) -> None:
+    path = tmp_path / "runtime.toml"
+    path.write_text(
+        "[[access]]\nusers = [0, 1000]\ngroups = [7]\ntenants = ['a*']\n"
+        "[[access]]\ntcp = true\ntenants = ['b']\n"
+        "[[credential]]\nname = 'mine'\norigins = ['https://*.example']\ntenants = ['b']\nenv = 'A'\n"
+        "[[credential]]\nname = 'ours'\norigins = ['https://api.example']\nenv = 'B'\n"
+        "[[credential]]\nname = 'shadowed'\norigins = ['https://api.example']\nenv = 'C'\n"
+        "[[budget]]\nname = 'daily'\nper = 'day'\ntokens = 5\n"
+        "[[budget]]\nname = 'monthly'\ntenant = 'b'\ncost = 2.5\n"
+    )
+
+    def tables(tenant: str, url: str = "https://api.example/v1") -> list[list[str]]:
+        done = run("explain", "--config", str(path), "--tenant", tenant, "--url", url)
+        assert done.exit_code == 0
+        rows = [re.split(" {2,}", line) for line in done.output.splitlines()]
+        return [row for row in rows if row[0].startswith(("access", "credential", "budget"))]
+
+    assert tables("abc") == [
+        ["access", "uid 0, 1000; gid 7", f"{path}:4 [[access]] number 1"],
+        ["credential.authorization", "ours", f"{path}:14 [[credential]] number 2"],
+        ["budget.daily", "5 tokens a day", f"{path}:22 [[budget]] number 1"],
+    ]
+    assert [row[1] for row in tables("b")] == ["TCP", "mine", "5 tokens a day", "2.5 USD a month"]
+    assert [row[1] for row in tables("c", "http://api.example")] == ["nobody", "5 tokens a day"]

@@ -136,7 +136,7 @@ ALLOWED_RULES = 'an origin such as "https://*.openai.com", or a network such as 
         ),
         (
             BUDGET + "cost = 0",
-            '3: [[budget]] number 1: cost: found 0; allowed: a number above 0 up to 1000000000, or "none"',
+            '3: [[budget]] number 1: cost: found 0; allowed: a number above 0 up to 4000000, or "none"',
         ),
         (BUDGET + "cost = 1\nper = 'week'", "4: [[budget]] number 1: per: found 'week'; allowed: 'day', 'month'"),
         (

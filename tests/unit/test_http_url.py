@@ -33,6 +33,19 @@ from vastar_runtime.http.url import MAX_URL_CHARACTERS, Origin, Url, parse_url
         ("http://" + "a" * 64 + "/", f"malformed URL: '{'a' * 64}' is no host name"),
         ("http://" + "a." * 127 + "/", f"malformed URL: '{'a.' * 32}' is no host name"),
         ("http://ex%61mple/", "malformed URL: 'ex%61mple' is no host name"),
+        ("http://256.1.1.1/", "malformed URL: '256.1.1.1' is no IPv4 address"),
+        ("http://1.2.3.4.5/", "malformed URL: '1.2.3.4.5' is no IPv4 address"),
+        ("http://1.2.3.08/", "malformed URL: '1.2.3.08' is no IPv4 address"),
+        ("http://1.2.65536/", "malformed URL: '1.2.65536' is no IPv4 address"),
+        ("http://1.16777216/", "malformed URL: '1.16777216' is no IPv4 address"),
+        ("http://4294967296/", "malformed URL: '4294967296' is no IPv4 address"),
+        ("http://" + "9" * 63 + "/", f"malformed URL: '{'9' * 63}' is no IPv4 address"),
+        ("http://host.1/", "malformed URL: 'host.1' is no IPv4 address"),
+        ("http://host.0x1f./", "malformed URL: 'host.0x1f.' is no IPv4 address"),
+        ("http://1.2.3.-4.5/", "malformed URL: '1.2.3.-4.5' is no IPv4 address"),
+        ("http://127.0.0.1../", "malformed URL: '127.0.0.1..' is no host name"),
+        ("http://127..0.1/", "malformed URL: '127..0.1' is no host name"),
+        ("http://127.0.0.%31/", "malformed URL: '127.0.0.%31' is no host name"),
         ("http://[::1/", "malformed URL: the IPv6 address is not closed by ']'"),
         ("http://[::1]80/", "malformed URL: the IPv6 address is not closed by ']'"),
         ("http://[::12345]/", "malformed URL: [::12345] is no IPv6 address"),
@@ -163,6 +176,46 @@ def test_the_origin_is_normalised(text: str, origin: Origin, authority: str) -> 
     assert url.origin == origin
     assert url.origin.authority == authority
     assert str(url) == f"{origin.scheme}://{authority}/"
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1.", "127.0.0.1"),
+        ("2130706433", "127.0.0.1"),
+        ("2130706433.", "127.0.0.1"),
+        ("017700000001", "127.0.0.1"),
+        ("0x7f000001", "127.0.0.1"),
+        ("0X7F000001", "127.0.0.1"),
+        ("0177.0.0.01", "127.0.0.1"),
+        ("0x7f.0.0x0.1", "127.0.0.1"),
+        ("127.1", "127.0.0.1"),
+        ("127.0.1", "127.0.0.1"),
+        ("127.0.258", "127.0.1.2"),
+        ("127.66051", "127.1.2.3"),
+        ("1.16777215", "1.255.255.255"),
+        ("4294967295", "255.255.255.255"),
+        ("0", "0.0.0.0"),
+        ("0x", "0.0.0.0"),
+        ("0x.0x", "0.0.0.0"),
+        ("00000000000177.1", "127.0.0.1"),
+        ("１２７.０.０.１", "127.0.0.1"),
+        ("①②⑦。0。0。1", "127.0.0.1"),
+        ("127.0.\u00ad0.1", "127.0.0.1"),
+        ("1.2.3.0x4g", None),
+        ("1e3", None),
+        ("127.0.0.1.example", None),
+        ("0xg", None),
+        ("1-2", None),
+        ("12_3", None),
+    ],
+)
+def test_a_host_that_ends_in_a_number_is_an_ipv4_address_and_is_shown_as_one(host: str, address: str | None) -> None:
+    """https://url.spec.whatwg.org/#concept-ipv4-parser"""
+    url = parse_url(f"http://{host}:81/")
+    assert url.origin == Origin("http", address or host, 81)
+    assert url.origin == parse_url(str(url)).origin == parse_url("http://x/").join(f"//{host}:81").origin
 
 
 def test_errors_name_an_origin_with_its_port() -> None:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "reload": "reload",
     "run": "run",
     "config": "config",
+    "usage": "usage",
     "simulator": "simulator",
     "demo": "demo",
     "clean": "clean",

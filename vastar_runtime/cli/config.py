@@ -14,6 +14,7 @@ from vastar_runtime.config.text import plain, toml
 from vastar_runtime.config.values import write_value
 from vastar_runtime.errors import InvalidRequest
 
+from .holding import holding
 from .options import config_option
 
 _HELP = {"help_option_names": ["-h", "--help"]}
@@ -126,6 +127,10 @@ def explain(config_path: str | None, tenant_id: str, url: str, as_json: bool) ->
             *(settings.Effect("admission", *item, ("admission", item[0])) for item in asdict(tree.admission).items()),
             *settings.Policies(tree).explain(tenant_id, origin),
         )
+    ]
+    effects += [
+        _Effect(key=table.key, value=table.value, source=examined.sources[table.setting])
+        for table in holding(tree, tenant_id, origin)
     ]
     if as_json:
         click.echo(msgspec.json.encode(effects))

@@ -87,6 +87,7 @@ def _run(directory: str, log_path: str) -> None:
     with ExitStack() as stack:
         environ = {name: os.environ[name] for name in os.environ if not name.startswith(("VASTAR_", "OPENAI_"))}
         environ["VASTAR_CONFIG"] = os.devnull  # limits of this machine are for its daemon, not for this one
+        environ["XDG_STATE_HOME"] = directory  # nor is what it uses kept with what others use
         if api_key:
             upstream = _api(api_key)
         else:

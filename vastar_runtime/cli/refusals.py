@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from vastar_runtime.config.policy import Rate
+from vastar_runtime.policies.allowance import shown_amount
 
 from .asking import printable
 
@@ -19,6 +20,7 @@ def refusals(policies: dict[str, Any]) -> Iterator[str]:
         policies: ``PipelineStatistics``, as JSON gives it.
     """
     yield from _admission(policies["admission"])
+    yield from _spending(policies["spending"])
     yield from _rate_limits(policies["rate_limit"])
     yield from _circuits(policies["circuit_breaker"])
 
@@ -35,14 +37,32 @@ def _admission(admission: dict[str, Any]) -> Iterator[str]:
     yield from _more(admission["tenants"], "tenants")
 
 
+def _spending(spending: dict[str, Any]) -> Iterator[str]:
+    for allowance in spending["refusing"]:
+        unit = "tokens" if allowance["unit"] == "tokens" else printable(spending["currency"], _MAX_NAME_CHARACTERS)
+        limit, used, reserved = (
+            shown_amount(allowance[key], allowance["unit"]) for key in ("limit", "used", "reserved")
+        )
+        name = printable(allowance["name"], _MAX_NAME_CHARACTERS)
+        what = name if name.startswith("token_limit.") else f"budget {name!r}"
+        yield (
+            f"{what} of {limit} {unit} is used up for {_whom(allowance)}: {used} used, {reserved} reserved, "
+            f"{allowance['refused']} refused, next in {allowance['next_in_ms']} ms"
+        )
+    yield from _more(spending["refusing"], "budgets and token limits that refuse")
+
+
+def _whom(limit: dict[str, Any]) -> str:
+    whose = [f"tenant {_quoted(limit['tenant_id'])}"] if limit["tenant_id"] is not None else []
+    whose += [f"origin {_quoted(limit['origin'])}"] if limit["origin"] is not None else []
+    return " and ".join(whose) or "all that are too many to be told apart"
+
+
 def _rate_limits(rate_limit: dict[str, Any]) -> Iterator[str]:
     for limit in rate_limit["refusing"]:
         rate = Rate(**limit["rate"])
-        whose = [f"tenant {_quoted(limit['tenant_id'])}"] if limit["tenant_id"] is not None else []
-        whose += [f"origin {_quoted(limit['origin'])}"] if limit["origin"] is not None else []
         yield (
-            f"{limit['limit']} of {rate} is used up for "
-            f"{' and '.join(whose) or 'all that are too many to be told apart'}: {limit['refused']} refused, "
+            f"{limit['limit']} of {rate} is used up for {_whom(limit)}: {limit['refused']} refused, "
             f"next in {limit['next_in_ms']} ms"
         )
     yield from _more(rate_limit["refusing"], "limits that refuse")

@@ -22,6 +22,7 @@ EXIT_NOT_HEALTHY = 1
 _MAX_VERSION_CHARACTERS = 64
 _MAX_PATH_CHARACTERS = 4096
 _MOST_WORKERS = 64
+_MOST_CREDENTIALS = 100
 
 
 class _Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,7 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
         if statistics is not None:
             _print_workers(statistics.get("workers"), statistics.get("workers_wanted"))
             click.echo(f"   Configuration: {_configuration(statistics)}")
+            _print_credentials(statistics.get("credentials"))
             _print_refusals(held_back)
         elif reason:
             click.echo(f"   Limits and circuits: {reason}")
@@ -127,6 +129,19 @@ def _print_workers(workers: Any, wanted: Any) -> None:
     for worker in workers[:_MOST_WORKERS]:
         if not worker.get("answers", True):
             click.echo(f"      PID {worker['pid']} does not answer; if it goes on hanging: kill -9 {worker['pid']}")
+
+
+def _print_credentials(credentials: Any) -> None:
+    """Those that something is wrong with."""
+    if not isinstance(credentials, list):
+        return
+    for credential in credentials[:_MOST_CREDENTIALS]:
+        problem = credential.get("problem")
+        if problem or not credential.get("is_usable"):
+            name = printable(str(credential.get("name")), _MAX_VERSION_CHARACTERS)
+            state = "cannot be used" if not credential.get("is_usable") else "is an old one"
+            why = printable(str(problem or "it is being fetched"), _MAX_PATH_CHARACTERS)
+            click.echo(f"   Credential {name!r} {state}: {why}")
 
 
 def _print_refusals(lines: list[str]) -> None:

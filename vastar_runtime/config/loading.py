@@ -165,4 +165,4 @@ def _open_bind(settings: Settings, sources: Mapping[KeyPath, str]) -> Mistake | 
 
 
 def _scope(key: KeyPath) -> str:
-    return f" {shown_key(key[:2])}" if key[0] == "scope" else ""
+    return f" {shown_key(key[:2])}" if len(key) > 1 and isinstance(key[1], int) else ""

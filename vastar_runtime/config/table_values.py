@@ -26,7 +26,7 @@ from .tables import AccessRule, Budget, Credential, Price
 MAX_ITEMS = 1000
 MAX_NAME_CHARACTERS = 64
 MAX_PRICE = 1_000_000
-MAX_COST = 1_000_000_000
+MAX_COST = 4_000_000  # in 10**-9 of a currency it must be counted exactly in a double
 MAX_TOKENS = 10**15
 
 _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME_CHARACTERS}}}")

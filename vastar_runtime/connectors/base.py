@@ -9,8 +9,10 @@ from typing import Protocol
 import msgspec
 
 from connector_sdk.wire import ExecuteRequest
+from vastar_runtime.credentials import Credentials
 from vastar_runtime.http.dial import Dialer
 from vastar_runtime.http.pool import Pool
+from vastar_runtime.metering.metering import Metering
 from vastar_runtime.policies.passage import Passage
 
 
@@ -47,6 +49,8 @@ class Services(msgspec.Struct, frozen=True):
     pool: Pool
     dialer: Dialer
     control: Control | None = None
+    metering: Metering = msgspec.field(default_factory=Metering)
+    credentials: Credentials = msgspec.field(default_factory=lambda: Credentials({}))
 
 
 class Outcome(msgspec.Struct):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from connector_sdk.wire import MAX_FRAME_BYTES, ExecuteRequest, MalformedMessage, PayloadFormat
 from connector_sdk.wire.messages import HTTP_REQUEST_CODEC
+from vastar_runtime.credentials import RequestSecrets
 from vastar_runtime.errors import InvalidRequest
 from vastar_runtime.http.prompt import PromptExchange
 from vastar_runtime.http.request import OutboundRequest, build_request, complete_request
@@ -15,6 +16,7 @@ from vastar_runtime.http.url import Url, parse_url
 from vastar_runtime.policies.passage import Passage
 from vastar_runtime.telemetry.log import MAX_VALUE_CHARACTERS
 
+from .account import HttpAccount
 from .base import Outcome, Passed, Services, Sink
 from .http_answer import encode_answer, encode_table, too_long
 from .http_parameters import read_parameters
@@ -84,6 +86,7 @@ class HttpCall:
         self._outbound = outbound
         self._outcome = outcome
         self._encode = encode
+        self._account: HttpAccount | None = None
         self._begun: PromptExchange | None = None
         self._head_is_out = False  # of a stream that goes on in no task
         self._kept_back = b""  # a piece that the client had no room for
@@ -92,7 +95,7 @@ class HttpCall:
         """See Call."""
         exchange = self._exchange(services, passage)
         now = passage.deadline.began_at
-        if not passage.try_send(self.origin, lambda: exchange.try_send(on_answer, now)):
+        if not passage.try_send(self.origin, lambda guard: exchange.try_send(on_answer, now, guard)):
             return None
         self._begun = exchange
         return self
@@ -105,6 +108,9 @@ class HttpCall:
         if body is None:
             return None
         passage.succeeded()
+        assert self._account is not None
+        self._account.head(exchange.head)
+        self._account.whole(body)
         outcome = self._outcome
         outcome.attempts = exchange.attempts
         outcome.status_code = exchange.head.status_code
@@ -113,8 +119,9 @@ class HttpCall:
 
     def try_pass_on(self, passage: Passage, sink: Sink) -> Passed:
         """See Begun."""
-        exchange = self._begun
+        exchange, account = self._begun, self._account
         assert exchange is not None
+        assert account is not None
         reads = self._head_is_out
         if not reads:
             if not exchange.try_receive_head():
@@ -126,7 +133,9 @@ class HttpCall:
         event = exchange.try_receive(reads=reads)
         if isinstance(event, bytes):
             self._outcome.body_bytes += len(event)
-            if not sink.try_piece(event):
+            was_taken = sink.try_piece(event)
+            account.feed(event)
+            if not was_taken:
                 self._kept_back = event
                 return Passed.FOR_TASK
             if exchange.has_more:  # others would wait for all of what one read may bring
@@ -160,7 +169,8 @@ class HttpCall:
         try:
             await self._open(exchange, passage)
             is_streaming = exchange.head.is_event_stream
-            body = await _collect(exchange, is_streaming, hold)
+            assert self._account is not None
+            body = await _collect(exchange, is_streaming, hold, self._account)
         finally:
             await exchange.close()
         self._outcome.body_bytes = len(body)
@@ -176,13 +186,21 @@ class HttpCall:
             elif self._kept_back:
                 kept_back, self._kept_back = self._kept_back, b""
                 await sink.piece(kept_back)
+            assert self._account is not None
             while (piece := await exchange.receive()) is not None:
                 self._outcome.body_bytes += len(piece)
-                await sink.piece(piece)
+                try:
+                    await sink.piece(piece)
+                finally:
+                    self._account.feed(piece)
         finally:
             await exchange.close()
 
     def _exchange(self, services: Services, passage: Passage) -> PromptExchange:
+        if self._account is None:
+            self._account = HttpAccount(services.metering, passage.tenant_id, self.origin, self._outbound)
+            passage.account = self._account
+        injections = services.credentials.for_request(passage.tenant_id, self.origin)
         return PromptExchange(
             services.pool,
             services.dialer,
@@ -190,6 +208,7 @@ class HttpCall:
             self._outbound,
             passage.deadline.progress,
             passage.send,
+            RequestSecrets(injections, self._outbound) if injections else None,
         )
 
     async def _open(self, exchange: PromptExchange, passage: Passage) -> None:
@@ -201,18 +220,23 @@ class HttpCall:
 
     def _head_arrived(self, exchange: PromptExchange, passage: Passage) -> None:
         passage.deadline.head_received()
+        assert self._account is not None
+        self._account.head(exchange.head)
         self._outcome.attempts = exchange.attempts
         self._outcome.status_code = exchange.head.status_code
 
 
-async def _collect(exchange: PromptExchange, is_event_stream: bool, hold: Callable[[int], None]) -> bytes:
+async def _collect(
+    exchange: PromptExchange, is_event_stream: bool, hold: Callable[[int], None], account: HttpAccount
+) -> bytes:
     declared = int(exchange.head.value(b"content-length") or 0)
     if declared > MAX_FRAME_BYTES and exchange.has_body:
         raise too_long(declared)  # no need to fetch it first
     if is_event_stream:
-        return await _collect_events(exchange, hold)
+        return await _collect_events(exchange, hold, account)
     if (whole := exchange.receive_whole()) is not None:
         hold(len(whole))
+        account.whole(whole)
         return whole
     pieces: list[bytes] = []
     body_bytes = 0
@@ -222,15 +246,17 @@ async def _collect(exchange: PromptExchange, is_event_stream: bool, hold: Callab
             raise too_long(body_bytes, at_least="at least ")
         hold(len(piece))
         pieces.append(piece)
+        account.feed(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _collect_events(exchange: PromptExchange, hold: Callable[[int], None]) -> bytes:
+async def _collect_events(exchange: PromptExchange, hold: Callable[[int], None], account: HttpAccount) -> bytes:
     body = bytearray()
     while (piece := await exchange.receive()) is not None:
         if len(body) + len(piece) > MAX_FRAME_BYTES:
             raise too_long(len(body) + len(piece), at_least="at least ")
         hold(len(piece))
+        account.feed(piece)
         search_from = max(0, len(body) - _DONE_BYTES)
         body += piece
         if done := _DONE.search(body, search_from):

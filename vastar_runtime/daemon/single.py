@@ -11,13 +11,16 @@ import structlog
 import trio
 
 from vastar_runtime import __version__
-from vastar_runtime.config import Examined, Listen, Settings
+from vastar_runtime.config import Examined, Listen, Policies, Settings
 from vastar_runtime.connectors import Services
 from vastar_runtime.connectors.base import Reloaded
+from vastar_runtime.credentials import Credentials
 from vastar_runtime.http.dial import Dialer, check_trust_store
 from vastar_runtime.http.pool import Pool
 from vastar_runtime.http.proxy import Proxies
+from vastar_runtime.metering.metering import Metering
 from vastar_runtime.policies.pipeline import Pipeline
+from vastar_runtime.policies.stages import LocalStages
 from vastar_runtime.server.accepting import EagerListener
 from vastar_runtime.server.listener import tcp_listener, unix_listener
 from vastar_runtime.server.memory import MAX_HELD_BYTES_IN_ALL, MemoryBudget
@@ -28,6 +31,7 @@ from .process import run_process, use_resolver
 from .serving import Serving
 from .statistics import Statistics, WorkerStatistics
 from .stopping import received_signals, stop_on
+from .usage import usage_log, used_before
 
 log = structlog.get_logger()
 
@@ -65,10 +69,21 @@ class Daemon:
     ) -> None:
         self._ready = ready
         self._pool = Pool()
-        self._pipeline = Pipeline(settings)
-        self._configuration = Configuration(settings, examine, config_file, self._pipeline.configure)
+        self._usage = usage_log(settings)
+        self._metering = Metering(self._usage)
+        self._metering.configure(settings)
+        self._credentials = Credentials(os.environ)
+        stages = LocalStages(settings, trio.current_time, used_before=used_before(self._usage))
+        self._pipeline = Pipeline(settings, stages=stages)
+        self._configuration = Configuration(settings, examine, config_file, self._apply)
         self._serving = Serving(
-            Services(self._pool, Dialer(Proxies(os.environ)), control=self),
+            Services(
+                self._pool,
+                Dialer(Proxies(os.environ)),
+                control=self,
+                metering=self._metering,
+                credentials=self._credentials,
+            ),
             self._pipeline,
             health=self._health,
             memory=MemoryBudget(MAX_HELD_BYTES_IN_ALL),
@@ -94,6 +109,9 @@ class Daemon:
             async with trio.open_nursery() as nursery:
                 self._background = nursery
                 nursery.start_soon(self._pool.reap_forever)
+                nursery.start_soon(self._usage.flush_forever)
+                await self._credentials.configure(self._configuration.settings.credentials)
+                nursery.start_soon(self._credentials.run)
                 await nursery.start(self._serving.accept, [EagerListener(each) for each in listeners], nursery)
                 log_started(self._configuration, listeners)
                 if self._ready is not None:
@@ -119,6 +137,7 @@ class Daemon:
             ),
             pool=self._pool.statistics(),
             policies=self._pipeline.statistics(),
+            credentials=self._credentials.statistics(),
         )
 
     async def reload(self) -> Reloaded:
@@ -127,6 +146,11 @@ class Daemon:
         return await self._configuration.reload(self._background)
 
     # --- inside ---
+
+    async def _apply(self, settings: Settings, policies: Policies) -> None:
+        self._metering.configure(settings)
+        await self._credentials.configure(settings.credentials)
+        await self._pipeline.configure(settings, policies)
 
     def _health(self) -> Health:
         return Health(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from vastar_runtime.credentials import CredentialStatistics
 from vastar_runtime.http.pool import PoolStatistics
 from vastar_runtime.policies.stages import PipelineStatistics
 
@@ -24,6 +25,7 @@ class Statistics(msgspec.Struct, frozen=True):
         config_file: absolute path; None: there is none, and the defaults hold.
         configured_at_unix_s: when that was read, at the start or at the last reload that changed anything.
         workers: the processes that serve; the daemon itself, where it is one process.
+        credentials: in the order of the file; of several workers each as the one has it that is worst off.
         workers_wanted: how many there are to be; fewer while one that ended has not been replaced yet.
         pool: of all of them together.
         policies: one for all of them.
@@ -34,4 +36,5 @@ class Statistics(msgspec.Struct, frozen=True):
     workers: tuple[WorkerStatistics, ...]
     pool: PoolStatistics
     policies: PipelineStatistics
+    credentials: tuple[CredentialStatistics, ...] = ()
     workers_wanted: int = 1

@@ -46,6 +46,8 @@ class Connection:
         origin_form_prefix: what stands before the target on a request line: "" (RFC 9112, section 3.2.1), or
             "http://host" through a proxy (section 3.2.2).
         extra_headers: sent with every request: Proxy-Authorization.
+        address: the IP address that it leads to; None: a proxy knows.
+        is_direct: there is no proxy in between.
     """
 
     def __init__(
@@ -55,9 +57,13 @@ class Connection:
         *,
         origin_form_prefix: str = "",
         extra_headers: Headers = (),
+        address: str | None = None,
+        is_direct: bool = False,
     ) -> None:
         self.stream = stream
         self.name = name
+        self.address = address
+        self.is_direct = is_direct
         # What is waited for, as a time limit's error says it; said for every request, so made once.
         self.sending = f"sending the request to {name}"
         self.awaiting_head = f"waiting for the response head from {name}"
@@ -218,6 +224,7 @@ class Connection:
     def rest(self) -> None:
         """The exchange is over: until the next one nobody is to be called, and nothing of this one is kept."""
         self._reader.forget()
+        self.has_written = False
         self.progress = _unheard
         if self._watch is not None:
             self._watch.call = None

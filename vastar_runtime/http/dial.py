@@ -6,16 +6,16 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from typing import cast
 
-import h11
 import trio
 
 from connector_sdk.wire import ErrorClass
-from vastar_runtime.errors import ConfigError, Failure, UpstreamError
+from vastar_runtime.errors import ConfigError, EgressDenied, Failure, UpstreamError
 
-from .connection import READ_BYTES, Connection, connection_name
+from .addresses import AddressGuard, connect, find, peer_address
+from .connection import Connection, connection_name
 from .proxy import Proxies, Proxy
+from .tunnel import TunnelRefused, headers_for, open_tunnel
 from .url import Origin
 
 CONNECT_TIMEOUT_S = 10.0
@@ -58,18 +58,28 @@ class Dialer:
         self._make_tls = tls
         self._tls: ssl.SSLContext | None = None
 
-    async def dial(self, origin: Origin, timeout_s: float = CONNECT_TIMEOUT_S) -> Connection:
+    async def dial(
+        self, origin: Origin, timeout_s: float = CONNECT_TIMEOUT_S, guard: AddressGuard | None = None
+    ) -> Connection:
         """A connection ready for a request to ``origin``.
+
+        Args:
+            guard: judges the addresses that the origin is found at; None: any will do.
 
         Raises:
             UpstreamError: Transient (DNS, refused, unreachable, a proxy's refusal, a failed handshake), Timeout
                 (not open after ``timeout_s``), or Permanent (the certificate is rejected). Always Failure.UNSENT.
+            EgressDenied: the guard allows none of its addresses.
         """
         proxy = self._proxies.for_origin(origin)
         name = connection_name(origin, proxy.origin if proxy else None)
         try:
             with trio.move_on_after(timeout_s):
-                return await self._open(origin, proxy, name)
+                if proxy is None:
+                    return await self._open(origin, name, guard)
+                if guard is None:
+                    return await self._open_through(proxy, origin, name, None)
+                return await self._open_to_known(proxy, origin, name, guard)
             raise UpstreamError(
                 f"connecting to {name} took longer than {timeout_s:g} s (deadline.connect_timeout_ms)",
                 ErrorClass.TIMEOUT,
@@ -78,18 +88,42 @@ class Dialer:
             error.failure = Failure.UNSENT  # wherever it arose: there was no connection yet
             raise
 
-    async def _open(self, origin: Origin, proxy: Proxy | None, name: str) -> Connection:
-        first_hop = origin if proxy is None else proxy.origin
-        stream = await _connect(first_hop, "the proxy " if proxy else "")
+    async def _open(self, origin: Origin, name: str, guard: AddressGuard | None) -> Connection:
+        stream = await _connect(origin, guard=guard)
         try:
-            if proxy is None:
-                return Connection(await self._secured(stream, origin), name)
+            address = _address_of(stream, origin, guard)
+            return Connection(await self._secured(stream, origin), name, address=address, is_direct=True)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+
+    async def _open_to_known(self, proxy: Proxy, origin: Origin, name: str, guard: AddressGuard) -> Connection:
+        """Through a tunnel to an address that was judged here: what a proxy would find nobody could judge."""
+        try:
+            found = await find(origin, guard)
+        except OSError as error:
+            raise _lookup_error(origin.address, error, "; egress rules about addresses need it") from error
+        *others, last = [place.address for place in found]
+        for address in others:
+            try:
+                return await self._open_through(proxy, origin, name, address)
+            except TunnelRefused as refusal:
+                if refusal.error_class is ErrorClass.PERMANENT:
+                    raise
+        return await self._open_through(proxy, origin, name, last)
+
+    async def _open_through(self, proxy: Proxy, origin: Origin, name: str, address: str | None) -> Connection:
+        """
+        Args:
+            address: where the proxy is to connect to; None: it looks up the name itself.
+        """
+        stream: trio.abc.Stream = await _connect(proxy.origin, "the proxy ")
+        try:
             stream = await self._secured(stream, proxy.origin)
-            authorization = () if proxy.authorization is None else ((b"proxy-authorization", proxy.authorization),)
-            if origin.scheme == "http":
-                return Connection(stream, name, origin_form_prefix=str(origin), extra_headers=authorization)
-            await _open_tunnel(stream, origin, proxy.origin, authorization)
-            return Connection(await self._secured(stream, origin), name)
+            if address is None and origin.scheme == "http":
+                return Connection(stream, name, origin_form_prefix=str(origin), extra_headers=headers_for(proxy))
+            await open_tunnel(stream, proxy, origin, address)
+            return Connection(await self._secured(stream, origin), name, address=address)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
@@ -113,77 +147,44 @@ class Dialer:
         return secured
 
 
-async def _connect(origin: Origin, what: str) -> trio.abc.Stream:
+async def _connect(origin: Origin, what: str = "", guard: AddressGuard | None = None) -> trio.SocketStream:
     try:
-        if (family := _family(origin.host)) is not None:
-            return await _connect_to(origin.host, origin.port, family)
-        return await trio.open_tcp_stream(origin.host, origin.port)
+        return await connect(await find(origin, guard))
     except socket.gaierror as error:
-        raise UpstreamError(f"DNS lookup of {what}{origin.address} failed: {error.strerror}") from error
+        raise _lookup_error(f"{what}{origin.address}", error) from error
     except OSError as error:
         raise UpstreamError(f"cannot connect to {what}{origin.address}: {_connect_reason(error)}") from error
 
 
-def _family(host: str) -> socket.AddressFamily | None:
-    """Of an IP address; None: it is a name."""
-    if ":" in host:
-        return socket.AF_INET6
-    return socket.AF_INET if host.rpartition(".")[2].isdigit() else None
+def _address_of(stream: trio.SocketStream, origin: Origin, guard: AddressGuard | None) -> str | None:
+    """Where the connection leads, as the kernel says; None: it has ended already, and nobody judges it.
 
-
-async def _connect_to(address: str, port: int, family: socket.AddressFamily) -> trio.abc.Stream:
-    """To one address there is one attempt: trio's many at once cost several times as much."""
-    connecting = trio.socket.socket(family)
+    Raises:
+        UpstreamError: it has ended already.
+        EgressDenied: it must not go there.
+    """
     try:
-        await connecting.connect((address, port))
-    except BaseException:
-        connecting.close()
-        raise
-    return trio.SocketStream(connecting)
+        address = peer_address(stream)
+    except OSError as error:
+        if guard is None:
+            return None
+        raise UpstreamError(f"cannot connect to {origin.address}: {_connect_reason(error)}") from error
+    if guard is not None and (refusal := guard.refusal(origin.without_root, address)) is not None:
+        raise EgressDenied(refusal)
+    return address
+
+
+def _lookup_error(name: str, error: OSError, why: str = "") -> UpstreamError:
+    return UpstreamError(f"DNS lookup of {name} failed: {error.strerror or error}{why}")
 
 
 def _connect_reason(error: OSError) -> str:
-    """trio's error says that all attempts failed; the attempts' own errors are behind it."""
+    """Of several attempts the errors are behind the one that says that all have failed."""
     cause = error.__cause__
-    errors = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause or error,)
+    errors = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (error,)
     # By number: trio puts the address into strerror, which would make every attempt's reason another one.
     reasons = dict.fromkeys(os.strerror(e.errno) if e.errno else str(e) for e in errors if isinstance(e, OSError))
     return ", ".join(reasons) or str(error)
-
-
-async def _open_tunnel(
-    stream: trio.abc.Stream, origin: Origin, proxy: Origin, authorization: tuple[tuple[bytes, bytes], ...]
-) -> None:
-    """CONNECT (RFC 9110, section 9.3.6)."""
-    connection = h11.Connection(h11.CLIENT)
-    target = origin.address
-    headers = [(b"host", target.encode()), *authorization]
-    head = connection.send(h11.Request(method="CONNECT", target=target, headers=headers))
-    connection.send(h11.EndOfMessage())
-    assert head is not None
-    try:
-        await stream.send_all(head)
-        while True:
-            event = connection.next_event()
-            if isinstance(event, h11.Response):
-                break
-            if event is h11.NEED_DATA:
-                data = cast(bytes, await stream.receive_some(READ_BYTES))
-                if not data:
-                    raise UpstreamError(f"the proxy {proxy.address} closed the connection instead of answering CONNECT")
-                connection.receive_data(data)
-    except trio.BrokenResourceError as error:
-        raise UpstreamError(f"the proxy {proxy.address} broke the connection instead of answering CONNECT") from error
-    except h11.RemoteProtocolError as error:
-        raise UpstreamError(f"the proxy {proxy.address} does not speak HTTP/1.1: {error}") from error
-    if not 200 <= event.status_code < 300:
-        # Its "no" stands (407, 403); its trouble may pass.
-        is_final = 400 <= event.status_code < 500 and event.status_code not in (408, 429)
-        raise UpstreamError(
-            f"the proxy {proxy.address} refused CONNECT to {target}: "
-            f"{event.status_code} {event.reason.decode('latin-1')}",
-            ErrorClass.PERMANENT if is_final else ErrorClass.TRANSIENT,
-        )
 
 
 def _tls_error(origin: Origin, error: BaseException) -> UpstreamError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol
 
 import trio
 
@@ -10,6 +11,7 @@ from connector_sdk.wire import ErrorClass
 from vastar_runtime.config.policy import DeadlinePolicy
 from vastar_runtime.errors import Failure, UpstreamError
 
+from .addresses import AddressGuard
 from .connection import Connection, ConnectionLost, Progress
 from .decoding import BodyDecoder, encodings_to_undo
 from .dial import Dialer
@@ -18,12 +20,33 @@ from .redirects import MAX_REDIRECTS, next_request
 from .request import Headers, OutboundRequest
 from .resolver import looking_up_for
 from .response import ResponseHead
+from .url import Origin
 
 # A redirect's own body is of no use; a short one is read so that the connection can be used again.
 MAX_DRAINED_BYTES = 65_536
 MAX_DRAIN_S = 1.0
 # A small piece may expand into many steps; after so many of them others get their turn.
 STEPS_PER_TURN = 16
+
+
+def may_use(connection: Connection, origin: Origin, guard: AddressGuard) -> bool:
+    """Whether a connection that was kept leads where it still may. Settings change; and where a proxy has led it,
+    nobody knows."""
+    return connection.address is not None and guard.refusal(origin.without_root, connection.address) is None
+
+
+class Secrets(Protocol):
+    """What is added to a request on its way out: see credentials.request_secrets."""
+
+    def try_carried(self, request: OutboundRequest, connection: Connection) -> OutboundRequest | None:
+        """The request as it goes out on this connection; None: something must be waited for, or is wrong."""
+
+    async def carried(self, request: OutboundRequest, connection: Connection) -> OutboundRequest:
+        """As ``try_carried``; waits for what is being fetched.
+
+        Raises:
+            RequestError: Permanent; it cannot be had.
+        """
 
 
 async def at_once(origin: str, exchange: Exchange) -> ResponseHead:
@@ -39,6 +62,7 @@ class Exchange:
     Args:
         progress: told what is being waited for, each time something has moved.
         send: called for the request and for each redirected one; makes attempts and returns the last one's head.
+        secrets: None: it goes out as it is.
 
     Attributes:
         request: what is being sent now; after redirects, the last one.
@@ -56,6 +80,7 @@ class Exchange:
         request: OutboundRequest,
         progress: Progress,
         send: Callable[[str, Exchange], Awaitable[ResponseHead]] = at_once,
+        secrets: Secrets | None = None,
     ) -> None:
         self.request = request
         self.head = ResponseHead(0, ())
@@ -66,6 +91,7 @@ class Exchange:
         self._tenant_id = tenant_id
         self._progress = progress
         self._send = send
+        self._secrets = secrets
         self._key: PoolKey | None = None  # set while a slot is held
         self._connection: Connection | None = None
         self._decoder: BodyDecoder | None = None
@@ -155,16 +181,25 @@ class Exchange:
         """Sending the request of the moment twice does no more than sending it once."""
         return self.request.may_repeat
 
-    async def attempt(self, limits: DeadlinePolicy) -> ResponseHead:
+    @property
+    def was_written(self) -> bool:
+        """Whether any of the attempt's request has gone to the upstream."""
+        return self._connection is not None and self._connection.has_written
+
+    async def attempt(self, limits: DeadlinePolicy, guard: AddressGuard | None = None) -> ResponseHead:
         """One request to one origin. An idle connection may die in the moment it is used: then the request goes
         out once more on a fresh one, unless the upstream may have acted on it already.
 
+        Args:
+            guard: judges the address that the request goes to; None: it may go to any.
+
         Raises:
             UpstreamError: see Dialer.dial and Connection; Timeout, when no head came in time.
+            EgressDenied: see Dialer.dial.
         """
         key = PoolKey(self._tenant_id, self.request.url.origin)
         self._complete = self._has_head = False
-        connection = self._connection if self._is_sent else await self._begin_attempt(key)
+        connection = self._connection if self._is_sent else await self._begin_attempt(key, guard)
         if connection is not None:
             try:
                 return await self._converse(connection, limits)
@@ -181,7 +216,8 @@ class Exchange:
                 self.attempts += 1
         self._progress(f"connecting to {key.origin.address}")
         looking_up_for.set(self._tenant_id)
-        return await self._converse(await self._dialer.dial(key.origin, limits.connect_timeout_ms / 1000), limits)
+        connection = await self._dialer.dial(key.origin, limits.connect_timeout_ms / 1000, guard)
+        return await self._converse(connection, limits)
 
     async def discard(self) -> None:
         """Let go of what the last attempt brought, and make ready for another one. A short body is read to its end,
@@ -192,7 +228,7 @@ class Exchange:
 
     # --- inside ---
 
-    async def _begin_attempt(self, key: PoolKey) -> Connection | None:
+    async def _begin_attempt(self, key: PoolKey, guard: AddressGuard | None) -> Connection | None:
         """Take a slot; and a connection that was kept, if there is one that lives."""
         self.with_upstream_since = None
         if not self._pool.take_slot(key):
@@ -202,7 +238,9 @@ class Exchange:
         self.attempts += 1
         self.with_upstream_since = trio.current_time()
         connection = self._pool.take_idle(key)
-        while connection is not None and connection.has_died():
+        while connection is not None and (
+            connection.has_died() or (guard is not None and not may_use(connection, key.origin, guard))
+        ):
             await connection.close()
             connection = self._pool.take_idle(key)
         return connection
@@ -211,7 +249,11 @@ class Exchange:
         self._connection = connection
         if not self._is_sent:
             self._progress(connection.sending)
-            await connection.send_request(self.request, self._progress)
+            # What is kept for redirects and further attempts is the request without them.
+            outgoing = self.request
+            if self._secrets is not None:
+                outgoing = await self._secrets.carried(self.request, connection)
+            await connection.send_request(outgoing, self._progress)
             self._progress(connection.awaiting_head)
         self._is_sent = False
         if connection.has_rest:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from .addresses import AddressGuard
 from .connection import Connection
-from .exchange import Exchange
+from .exchange import Exchange, may_use
 from .pool import PoolKey
 from .readiness import Call
+from .request import OutboundRequest
 from .response import END, OTHER, ResponseHead, Signal
 
 
@@ -15,13 +17,14 @@ class PromptExchange(Exchange):
     Use: ``try_send``; when ``on_answer`` is called, ``try_receive_whole``, or ``try_receive_head`` and ``try_receive``.
     """
 
-    def try_send(self, on_answer: Call, now: float) -> bool:
+    def try_send(self, on_answer: Call, now: float, guard: AddressGuard | None = None) -> bool:
         """Send the request at once, where an idle connection takes it whole. An answer may then be taken by
         ``try_receive_whole``; ``open`` goes on from here in any case.
 
         Args:
             on_answer: see Connection.try_send.
             now: in trio's time.
+            guard: judges the address that the request goes to; None: it may go to any.
 
         Returns:
             False: nothing was sent, and ``open`` begins from the beginning.
@@ -31,7 +34,12 @@ class PromptExchange(Exchange):
             return False
         connection = self._pool.take_idle(key)
         if connection is not None:
-            if not connection.has_died() and connection.try_send(self.request, self._progress, on_answer):
+            if (
+                (guard is None or may_use(connection, key.origin, guard))
+                and not connection.has_died()
+                and (outgoing := self._outgoing(connection)) is not None
+                and connection.try_send(outgoing, self._progress, on_answer)
+            ):
                 self._key, self._connection = key, connection
                 self._is_sent = True
                 self.attempts += 1
@@ -119,6 +127,9 @@ class PromptExchange(Exchange):
     def has_more(self) -> bool:
         """Of what was read something has not been looked at."""
         return self._connection is not None and self._connection.has_more
+
+    def _outgoing(self, connection: Connection) -> OutboundRequest | None:
+        return self.request if self._secrets is None else self._secrets.try_carried(self.request, connection)
 
     def _is_plain(self, head: ResponseHead) -> bool:
         return 200 <= head.status_code < 300 and not (self.request.decodes and head.has(b"content-encoding"))

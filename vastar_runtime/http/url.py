@@ -23,6 +23,9 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 # Labels of 1 to 63 characters (RFC 1035, section 2.3.4): neither DNS nor TLS can be asked for others.
 _REGISTERED_NAME = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
+# https://url.spec.whatwg.org/#ends-in-a-number-checker: such a host is an address, or nothing.
+_LAST_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_NUMBER = re.compile(r"0x(?P<hex>[0-9a-f]*)|0(?P<octal>[0-7]+)|(?P<decimal>[1-9][0-9]*|0)")
 # What stays as it is; everything else is percent-encoded as UTF-8. A "%" stays: escapes are kept as they came.
 _PATH_ESCAPE = re.compile(r"[^!$%&'()*+,\-./0-9:;=@A-Z\[\]^_a-z|~]")
 _QUERY_ESCAPE = re.compile(r"[^!$%&()*+,\-./0-9:;=?@A-Z\[\\\]^_`a-z{|}~]")
@@ -31,7 +34,8 @@ _DOUBLE_DOT = {"..", ".%2e", "%2e.", "%2e%2e"}
 
 
 class Origin(NamedTuple):
-    """Scheme, host and port (RFC 9110, section 4.3.1); an IPv6 host stands without its brackets."""
+    """Scheme, host and port (RFC 9110, section 4.3.1); an IPv6 host stands without its brackets, and an IPv4 host in
+    dotted decimal, however it was written."""
 
     scheme: str
     host: str
@@ -183,7 +187,30 @@ def _registered_name(host: str) -> str:
         raise InvalidRequest(f"malformed URL: {host[:64]!r} is no host name ({error})") from error
     if not _REGISTERED_NAME.fullmatch(name):
         raise InvalidRequest(f"malformed URL: {host[:64]!r} is no host name")
+    if _LAST_NUMBER.fullmatch(name.removesuffix(".").rpartition(".")[2]):
+        try:
+            return _ipv4_address(name)
+        except ValueError as error:
+            raise InvalidRequest(f"malformed URL: {host[:64]!r} is no IPv4 address") from error
     return name
+
+
+def _ipv4_address(name: str) -> str:
+    """Of up to four numbers, decimal, octal or hexadecimal, the last of which fills what the others leave
+    (https://url.spec.whatwg.org/#concept-ipv4-parser)."""
+    *numbers, last = [_number(part) for part in name.removesuffix(".").split(".")]
+    if len(numbers) > 3 or any(number > 255 for number in numbers) or last >= 256 ** (4 - len(numbers)):
+        raise ValueError("too many, or too large")
+    return str(ipaddress.IPv4Address(int.from_bytes(bytes(numbers), "big") * 256 ** (4 - len(numbers)) + last))
+
+
+def _number(text: str) -> int:
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise ValueError("no number")
+    if match["hex"] is not None:
+        return int(match["hex"] or "0", 16)
+    return int(match["octal"], 8) if match["octal"] else int(match["decimal"])
 
 
 def _without_dot_segments(path: str) -> str:

@@ -13,7 +13,9 @@ from vastar_runtime.config import Policies
 from vastar_runtime.config.policy import DeadlinePolicy, Policy
 from vastar_runtime.errors import Failure, RequestError, UpstreamError
 
+from .allowance import Amount, Reserved
 from .deadline import Deadline
+from .egress import EgressGuard, address_guard
 from .peer import Peer
 from .permit import Permit
 from .retry import RETRIED_STATUS_CODES, Answer, retry_delay_s
@@ -56,22 +58,43 @@ class Attempts(Protocol[Head_co]):
     def with_upstream_since(self) -> float | None:
         """When the attempt began to wait for the upstream, in trio's time; None: it waits for something of ours."""
 
-    async def attempt(self, limits: DeadlinePolicy) -> Head_co:
+    @property
+    def was_written(self) -> bool:
+        """Whether any of the attempt's request has gone to the upstream."""
+
+    async def attempt(self, limits: DeadlinePolicy, guard: EgressGuard | None) -> Head_co:
         """Send the request; returns with the head of the response.
+
+        Args:
+            guard: judges the address that it goes to; None: it may go to any.
 
         Raises:
             UpstreamError: how it failed.
+            EgressDenied: it must not go where it leads.
         """
 
     async def discard(self) -> None:
         """Let go of what the last attempt brought."""
 
 
+class Account(Protocol):
+    """What a request uses: see connectors.account."""
+
+    def demand(self, assumed_completion_tokens: int) -> Amount | None:
+        """What it will use, as far as can be told before; None: no tokens."""
+
+    def close(self, *, was_sent: bool) -> Amount:
+        """It has ended; what it used."""
+
+
 class Passage:
     """One request's way through the pipeline; it keeps to the settings that it began with.
 
     Use: ``try_enter`` or ``await enter()``; then ``try_send`` and ``succeeded``, or ``await send()``, which goes on
-    from wherever ``try_send`` has come to; ``leave`` and ``deadline.end`` in any case.
+    from wherever ``try_send`` has come to; ``leave``, ``deadline.end`` and ``settle`` in any case.
+
+    Attributes:
+        account: what it uses; to be set before it is sent.
     """
 
     def __init__(
@@ -93,6 +116,9 @@ class Passage:
         self._retries_done = 0
         self._begun: _Leave | None = None  # by try_send; what ``send`` begins with
         self._asked: Coroutine[object, None, Permit] | None = None  # by try_send; not awaited yet
+        self.account: Account | None = None
+        self._reserved: Reserved | None = None
+        self._was_sent = False
 
     def try_enter(self) -> bool:
         """Take a place among those that run, if there is a free one; ``leave`` gives it back.
@@ -141,7 +167,17 @@ class Passage:
             self._place.release()
             self._place = None
 
-    def try_send(self, origin: str, attempt: Callable[[], bool]) -> bool:
+    def settle(self) -> None:
+        """All is said: record what it used; more than once does no harm."""
+        account, self.account = self.account, None
+        if account is None:
+            return
+        used = account.close(was_sent=self._was_sent)
+        if self._reserved is not None:
+            self._pipeline.spending.settle(self._reserved, used)
+            self._reserved = None
+
+    def try_send(self, origin: str, attempt: Callable[[EgressGuard | None], bool]) -> bool:
         """Begin the first attempt, where nobody need be waited for.
 
         Args:
@@ -152,9 +188,13 @@ class Passage:
 
         Raises:
             RequestError: Transient, the circuit is open.
+            EgressDenied: it must not go there.
         """
         policy = self._policies.policy_for(self.tenant_id, origin)
+        guard = address_guard(policy.egress, origin)
         if policy.rate_limit.limits_anything or policy.deadline.first_byte_timeout_ms is not None:
+            return False
+        if self._pipeline.spending.applies(policy.token_limit, self.tenant_id):
             return False
         permit = self._pipeline.circuit_breaker.permit(policy.circuit_breaker, self.tenant_id, origin)
         if not isinstance(permit, Permit):
@@ -162,7 +202,12 @@ class Passage:
             return False
         self._begun = _Leave(None, permit)
         self._retries = self._pipeline.retry_budget.request(origin).__enter__()
-        return attempt()
+        self._was_sent = attempt(guard)
+        return self._was_sent
+
+    def was_taken_back(self) -> None:
+        """The attempt that ``try_send`` began never was sent after all."""
+        self._was_sent = False
 
     def succeeded(self) -> None:
         """The attempt that ``try_send`` began has brought an answer to deliver, and a good one."""
@@ -176,17 +221,20 @@ class Passage:
         Raises:
             RateLimited: a rate limit refuses.
             RequestError: Transient, the circuit is open.
+            EgressDenied: it must not go there.
             UpstreamError: of the last attempt.
         """
         policy = self._policies.policy_for(self.tenant_id, origin)
+        guard = address_guard(policy.egress, origin)
         if self._begun is None or self._retries is None:
             self._leave_origin()
+            await self._reserve(policy, origin)
             self._retries = retries = self._pipeline.retry_budget.request(origin).__enter__()
             leave = await self._leave_to_send(policy, origin)
         else:
             retries, leave, self._begun = self._retries, self._begun, None
         while True:
-            outcome = await self._attempt(policy, exchange, leave)
+            outcome = await self._attempt(policy, guard, exchange, leave)
             if not isinstance(outcome, UpstreamError) and outcome.status_code not in RETRIED_STATUS_CODES:
                 break
             delay_s = self._retry_delay_s(policy, exchange, outcome)
@@ -221,6 +269,19 @@ class Passage:
             self._retries.leave()
             self._retries = None
 
+    async def _reserve(self, policy: Policy, origin: str) -> None:
+        """Once, for where it goes first: what redirects lead to belongs to the same."""
+        spending = self._pipeline.spending
+        if (
+            self.account is None
+            or self._reserved is not None
+            or not spending.applies(policy.token_limit, self.tenant_id)
+        ):
+            return
+        demand = self.account.demand(policy.token_limit.assumed_completion_tokens)
+        if demand is not None:
+            self._reserved = await spending.reserve(policy.token_limit, self.tenant_id, origin, demand)
+
     async def _leave_to_send(self, policy: Policy, origin: str) -> _Leave:
         """A token of the rate limit, and the circuit's permit."""
         taken = None
@@ -239,24 +300,32 @@ class Passage:
             raise
         return _Leave(taken, permit)
 
-    async def _attempt(self, policy: Policy, exchange: Attempts[Head], leave: _Leave) -> Head | UpstreamError:
+    async def _attempt(
+        self, policy: Policy, guard: EgressGuard | None, exchange: Attempts[Head], leave: _Leave
+    ) -> Head | UpstreamError:
         permit = leave.permit
         try:
-            head = await exchange.attempt(policy.deadline)
+            head = await exchange.attempt(policy.deadline, guard)
         except UpstreamError as error:
+            self._was_sent |= error.failure is not Failure.UNSENT
             if error.failure in FAILURES:
                 permit.failed(error.message)
             else:
                 permit.failed_otherwise(error.message)
             return error
+        except RequestError:  # it must not go there, or not as it is
+            await self._unused(leave)
+            raise
         except trio.Cancelled:
             since = exchange.with_upstream_since
+            self._was_sent |= exchange.was_written
             if since is None:
                 await self._unused(leave)
             elif self.deadline.was_mostly_spent_since(since):
                 permit.failed("no response head within the request's time limit")
             raise
         else:
+            self._was_sent = True
             if head.status_code in FAILED_STATUS_CODES:
                 permit.failed(f"status {head.status_code}")
             else:

@@ -1,8 +1,10 @@
-"""The stages in their order: deadline, access, admission, rate limit, circuit breaker, retry.
+"""The stages in their order: deadline, access, admission, egress, token limits and budgets, rate limit, circuit
+breaker, retry.
 
-The first three hold for a whole request. The others stand before every attempt, after redirects too, each time with
-what is set for that origin. Rate limit before circuit breaker: where both refuse, the client learns of the limit; but
-a request that an open circuit refuses gets its token back, as nothing was sent.
+The first three hold for a whole request, and so does what token limits and budgets reserve for it. The others stand
+before every attempt, after redirects too, each time with what is set for that origin. Rate limit before circuit
+breaker: where both refuse, the client learns of the limit; but a request that an open circuit refuses gets its token
+back, as nothing was sent.
 """
 
 from __future__ import annotations
@@ -49,11 +51,12 @@ class Pipeline:
         self.random = random
         self.access = Access(settings.access)
         self._policies = Policies(settings)
-        self._stages = stages if stages is not None else LocalStages(settings, clock)
+        self._stages = stages if stages is not None else LocalStages(settings, clock, unix_clock=unix_clock)
         self.admission = self._stages.admission
         self.rate_limiter = self._stages.rate_limiter
         self.circuit_breaker = self._stages.circuit_breaker
         self.retry_budget = self._stages.retry_budget
+        self.spending = self._stages.spending
 
     async def configure(self, settings: Settings, policies: Policies) -> None:
         """Use other settings from the next request on. What the stages have counted stays.

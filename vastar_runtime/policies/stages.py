@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -15,11 +16,14 @@ from vastar_runtime.telemetry.log import clean, without_quotations
 
 from .admission import Admission
 from .admission_statistics import AdmissionStatistics
+from .allowance import UsedBefore
 from .circuit import State
 from .circuit_breaker import CircuitBreaker, CircuitBreakerStatistics, CircuitStatistics
+from .local_allowances import LocalAllowances
 from .permit import CircuitKey, Permit
 from .rate_limit import RateLimiter, RateLimitStatistics
 from .retry_budget import RetryBudget, RetryStatistics
+from .spending import Spending, SpendingStatistics
 from .token_bucket import LocalBackend, Taken
 
 log = structlog.get_logger()
@@ -99,6 +103,9 @@ class Stages(Protocol):
     @property
     def retry_budget(self) -> RetryStage: ...
 
+    @property
+    def spending(self) -> Spending: ...
+
     async def configure(self, settings: Settings, policies: Policies) -> None:
         """Other settings hold from now on. What was counted stays."""
 
@@ -110,6 +117,7 @@ class PipelineStatistics(msgspec.Struct, frozen=True):
     rate_limit: RateLimitStatistics
     circuit_breaker: CircuitBreakerStatistics
     retry: RetryStatistics
+    spending: SpendingStatistics
 
 
 class LocalStages:
@@ -117,6 +125,8 @@ class LocalStages:
 
     Args:
         clock: monotonic seconds.
+        unix_clock: Unix seconds.
+        used_before: see LocalAllowances.
         on_forgotten: see CircuitBreaker.
     """
 
@@ -125,6 +135,9 @@ class LocalStages:
         settings: Settings,
         clock: Callable[[], float],
         on_forgotten: Callable[[CircuitKey], None] | None = None,
+        *,
+        unix_clock: Callable[[], float] = time.time,
+        used_before: UsedBefore | None = None,
     ) -> None:
         self.admission = Admission(
             max_concurrent=settings.admission.max_concurrent, max_queued=settings.admission.max_queued, clock=clock
@@ -132,6 +145,7 @@ class LocalStages:
         self.rate_limiter = RateLimiter(LocalBackend(clock), clock)
         self.circuit_breaker = CircuitBreaker(clock, on_change=_log_circuit, on_forgotten=on_forgotten)
         self.retry_budget = RetryBudget()
+        self.spending = Spending(settings, LocalAllowances(clock, unix_clock, used_before), clock)
 
     async def configure(self, settings: Settings, policies: Policies) -> None:
         """See Stages."""
@@ -142,6 +156,7 @@ class LocalStages:
         )
         self.circuit_breaker.settle(policies)
         await self.rate_limiter.settle(policies)
+        await self.spending.configure(settings, policies)
 
     def statistics(self) -> PipelineStatistics:
         """What each stage holds now, and has done so far."""
@@ -150,6 +165,7 @@ class LocalStages:
             rate_limit=self.rate_limiter.statistics(),
             circuit_breaker=self.circuit_breaker.statistics(),
             retry=self.retry_budget.statistics(),
+            spending=self.spending.statistics(),
         )
 
 

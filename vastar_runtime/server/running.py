@@ -122,6 +122,8 @@ class RunningRequest:
             self._scope.cancel()
         elif self._begun is not None and self._begun.try_take_back():  # both came in one read
             self._begun = None
+            assert self._passage is not None
+            self._passage.was_taken_back()
         self.run_in_task()
 
     def stop(self, error: RequestError) -> None:
@@ -163,6 +165,11 @@ class RunningRequest:
         """It was cancelled with its connection: nobody is there to be answered."""
         error = RequestError(ErrorClass.CANCELLED, "the client left, or the runtime was stopped")
         self._log_line(error, self._duration_us())
+
+    def settle(self) -> None:
+        """All is said: what it used is recorded."""
+        if self._passage is not None:
+            self._passage.settle()
 
     # --- without a task ---
 

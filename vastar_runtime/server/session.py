@@ -329,6 +329,7 @@ class Session:
     def ended(self, running: RunningRequest) -> None:
         """See Host."""
         del self._running[running.request_id]
+        running.settle()
         if self._on_requests is not None:
             self._on_requests(-1)
         if self._wire.is_draining and not self._running:

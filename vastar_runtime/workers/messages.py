@@ -10,7 +10,9 @@ import msgspec
 from vastar_runtime.config import Settings
 from vastar_runtime.config.policy import CircuitBreakerPolicy, ConcurrencyPolicy, RateLimitPolicy, RetryPolicy
 from vastar_runtime.connectors.base import Reloaded
+from vastar_runtime.credentials import CredentialStatistics
 from vastar_runtime.http.pool import PoolStatistics
+from vastar_runtime.policies.allowance import Allowance, AllowanceRefused, Amount, Reserved
 from vastar_runtime.policies.token_bucket import Bucket
 
 
@@ -83,6 +85,20 @@ class Granted(Message, frozen=True):
     is_granted: bool
 
 
+class Reserve(Message, frozen=True):
+    """So much of every allowance; answered with Decided."""
+
+    allowances: tuple[Allowance, ...]
+    amount: Amount
+
+
+class Decided(Message, frozen=True):
+    """What came of it: one of the two."""
+
+    reserved: Reserved | None
+    refused: AllowanceRefused | None
+
+
 # --- what a worker tells ---
 
 
@@ -104,6 +120,13 @@ class GiveBack(Message, frozen=True):
     """Nothing was sent with these tokens."""
 
     buckets: tuple[Bucket, ...]
+
+
+class Settle(Message, frozen=True):
+    """So much was used of what was reserved under this id."""
+
+    reserved_id: int
+    used: Amount
 
 
 class Ended(Message, frozen=True):
@@ -194,12 +217,13 @@ class Configure(Message, frozen=True):
     settings: Settings
 
 
-class AskPool(Message, frozen=True):
-    """What the worker's connection pool holds; answered with PoolTold."""
+class AskHoldings(Message, frozen=True):
+    """What the worker's connection pool holds, and which credentials it has; answered with Holdings."""
 
 
-class PoolTold(Message, frozen=True):
+class Holdings(Message, frozen=True):
     pool: PoolStatistics
+    credentials: tuple[CredentialStatistics, ...]
 
 
 class Drain(Message, frozen=True):
@@ -232,6 +256,6 @@ class StatisticsTold(Message, frozen=True):
     json: bytes
 
 
-Question = Enter | Take | AskPermit | AskRetry | Count | Configure | AskPool | AskReload | AskStatistics
-Answer = Done | Tokens | Permitted | Granted | Counted | PoolTold | ReloadTold | StatisticsTold
-News = Entered | Left | GiveBack | Ended | ProbeEnded | RetryEnded | Circuits | Drain | Stop | Draining
+Question = Enter | Take | AskPermit | AskRetry | Reserve | Count | Configure | AskHoldings | AskReload | AskStatistics
+Answer = Done | Tokens | Permitted | Granted | Decided | Counted | Holdings | ReloadTold | StatisticsTold
+News = Entered | Left | GiveBack | Settle | Ended | ProbeEnded | RetryEnded | Circuits | Drain | Stop | Draining

@@ -17,7 +17,7 @@ from vastar_runtime.config import Settings
 
 from .channel import Channel
 from .inherited import Inherited
-from .messages import Answer, AskPool, Configure, News, PoolTold, Question
+from .messages import Answer, AskHoldings, Configure, Holdings, News, Question
 
 # Python's imports on a cold disk of a loaded machine take seconds.
 START_TIMEOUT_S = 20.0
@@ -94,14 +94,14 @@ class WorkerProcess:
         self._popen.kill()
         return False
 
-    async def pool(self) -> PoolTold | None:
-        """What its connection pool holds; None: it does not say."""
+    async def holdings(self) -> Holdings | None:
+        """What its pool and its credentials hold; None: it does not say."""
         with trio.move_on_after(ANSWER_TIMEOUT_S):
             try:
-                told = await self.channel.ask(AskPool())
+                told = await self.channel.ask(AskHoldings())
             except trio.BrokenResourceError:
                 return None
-            assert isinstance(told, PoolTold)
+            assert isinstance(told, Holdings)
             return told
         return None
 

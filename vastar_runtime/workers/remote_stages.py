@@ -12,11 +12,13 @@ import trio
 
 from vastar_runtime.config import Policies, Settings
 from vastar_runtime.config.policy import RateLimitPolicy
+from vastar_runtime.policies.spending import Spending
 from vastar_runtime.policies.token_bucket import Taken
 
 from .channel import Channel
 from .messages import Circuits, Count, Counted, GiveBack, Take, Tokens
 from .remote_admission import RemoteAdmission
+from .remote_allowances import RemoteAllowances
 from .remote_circuits import RemoteCircuitBreaker
 from .remote_retries import RemoteRetryBudget
 
@@ -56,10 +58,12 @@ class RemoteStages:
         self.rate_limiter = RemoteRateLimiter(channel)
         self.circuit_breaker = RemoteCircuitBreaker(channel, numbers, clock)
         self.retry_budget = RemoteRetryBudget(channel, numbers)
+        self.spending = Spending(settings, RemoteAllowances(channel), clock)
 
     async def configure(self, settings: Settings, policies: Policies) -> None:
         """See Stages; never waits."""
         self.admission.configure(settings, policies)
+        await self.spending.configure(settings, policies)
 
     def answer(self, question: Count) -> Counted:
         """What is under way here."""

@@ -11,6 +11,7 @@ import trio
 
 from vastar_runtime.config import Policies, Settings
 from vastar_runtime.policies.admission import Place, Waiter
+from vastar_runtime.policies.allowance import Allowance, Amount, Reserved, UsedBefore
 from vastar_runtime.policies.permit import Permit
 from vastar_runtime.policies.stages import LocalStages, PipelineStatistics
 from vastar_runtime.policies.token_bucket import Taken
@@ -23,6 +24,7 @@ from .messages import (
     Circuits,
     Count,
     Counted,
+    Decided,
     Done,
     Ended,
     Enter,
@@ -33,7 +35,9 @@ from .messages import (
     Permitted,
     ProbeEnded,
     Question,
+    Reserve,
     RetryEnded,
+    Settle,
     Take,
     Tokens,
 )
@@ -51,11 +55,20 @@ class SharedStages:
 
     Args:
         clock: seconds, monotonic.
+        used_before: see LocalAllowances.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = trio.current_time) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = trio.current_time,
+        *,
+        used_before: UsedBefore | None = None,
+    ) -> None:
         # Late: the circuits that are told of are made of the breaker that tells of them.
-        self.local = LocalStages(settings, clock, on_forgotten=lambda key: self.circuits.forgotten(key))
+        self.local = LocalStages(
+            settings, clock, on_forgotten=lambda key: self.circuits.forgotten(key), used_before=used_before
+        )
         self.circuits = SharedCircuits(self.local.circuit_breaker, self._tell_all)
         self.retries = SharedRetries(self._count_active)
         self._desks: set[Desk] = set()
@@ -138,6 +151,7 @@ class Desk:
         self._local = stages.local
         self._places: dict[int, Place] = {}
         self._probes: dict[int, Permit] = {}
+        self._reserved: dict[int, Reserved] = {}
         self._retries = WorkerRetries(stages.retries)
 
     def answer(self, question: Question) -> Answer | Coroutine[Any, Any, Answer]:
@@ -163,6 +177,8 @@ class Desk:
                 return Permitted(is_probe, self._local.circuit_breaker.openings)
             case AskRetry():
                 return self._retries.ask(question)
+            case Reserve(allowances, amount):
+                return self._reserve(allowances, amount)
             case _:
                 raise AssertionError(f"{type(question).__name__} is not for a worker to ask")
 
@@ -175,6 +191,8 @@ class Desk:
                 self._stages.circuits.ended(news, self.channel.tell)
             case GiveBack(buckets):
                 _at_once(self._local.rate_limiter.give_back(Taken(buckets)))
+            case Settle(reserved_id, used):
+                self._local.spending.settle(self._reserved.pop(reserved_id), used)
             case ProbeEnded(number, told, reason):
                 self._probe_ended(number, told, reason)
             case RetryEnded(number):
@@ -202,8 +220,17 @@ class Desk:
         for number in list(self._probes):
             self._probe_ended(number, "abandoned", "")
         self._retries.close()
+        for reserved in self._reserved.values():  # what it had sent is used by now, or will be
+            self._local.spending.settle(reserved, reserved.in_full)
 
     # --- inside ---
+
+    async def _reserve(self, allowances: tuple[Allowance, ...], amount: Amount) -> Decided:
+        decision = await self._local.spending.decide(allowances, amount)
+        if isinstance(decision, Reserved):
+            self._reserved[decision.id] = decision
+            return Decided(decision, None)
+        return Decided(None, decision)
 
     async def _wait(self, number: int, waiter: Waiter) -> Done:
         self._places[number] = await waiter.place()

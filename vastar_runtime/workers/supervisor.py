@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
@@ -16,12 +16,14 @@ from setproctitle import getproctitle
 from vastar_runtime import __version__
 from vastar_runtime.config import Examined, Policies, Settings
 from vastar_runtime.connectors.base import Reloaded
+from vastar_runtime.credentials import CredentialStatistics
 from vastar_runtime.daemon.configuration import Configuration
 from vastar_runtime.daemon.process import run_process
 from vastar_runtime.daemon.serving import DRAIN_S
 from vastar_runtime.daemon.single import log_started
 from vastar_runtime.daemon.statistics import Statistics, WorkerStatistics
 from vastar_runtime.daemon.stopping import received_signals, stop_on
+from vastar_runtime.daemon.usage import usage_log, used_before
 from vastar_runtime.errors import StartupError
 from vastar_runtime.http.dial import check_trust_store
 from vastar_runtime.http.pool import PoolStatistics
@@ -37,6 +39,7 @@ from .messages import (
     Done,
     Drain,
     Draining,
+    Holdings,
     News,
     Question,
     ReloadTold,
@@ -86,7 +89,8 @@ class Supervisor:
     ) -> None:
         self._ready = ready
         self._number_of_workers = workers
-        self._stages = SharedStages(settings)
+        self._usage = usage_log(settings)
+        self._stages = SharedStages(settings, used_before=used_before(self._usage))
         self._configuration = Configuration(settings, examine, config_file, self._apply)
         # Those that drain while their replacements serve have places, too.
         self._board = Board.create(2 * workers)
@@ -113,6 +117,7 @@ class Supervisor:
                 self._listeners.append(await tcp_listener(listen.tcp_host, listen.tcp_port))
             async with trio.open_nursery() as nursery:
                 self._background = nursery
+                nursery.start_soon(self._usage.flush_forever)
                 async with trio.open_nursery() as starting:
                     for _ in range(self._number_of_workers):
                         starting.start_soon(nursery.start, self._keep_one)
@@ -259,11 +264,11 @@ class Supervisor:
 
     async def statistics(self) -> Statistics:
         """What the daemon holds and does now."""
-        told: dict[WorkerProcess, PoolStatistics] = {}
+        told: dict[WorkerProcess, Holdings] = {}
 
         async def ask(worker: WorkerProcess) -> None:
-            if (answer := await worker.pool()) is not None:
-                told[worker] = answer.pool
+            if (answer := await worker.holdings()) is not None:
+                told[worker] = answer
 
         async with trio.open_nursery() as nursery:
             for worker in self._workers:
@@ -281,10 +286,25 @@ class Supervisor:
                 for worker in sorted(self._workers, key=lambda worker: worker.slot)
             ),
             pool=PoolStatistics(
-                active=sum(pool.active for pool in told.values()),
-                waiting=sum(pool.waiting for pool in told.values()),
-                idle=sum(pool.idle for pool in told.values()),
+                active=sum(held.pool.active for held in told.values()),
+                waiting=sum(held.pool.waiting for held in told.values()),
+                idle=sum(held.pool.idle for held in told.values()),
             ),
             policies=await self._stages.statistics(),
+            credentials=_worst(held.credentials for held in told.values()),
             workers_wanted=self._number_of_workers,
         )
+
+
+def _worst(told: Iterable[tuple[CredentialStatistics, ...]]) -> tuple[CredentialStatistics, ...]:
+    """Each credential as the worker has it that is worst off."""
+    found: dict[str, CredentialStatistics] = {}
+    for credentials in told:
+        for credential in credentials:
+            known = found.get(credential.name)
+            if known is None or (not credential.is_usable, credential.problem is not None) > (
+                not known.is_usable,
+                known.problem is not None,
+            ):
+                found[credential.name] = credential
+    return tuple(found.values())

@@ -20,12 +20,15 @@ from vastar_runtime import __version__
 from vastar_runtime.config import Policies, Settings
 from vastar_runtime.connectors import Services
 from vastar_runtime.connectors.base import Reloaded
+from vastar_runtime.credentials import Credentials
 from vastar_runtime.daemon.process import run_process, use_resolver
 from vastar_runtime.daemon.serving import Serving
 from vastar_runtime.daemon.stopping import received_signals
+from vastar_runtime.daemon.usage import usage_log
 from vastar_runtime.http.dial import Dialer
 from vastar_runtime.http.pool import Pool
 from vastar_runtime.http.proxy import Proxies
+from vastar_runtime.metering.metering import Metering
 from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.server.session import Health
 from vastar_runtime.telemetry.background_writer import write_lines
@@ -36,7 +39,7 @@ from .channel import Channel
 from .inherited import Inherited
 from .messages import (
     Answer,
-    AskPool,
+    AskHoldings,
     AskReload,
     AskStatistics,
     Circuits,
@@ -45,8 +48,8 @@ from .messages import (
     Done,
     Drain,
     Draining,
+    Holdings,
     News,
-    PoolTold,
     Question,
     ReloadTold,
     StatisticsTold,
@@ -90,6 +93,8 @@ class Worker:
         self._slot = Slot(board, inherited.slot)
         self._channel = Channel(socket.socket(fileno=inherited.channel_fd), self._answer, self._hear)
         self._pool = Pool()
+        self._metering: Metering | None = None  # until there are settings
+        self._credentials = Credentials(os.environ)
         self._latest_settings: Settings | None = None
         self._used_settings: Settings | None = None
         self._configuring = trio.Lock()
@@ -108,6 +113,7 @@ class Worker:
                 nursery.start_soon(self._talk)
                 nursery.start_soon(self._drain_on, signals)
                 nursery.start_soon(self._pool.reap_forever)
+                nursery.start_soon(self._credentials.run)
 
     async def _talk(self) -> None:
         await self._channel.run()
@@ -149,8 +155,8 @@ class Worker:
         if isinstance(question, Configure):
             self._latest_settings = question.settings
             return self._configure()
-        if isinstance(question, AskPool):
-            return PoolTold(self._pool.statistics())
+        if isinstance(question, AskHoldings):
+            return Holdings(self._pool.statistics(), self._credentials.statistics())
         assert isinstance(question, Count)
         return self._stages.answer(question)
 
@@ -168,19 +174,32 @@ class Worker:
         async with self._configuring:
             settings = self._latest_settings
             assert settings is not None
+            assert self._nursery is not None
             if settings is not self._used_settings:
                 # For thousands of scopes it takes a while.
                 policies = await trio.to_thread.run_sync(Policies, settings)
+                await self._credentials.configure(settings.credentials)
                 await self._pipeline.configure(settings, policies)
+                if self._metering is None:
+                    usage = usage_log(settings)
+                    self._nursery.start_soon(usage.flush_forever)
+                    self._metering = Metering(usage)
+                self._metering.configure(settings)
                 self._used_settings = settings
                 if self._serving is None:
-                    await self._serve()
+                    await self._serve(self._metering)
         return Done()
 
-    async def _serve(self) -> None:
+    async def _serve(self, metering: Metering) -> None:
         assert self._nursery is not None
         self._serving = Serving(
-            Services(self._pool, Dialer(Proxies(os.environ)), control=self),
+            Services(
+                self._pool,
+                Dialer(Proxies(os.environ)),
+                control=self,
+                metering=metering,
+                credentials=self._credentials,
+            ),
             self._pipeline,
             health=self._health,
             memory=SharedMemoryBudget(self._board, self._slot),

@@ -1,0 +1,27 @@
+"""Where the daemon keeps what outlives it, when the configuration names no place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+_USAGE_FILE = "usage.db"
+
+
+def default_path(environ: Mapping[str, str]) -> str | None:
+    """The file that usage is kept in: in the state directory of a systemd unit (``StateDirectory=``), else in the
+    user's (XDG Base Directory Specification).
+
+    Returns:
+        An absolute path; None: the variables name no directory.
+    """
+    # systemd gives all of them with colons between them; the first is the unit's main one.
+    directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if os.path.isabs(directory):
+        return os.path.join(directory, _USAGE_FILE)
+    state_home, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
+    if os.path.isabs(state_home):  # a relative one is to be ignored, says the specification
+        return os.path.join(state_home, "vastar", _USAGE_FILE)
+    if os.path.isabs(home):
+        return os.path.join(home, ".local", "state", "vastar", _USAGE_FILE)
+    return None

@@ -1,0 +1,22 @@
+"""Why a secret cannot be had. Nothing here ever quotes what was found in its place."""
+
+from __future__ import annotations
+
+from connector_sdk.wire import ErrorClass
+from vastar_runtime.errors import RequestError, RuntimeFault
+
+
+class CredentialError(RequestError):
+    """A request would need a secret that cannot be had; nothing was sent upstream.
+
+    Args:
+        name: the credential's.
+        problem: where it should come from, and what is wrong there.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(ErrorClass.PERMANENT, f"credential {name!r} cannot be used: {problem}")
+
+
+class Unusable(RuntimeFault):
+    """What was found is no secret, or nothing was found. ``str()`` goes on after the name of the place."""

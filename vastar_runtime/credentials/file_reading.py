@@ -1,0 +1,82 @@
+"""Reading a secret from a file. Whatever lies at its path, reading it ends, or hangs with its disk in a thread."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import NamedTuple
+
+from .errors import Unusable
+from .secret import MAX_SECRET_CHARACTERS, MAX_SOURCE_BYTES, Secret, secret_in
+
+
+class Signature(NamedTuple):
+    """What tells a file, and one state of it, from another."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
+class Reading(NamedTuple):
+    """What was found at a path.
+
+    Attributes:
+        secret: None: nothing that can be used.
+        problem: why that is so; goes on after the path.
+        signature: of the file that was read; None without a secret.
+        age_s: how long before that it was written last; below 0 where the clocks differ.
+    """
+
+    secret: Secret | None
+    problem: str | None = None
+    signature: Signature | None = None
+    age_s: float = 0.0
+
+
+def look(path: str, known: Signature | None) -> Reading | None:
+    """What is there now; links are followed.
+
+    Args:
+        known: what was read before; None: it is read in any case.
+
+    Returns:
+        None: it is what is known.
+    """
+    try:
+        if known is not None and _signature(os.stat(path)) == known:
+            return None
+        return _read(path)
+    except Unusable as error:
+        return Reading(None, str(error))
+    except FileNotFoundError:
+        return Reading(None, "is missing")
+    except OSError as error:
+        return Reading(None, f"cannot be read: {error.strerror or error}")
+
+
+def _read(path: str) -> Reading:
+    # Opening a FIFO or a terminal must neither wait nor take hold of it.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        before = os.fstat(fd)
+        if not stat.S_ISREG(before.st_mode):
+            raise Unusable("is a directory" if stat.S_ISDIR(before.st_mode) else "is no regular file")
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(MAX_SOURCE_BYTES + 1)
+        after = os.fstat(fd)
+    finally:
+        os.close(fd)
+    if len(data) > MAX_SOURCE_BYTES:
+        raise Unusable(f"is larger than {MAX_SECRET_CHARACTERS >> 10} KiB")
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise Unusable("was written to while it was read")
+    age_s = (time.time_ns() - after.st_mtime_ns) / 1e9
+    return Reading(secret_in(data), signature=_signature(after), age_s=age_s)
+
+
+def _signature(status: os.stat_result) -> Signature:
+    return Signature(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -1,0 +1,35 @@
+"""Where this process counts what requests use, and what budgets begin with."""
+
+from __future__ import annotations
+
+import os
+
+import structlog
+
+from vastar_runtime.config import Settings
+from vastar_runtime.config.state import default_path
+from vastar_runtime.metering.ledger import UsageLog
+from vastar_runtime.metering.store import UsageStore
+from vastar_runtime.policies.allowance import AllowanceKey, Amount, UsedBefore
+
+log = structlog.get_logger()
+
+
+def usage_log(settings: Settings) -> UsageLog:
+    """The one that the settings name."""
+    path = settings.usage.file
+    if path == "auto":
+        path = default_path(os.environ)
+        if path is None:
+            log.warning("usage is not kept: neither HOME nor XDG_STATE_HOME is set; name a file in [usage]")
+    return UsageLog(None if path is None else UsageStore(path, keep_days=settings.usage.keep_days))
+
+
+def used_before(usage: UsageLog) -> UsedBefore:
+    """What a budget's tenant has used, according to the file."""
+
+    async def totals(key: AllowanceKey, since_unix_s: int) -> Amount:
+        tokens, cost_nano = await usage.totals(key.tenant_id or "", since_unix_s)
+        return Amount(tokens, cost_nano)
+
+    return totals

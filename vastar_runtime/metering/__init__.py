@@ -1,0 +1,1 @@
+"""How many tokens of language models requests ask for, and how many their answers say they used."""

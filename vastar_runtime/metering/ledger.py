@@ -1,0 +1,229 @@
+"""Counts what requests used, on the event loop, and has it written to the disk in batches by a thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from .batch import SECONDS_PER_HOUR, Batch, Totals, UsageCounts, UsageKey, fitting, merge, named, totals_of
+from .rows import MAX_COUNT, clamped
+from .store import UsageFileError, UsageStore
+
+# What a killed process loses: the requests of so long.
+FLUSH_INTERVAL_S = 0.5
+# While the file cannot be used the pauses double, up to this one.
+MAX_RETRY_INTERVAL_S = 10.0
+# A disk that takes longer is not waited for; the batch is still on its way, and asked after at the next flush.
+MAX_WAIT_S = 3.0
+# Without requests for so long, the file is closed: an idle daemon wakes nobody and holds nothing open.
+CLOSE_AFTER_S = 5.0
+
+log = structlog.get_logger()
+
+
+class _Write:
+    """One batch on its way to the disk, which ends when the disk wants to."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.error: Exception | None = None
+        self._has_ended = False
+
+    def run(self, store: UsageStore) -> None:
+        """In a thread. Called again after it was not waited for, it has been done."""
+        if self._has_ended:
+            return
+        try:
+            store.add(self.batch)
+        except Exception as error:
+            self.error = error
+        self._has_ended = True
+
+
+class UsageLog:
+    """What was used: counted at once, written soon after.
+
+    Whatever is wrong with the file is said in the log, once, and concerns no request: what was counted is kept in
+    memory, as much as there is room for, and written as soon as that works again.
+
+    Args:
+        store: None: nothing is kept, and nothing is counted.
+    """
+
+    def __init__(self, store: UsageStore | None, unix_clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._unix_clock = unix_clock
+        self._batch: Batch = {}
+        self._has_some = trio.Event()  # of this batch
+        self._keys_of_hour: set[UsageKey] = set()
+        self._hour = 0
+        self._write: _Write | None = None
+        self._writing = trio.Lock()
+        # One thread, however many ask; one that hangs is not joined by others.
+        self._threads = trio.CapacityLimiter(1)
+        self._pause_s = FLUSH_INTERVAL_S
+        self._is_failing = False
+
+    def add(
+        self,
+        tenant_id: str,
+        origin: str,
+        model: str,
+        *,
+        prompt_tokens: int = 0,
+        cached_prompt_tokens: int = 0,
+        completion_tokens: int = 0,
+        cost_nano: int = 0,
+        is_estimated: bool = False,
+    ) -> None:
+        """Count one request. Never waits.
+
+        Args:
+            cost_nano: in 1e-9 of the configured currency.
+            is_estimated: the tokens are an estimate.
+        """
+        if self._store is None:
+            return
+        key = UsageKey(int(self._unix_clock()) // SECONDS_PER_HOUR, tenant_id, origin, model)
+        counts = self._batch.get(key)
+        if counts is None:
+            counts = self._begin(key)
+        counts.requests += 1
+        counts.estimated_requests += is_estimated
+        # Whatever an upstream says that it counted; the comparisons cost less than a call for each.
+        counts.prompt_tokens += prompt_tokens if 0 <= prompt_tokens <= MAX_COUNT else clamped(prompt_tokens)
+        if cached_prompt_tokens:
+            counts.cached_prompt_tokens += clamped(cached_prompt_tokens)
+        counts.completion_tokens += (
+            completion_tokens if 0 <= completion_tokens <= MAX_COUNT else clamped(completion_tokens)
+        )
+        counts.cost_nano += cost_nano if 0 <= cost_nano <= MAX_COUNT else clamped(cost_nano)
+
+    async def flush_forever(self) -> None:
+        """Write batches until cancelled; then the last one, for which it takes a few seconds at most."""
+        if self._store is None:
+            return
+        try:
+            while True:
+                with trio.move_on_after(CLOSE_AFTER_S):
+                    await self._has_some.wait()
+                if not self._has_some.is_set():
+                    await self._close(self._store)
+                    await self._has_some.wait()
+                await trio.sleep(self._pause_s)
+                await self.flush()
+        finally:
+            await self._end(self._store)
+
+    async def flush(self) -> None:
+        """Write what was counted so far; returns when it is written, or after MAX_WAIT_S, also when cancelled."""
+        if self._store is None:
+            return
+        with trio.move_on_after(MAX_WAIT_S, shield=True) as waiting:
+            async with self._writing:
+                if self._write is not None:
+                    await self._finish(self._store, self._write)
+                if self._batch and self._write is None:
+                    self._write, self._batch, self._has_some = _Write(self._batch), {}, trio.Event()
+                    await self._finish(self._store, self._write)
+        if waiting.cancelled_caught:
+            self._failed(f"the disk of {self._store.path} takes longer than {MAX_WAIT_S:g} s")
+
+    async def totals(self, tenant_id: str, since_unix_s: int) -> Totals:
+        """What a tenant has used from the hour of this time on, up to now: according to the file, which other
+        processes write to, and to what is not in it yet.
+
+        Without a file that can be read within MAX_WAIT_S it is what this process has in memory.
+        """
+        store = self._store
+        if store is None:
+            return Totals(0, 0)
+        tenant_id, since_hour = named(tenant_id), since_unix_s // SECONDS_PER_HOUR
+        stored = Totals(0, 0)
+        await self.flush()
+        with trio.move_on_after(MAX_WAIT_S) as waiting:
+            async with self._writing:
+                if self._write is not None:  # it may be in the file by now, and must not count twice
+                    await self._finish(store, self._write)
+                try:
+                    stored = await trio.to_thread.run_sync(
+                        store.totals, tenant_id, since_hour, abandon_on_cancel=True, limiter=self._threads
+                    )
+                except UsageFileError as error:
+                    self._failed(str(error))
+                except Exception:
+                    log.exception("internal error; usage is told without what the file has")
+                return self._with_unwritten(stored, tenant_id, since_hour)
+        if waiting.cancelled_caught:
+            self._failed(f"the disk of {store.path} takes longer than {MAX_WAIT_S:g} s")
+        return self._with_unwritten(stored, tenant_id, since_hour)
+
+    def _begin(self, key: UsageKey) -> UsageCounts:
+        """The counts of a key that this batch does not have, or not under this name."""
+        if key.hour != self._hour:
+            self._hour, self._keys_of_hour = key.hour, set()
+        key = UsageKey(key.hour, named(key.tenant_id), named(key.origin), named(key.model))
+        key = fitting(key, self._keys_of_hour)
+        self._keys_of_hour.add(key)
+        self._has_some.set()
+        return self._batch.setdefault(fitting(key, self._batch), UsageCounts())
+
+    def _with_unwritten(self, stored: Totals, tenant_id: str, since_hour: int) -> Totals:
+        tokens, cost_nano = stored
+        for batch in (self._batch, self._write.batch if self._write is not None else {}):
+            found = totals_of(batch, tenant_id, since_hour)
+            tokens += found.tokens
+            cost_nano += found.cost_nano
+        return Totals(tokens, cost_nano)
+
+    async def _finish(self, store: UsageStore, write: _Write) -> None:
+        """Have it written, or see what came of it since; what could not be written is in the batch again."""
+        try:
+            # Behind one that hangs, this waits for the limiter.
+            await trio.to_thread.run_sync(write.run, store, abandon_on_cancel=True, limiter=self._threads)
+        except RuntimeError as error:  # of no write: there is no thread for it, and it is tried again
+            self._failed(str(error))
+            return
+        self._write = None
+        if write.error is None:
+            self._pause_s = FLUSH_INTERVAL_S
+            if self._is_failing:
+                self._is_failing = False
+                log.info("usage is written again", file=store.path)
+        elif isinstance(write.error, UsageFileError):
+            newer, self._batch = self._batch, write.batch
+            merge(self._batch, newer)
+            self._has_some.set()
+            self._failed(str(write.error))
+        else:
+            # A mistake of ours, which would come again with the same batch: that is lost, and not those after it.
+            log.error("internal error; usage lost", requests=_requests(write.batch), exc_info=write.error)
+
+    def _failed(self, reason: str) -> None:
+        self._pause_s = min(2 * self._pause_s, MAX_RETRY_INTERVAL_S)
+        if not self._is_failing:
+            self._is_failing = True
+            log.warning("usage is not written; it is kept in memory and tried again", reason=reason)
+
+    async def _close(self, store: UsageStore) -> None:
+        async with self._writing:
+            try:
+                await trio.to_thread.run_sync(store.close, abandon_on_cancel=True, limiter=self._threads)
+            except (UsageFileError, RuntimeError) as error:  # of the file; or there is no thread for it
+                self._failed(str(error))
+
+    async def _end(self, store: UsageStore) -> None:
+        await self.flush()
+        lost = _requests(self._batch) + (_requests(self._write.batch) if self._write is not None else 0)
+        if lost:
+            log.warning("usage lost: it could not be written", requests=lost)
+        if self._write is None:  # else the disk hangs
+            with trio.move_on_after(MAX_WAIT_S, shield=True):
+                await self._close(store)
+
+
+def _requests(batch: Batch) -> int:
+    return sum(counts.requests for counts in batch.values())
