@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -62,17 +63,29 @@ def daemon(environment: dict[str, str]) -> Iterator[dict[str, str]]:
     shell(stop, environment)
 
 
-@pytest.fixture
-def simulator_port(environment: dict[str, str]) -> Iterator[str]:
-    """The simulator as the README starts it, but on any free port."""
-    command = shell_block("vastar-runtime simulator").replace(SIMULATOR_PORT, "0").split()
-    with subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE) as process:
+@contextmanager
+def simulator(command: list[str], environ: dict[str, str]) -> Iterator[str]:
+    """Its port."""
+    with subprocess.Popen(command, env=environ, text=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         match = re.search(r"http://[^:]+:(\d+)", process.stdout.readline())
         assert match is not None
         yield match[1]
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
+
+
+@pytest.fixture
+def simulator_port(environment: dict[str, str]) -> Iterator[str]:
+    """The simulator as the README starts it, but on any free port."""
+    with simulator(shell_block("vastar-runtime simulator").replace(SIMULATOR_PORT, "0").split(), environment) as port:
+        yield port
+
+
+def python(block: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", block], env=environ, capture_output=True, text=True, timeout=50, check=False
+    )
 
 
 def test_start_status_and_stop(environment: dict[str, str]) -> None:
@@ -94,6 +107,30 @@ def test_the_configuration_is_checked_explained_used_and_reloaded(environment: d
     assert "Held back: nothing" in output
 
 
+def test_the_key_is_hidden_and_what_was_used_is_told(environment: dict[str, str], tmp_path: Path) -> None:
+    """With the simulator asking for the key, the openai example as it stands is answered, by the daemon's key."""
+    environment["XDG_STATE_HOME"] = str(tmp_path)
+    *start, usage, stop = shell_block("--config keys.toml").strip().splitlines()
+    command = [*shell_block("vastar-runtime simulator").replace(SIMULATOR_PORT, "0").split(), "--require-key", "s3cr3t"]
+    with simulator(command, environment) as port:
+        (tmp_path / "keys.toml").write_text(KEYS.replace("1001", str(os.getuid())).replace(SIMULATOR_PORT, port))
+        try:
+            output = shell("\n".join(start).replace(SIMULATOR_PORT, port), environment, tmp_path)
+            assert re.search(r"keys\.toml is valid", output)
+            assert re.search(rf"^access +uid {os.getuid()} +", output, re.MULTILINE)
+            assert re.search(r"^credential\.authorization +simulator +", output, re.MULTILINE)
+            assert re.search(r"^budget\.monthly +50\.0 USD a month +", output, re.MULTILINE)
+            (example,) = [block for block in PYTHON if "from openai import OpenAI" in block]
+            done = python(example.replace(SIMULATOR_PORT, port), environment)
+            assert (done.returncode, done.stderr) == (0, "")
+            told = ""
+            while "default" not in told:  # it is written within half a second
+                told = shell(usage, environment, tmp_path)
+            assert "USD" in told
+        finally:
+            shell(stop, environment, tmp_path)
+
+
 def test_several_processes_serve_and_status_tells_of_each(environment: dict[str, str]) -> None:
     # "auto" is one process where the tests have one core.
     output = shell(shell_block(START_WORKERS).replace("auto", "2"), environment)
@@ -104,14 +141,7 @@ def test_several_processes_serve_and_status_tells_of_each(environment: dict[str,
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.splitlines()[0])
 def test_every_python_block_runs(block: str, daemon: dict[str, str], simulator_port: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", block.replace(SIMULATOR_PORT, simulator_port)],
-        env=daemon,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+    done = python(block.replace(SIMULATOR_PORT, simulator_port), daemon)
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
@@ -139,5 +169,14 @@ def test_the_environment_that_is_activated_is_the_one_that_the_scripts_make() ->
 
 def test_no_block_is_left_out() -> None:
     """A new shell block needs a test above."""
-    run = ("demo.sh", "scripts/test.sh", "activate", START, START_WORKERS, "vastar-runtime simulator", "config check")
+    run = (
+        "demo.sh",
+        "scripts/test.sh",
+        "activate",
+        START,
+        START_WORKERS,
+        "vastar-runtime simulator",
+        "check --config runtime.toml",
+        "--config keys.toml",
+    )
     assert sorted(SHELL) == sorted(map(shell_block, run))

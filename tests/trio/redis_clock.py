@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from fractions import Fraction
 
 import pytest
 
@@ -35,8 +36,8 @@ class RedisClock:
         return (self.us - self.began_us) / 1_000_000
 
     def unix(self) -> float:
-        """In seconds."""
-        return self.us / 1_000_000
+        """In seconds since 1970, and exact."""
+        return Fraction(self.us, 1_000_000)  # type: ignore[return-value]
 
     async def set(self, limits: RedisLimits, us: int) -> None:
         """It is so late now."""

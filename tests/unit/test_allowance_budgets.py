@@ -75,8 +75,8 @@ async def test_a_budget_is_there_again_when_its_month_begins(allowances: LocalAl
     refused = await refusal(allowances, monthly(50 * USD), cost(1))
     assert (refused.used, refused.reserved) == (50 * USD, 0)
     assert refused.retry_after_ms == (unix(2026, 3, 1) - unix(2026, 2, 10, 12)) * 1000
-    unix_clock.now = unix(2026, 3, 1) - 0.001
-    assert (await refusal(allowances, monthly(50 * USD), cost(1))).retry_after_ms == 1000
+    unix_clock.now = unix(2026, 3, 1) - 0.25
+    assert (await refusal(allowances, monthly(50 * USD), cost(1))).retry_after_ms == 250
     unix_clock.now = unix(2026, 3, 1)
     got(await allowances.reserve([monthly(50 * USD)], cost(50 * USD)))
 

@@ -116,9 +116,9 @@ def test_a_window_is_kept_in_a_kilobyte_however_much_happens_in_it(clock: Clock)
     try:
         before, _ = tracemalloc.get_traced_memory()
         for number in range(50_000):
-            window.record(1, Now(us=number * 1_000_003, unix_s=0))
+            window.record(1, Now(us=number * 1_000_003, unix_us=0))
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert after - before < 2048
-    assert window.used(Now(us=50_000 * 1_000_003, unix_s=0)) <= 3600 * (SLOTS + 1) // SLOTS + 1
+    assert window.used(Now(us=50_000 * 1_000_003, unix_us=0)) <= 3600 * (SLOTS + 1) // SLOTS + 1

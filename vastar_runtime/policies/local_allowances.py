@@ -107,7 +107,7 @@ class LocalAllowances:
     # --- inside ---
 
     def _now(self) -> Now:
-        return Now(int(self._clock() * US_PER_S), int(self._unix_clock()))
+        return Now(int(self._clock() * US_PER_S), int(self._unix_clock() * US_PER_S))
 
     def _counters(self, allowances: Sequence[Allowance]) -> list[_Counter]:
         now = self._now()

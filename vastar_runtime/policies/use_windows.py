@@ -22,11 +22,16 @@ class Now(NamedTuple):
 
     Attributes:
         us: of a monotonic clock, in whole microseconds, rounded down.
-        unix_s: in whole seconds, rounded down.
+        unix_us: since 1970.
     """
 
     us: int
-    unix_s: int
+    unix_us: int
+
+    @property
+    def unix_s(self) -> int:
+        """In whole seconds, rounded down."""
+        return self.unix_us // US_PER_S
 
 
 class UseWindow(Protocol):
@@ -149,7 +154,7 @@ class CalendarUse:
 
     def leaves_in_us(self, amount: int, now: Now) -> int:
         """See UseWindow; all at once, when the period ends."""
-        return (self._ends_at_s(now) - now.unix_s) * US_PER_S
+        return self._ends_at_s(now) * US_PER_S - now.unix_us
 
     def slots(self, now: Now) -> list[int]:
         """See UseWindow."""
