@@ -27,11 +27,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "policies": GROUND | {"telemetry"},
     "metering": GROUND | {"telemetry", "http"},
     "credentials": GROUND | {"telemetry", "http"},
+    "shared": GROUND | {"telemetry", "policies"},
     "connectors": BELOW_CONNECTORS,
     "server": BELOW_CONNECTORS | {"connectors"},
     "admin": GROUND | {"telemetry"},
-    "daemon": BELOW_CONNECTORS | {"connectors", "server", "admin"},
-    "workers": BELOW_CONNECTORS | {"connectors", "server", "admin", "daemon"},
+    "daemon": BELOW_CONNECTORS | {"connectors", "server", "admin", "shared"},
+    "workers": BELOW_CONNECTORS | {"connectors", "server", "admin", "daemon", "shared"},
     "simulator": GROUND | {"telemetry"},
     "cli": BELOW_CONNECTORS | {"connectors", "server", "admin", "daemon", "workers", "simulator"},
     "__main__": {"", "cli"},
@@ -192,7 +193,7 @@ def tree_with(root: Path, file: str, source: str) -> Path:
             "from .simulator import Simulator\n",
             "vastar_runtime/daemon.py:1: vastar_runtime.daemon imports vastar_runtime.simulator: "
             "daemon may import admin, config, connectors, credentials, errors, http, metering, policies, server, "
-            "telemetry of this package",
+            "shared, telemetry of this package",
         ),
         (
             "vastar_runtime/simulator/app.py",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 import structlog
 import trio
 from credentials_under_test import ORIGIN, credential, injection, refusal, running, state, until, value, write_long_ago
 from trio.testing import MockClock
 
-from vastar_runtime.credentials import Credentials, file_looks
+from vastar_runtime.credentials import CredentialError, Credentials, file_looks
 
 
 async def test_a_command_whose_place_is_the_same_is_not_called_again(tmp_path: Path, mock_clock: MockClock) -> None:
@@ -65,7 +66,9 @@ async def test_a_request_keeps_what_it_has_and_gets_what_it_waits_for(tmp_path: 
             await trio.to_thread.run_sync(fifo.write_text, "sk-b")
         assert waits.value() == b"sk-b"
         mock_clock.jump(400)
-        await trio.testing.wait_all_tasks_blocked(0.01)  # it is not called again: nobody would write to it
+        assert waits.value() is None
+        with pytest.raises(CredentialError, match="'b' cannot be used: its command is not called any more"):
+            await waits.ready()
 
 
 async def test_what_was_configured_before_the_task_runs_is_kept_current_by_it(

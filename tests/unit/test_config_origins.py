@@ -64,13 +64,14 @@ def test_a_pattern_matches(pattern: str, origin: str) -> None:
         ("*://localhost", "http://localhost:443"),
         ("*://localhost", "https://localhost:80"),
         ("http://[::1]", "http://[::2]"),
-        ("http://1", "http://[::1]"),
+        ("http://0.0.0.1", "http://[::1]"),
     ],
 )
 def test_a_pattern_does_not_match(pattern: str, origin: str) -> None:
     assert not matches(pattern, origin)
 
 
+FOUR = "an IPv4 address has four numbers: 127.0.0.1"
 ALLOWED = "allowed: SCHEME://HOST or SCHEME://HOST:PORT; the scheme is http, https or *, host and port may hold *"
 
 
@@ -88,6 +89,10 @@ ALLOWED = "allowed: SCHEME://HOST or SCHEME://HOST:PORT; the scheme is http, htt
         ("https://H/v1/*", f"found 'https://H/v1/*'; {ALLOWED}; an origin has no path: write 'https://h'"),
         ("https://h?q", f"found 'https://h?q'; {ALLOWED}; this is no host"),
         ("https://", f"found 'https://'; {ALLOWED}; this is no host"),
+        ("http://127.1", f"found 'http://127.1'; {ALLOWED}; {FOUR}"),
+        ("http://0x7f000001:80", f"found 'http://0x7f000001:80'; {ALLOWED}; {FOUR}"),
+        ("http://127.0.0.01", f"found 'http://127.0.0.01'; {ALLOWED}; {FOUR}"),
+        ("http://a.256", f"found 'http://a.256'; {ALLOWED}; {FOUR}"),
         ("https://.h", f"found 'https://.h'; {ALLOWED}; this is no host"),
         ("https://a..b", f"found 'https://a..b'; {ALLOWED}; this is no host"),
         ("https://a b", f"found 'https://a b'; {ALLOWED}; this is no host"),

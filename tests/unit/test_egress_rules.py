@@ -202,6 +202,13 @@ def test_a_network_in_allow_is_an_exception() -> None:
     assert denied(policy, "https://x.example", "10.0.0.1") is not None
 
 
+def test_loopback_of_ipv6_is_no_ipv4_address_in_disguise() -> None:
+    policy = EgressPolicy(allow=("::1/128",), deny=("0.0.0.0/8",), private="deny")
+    assert denied(policy, "http://[::1]:8080") is None
+    assert denied(policy, "http://localhost", "::1") is None
+    assert denied(policy, "http://[::2]:8080") is not None
+
+
 def test_an_exception_for_a_prefix_is_none_for_what_it_carries() -> None:
     policy = EgressPolicy(allow=("https://*", "64:ff9b::/96", "::/96", "2002::/16"), private="deny")
     for address in ("64:ff9b::a9fe:a9fe", "::169.254.169.254", "2002:a9fe:a9fe::1"):

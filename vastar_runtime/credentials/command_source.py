@@ -47,6 +47,14 @@ class CommandSource(Source):
         Args:
             running: how many programs may run at once.
         """
+        try:
+            await self._keep(running)
+        finally:
+            # Once what it has is too old, nobody is to wait for more.
+            self.problem = self.problem or "its command is not called any more"
+            self._changed.set()
+
+    async def _keep(self, running: trio.CapacityLimiter) -> None:
         failures = 0
         while True:
             try:

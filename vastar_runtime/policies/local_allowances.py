@@ -16,6 +16,7 @@ from .allowance import (
     Reservation,
     Reserved,
     Standing,
+    Unit,
     UsedBefore,
     refusal,
     worse,
@@ -52,7 +53,7 @@ class LocalAllowances:
         self._clock = clock
         self._unix_clock = unix_clock
         self._earlier_use = EarlierUse(used_before)
-        self._table: BoundedTable[AllowanceKey, _Counter] = BoundedTable(
+        self._table: BoundedTable[tuple[AllowanceKey, Unit], _Counter] = BoundedTable(
             max_keys, lambda counter, _: counter.is_idle(self._now())
         )
         self._shared: dict[Allowance, _Counter] = {}
@@ -84,16 +85,16 @@ class LocalAllowances:
 
     async def settle_policies(self, is_set: Callable[[AllowanceKey], bool]) -> None:
         """As the protocol says; gives others their turn now and then."""
-        for number, (key, counter) in enumerate(list(self._table.latest())[::-1], 1):
+        for number, (place, counter) in enumerate(list(self._table.latest())[::-1], 1):
             if number % SETTLED_PER_TURN == 0:
                 await trio.lowlevel.checkpoint()
-            if is_set(key) or self._table.get(key) is not counter:
+            if is_set(counter.allowance.key) or self._table.get(place) is not counter:
                 continue
             if isinstance(counter.use, CalendarUse):
                 # What is used until there is such a budget again is not counted here, but may be known.
                 counter.use.is_known = self._earlier_use.is_none
             elif not counter.in_flight and not counter.awaited_by:
-                self._table.remove(key)
+                self._table.remove(place)
 
     def standings(self, at_most: int) -> tuple[Standing, ...]:
         """As the protocol says; all of this process."""
@@ -113,9 +114,9 @@ class LocalAllowances:
         now = self._now()
         counters: list[_Counter] = []
         # Room first: what follows must not forget a counter that it has found.
-        room = self._table.make_room(sum(allowance.key not in self._table for allowance in allowances), 0)
+        room = self._table.make_room(sum(_place(allowance) not in self._table for allowance in allowances), 0)
         for allowance in allowances:
-            counter = self._table.get(allowance.key)
+            counter = self._table.get(_place(allowance))
             if counter is None:
                 shared = self._shared.get(_shared(allowance)) if self._shared else None
                 if room and not (shared and (shared.in_flight or shared.awaited_by)):
@@ -124,7 +125,7 @@ class LocalAllowances:
                     counter = _Counter(allowance, use)
                     if shared:
                         counter.use.record(shared.use.used(now), now)
-                    self._table.put(allowance.key, counter)
+                    self._table.put(_place(allowance), counter)
                 else:
                     counter = shared or self._share(allowance, now, counters)
             elif counter.allowance is not allowance:
@@ -218,6 +219,11 @@ class _Counter:
             leaves_in_us=lambda amount: self.use.leaves_in_us(amount, now),
             is_shared=self.is_shared,
         )
+
+
+def _place(allowance: Allowance) -> tuple[AllowanceKey, Unit]:
+    """Where it is counted: tokens and money apart, should a budget change from one to the other."""
+    return allowance.key, allowance.unit
 
 
 def _shared(allowance: Allowance) -> Allowance:
