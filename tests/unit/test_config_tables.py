@@ -151,7 +151,7 @@ ALLOWED_RULES = 'an origin such as "https://*.openai.com", or a network such as 
         # where it is counted
         (
             "shared_limits.backend = 'localhost:6379'",
-            '1: shared_limits.backend: found \'localhost:6379\'; allowed: "redis://HOST:PORT/DATABASE", "rediss://…", or "none"',
+            '1: shared_limits.backend: found \'localhost:6379\'; allowed: "redis://HOST:PORT/DATABASE", "rediss://…" for TLS, "unix:///PATH", or "none"',
         ),
         (
             "shared_limits.backend = 'redis://:hunter2@h'",
@@ -203,6 +203,18 @@ def test_a_scope_may_close_places_and_limit_tokens() -> None:
         ("egress", "private"),
         ("token_limit", "per_tenant"),
     ]
+
+
+@pytest.mark.parametrize("place", ["redis://h", "redis://h:1/2", "rediss://[::1]/", "unix:///run/a", "unix:///a?db=3"])
+def test_where_redis_may_be(place: str) -> None:
+    assert settings(f"shared_limits.backend = '{place}'").shared_limits.backend == place
+
+
+@pytest.mark.parametrize(
+    "place", ["redis://", "redis://h:0", "redis://h/a", "unix://h/a", "unix://", "http://h", "redis://h?a"]
+)
+def test_where_redis_cannot_be(place: str) -> None:
+    assert len(problems(f"shared_limits.backend = '{place}'")) == 1
 
 
 def test_a_mistake_in_one_table_leaves_the_others() -> None:

@@ -78,7 +78,7 @@ class SharedLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Where rate limits, token limits and budgets are counted.
 
     Attributes:
-        backend: ``redis://host:port/db``; None: in this daemon.
+        backend: ``redis://host:port/db``, ``rediss://…`` or ``unix:///path``; None: in this daemon.
         password_env: the variable of the daemon's environment with its password; None: it has none.
         prefix: daemons with the same one count together.
         fail: what holds while it does not answer: "open", "closed" or "local".

@@ -213,18 +213,31 @@ def _currency(found: object, _or_none: str) -> Value:
 
 
 def _backend(found: object, or_none: str) -> Value:
-    allowed = f'allowed: "redis://HOST:PORT/DATABASE", "rediss://…"{or_none}'
+    allowed = f'allowed: "redis://HOST:PORT/DATABASE", "rediss://…" for TLS, "unix:///PATH"{or_none}'
     if not isinstance(found, str):
         raise ValueError(f"found {quoted(found)}; {allowed}")
     if "@" in found:  # not quoted: what stands there may be a password
         raise ValueError("it holds '@'; a password does not belong here: name its variable in password_env")
     try:
         url = urlsplit(found)
-        port = url.port
+        is_place = not url.fragment and (
+            (
+                url.scheme == "unix"
+                and not url.netloc
+                and len(url.path) > 1
+                and re.fullmatch("|db=[0-9]{1,5}", url.query)
+            )
+            or (
+                url.scheme in ("redis", "rediss")
+                and url.hostname
+                and url.port != 0
+                and re.fullmatch(r"/?|/[0-9]{1,5}", url.path)
+                and not url.query
+            )
+        )
     except ValueError as error:
         raise ValueError(f"found {quoted(found)}; {allowed}") from error
-    is_place = bool(url.hostname) and port != 0 and re.fullmatch(r"/?|/[0-9]{1,5}", url.path)
-    if url.scheme not in ("redis", "rediss") or not is_place or url.query or url.fragment:
+    if not is_place:
         raise ValueError(f"found {quoted(found)}; {allowed}")
     return found
 

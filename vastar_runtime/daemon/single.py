@@ -29,6 +29,7 @@ from vastar_runtime.server.session import Health
 from .configuration import Configuration
 from .process import run_process, use_resolver
 from .serving import Serving
+from .shared import all_told, backends, shared_limits
 from .statistics import Statistics, WorkerStatistics
 from .stopping import received_signals, stop_on
 from .usage import usage_log, used_before
@@ -73,7 +74,9 @@ class Daemon:
         self._metering = Metering(self._usage)
         self._metering.configure(settings)
         self._credentials = Credentials(os.environ)
-        stages = LocalStages(settings, trio.current_time, used_before=used_before(self._usage))
+        used = used_before(self._usage)
+        self._shared = shared_limits(settings, os.environ, used)
+        stages = LocalStages(settings, trio.current_time, used_before=used, **backends(self._shared))
         self._pipeline = Pipeline(settings, stages=stages)
         self._configuration = Configuration(settings, examine, config_file, self._apply)
         self._serving = Serving(
@@ -110,6 +113,8 @@ class Daemon:
                 self._background = nursery
                 nursery.start_soon(self._pool.reap_forever)
                 nursery.start_soon(self._usage.flush_forever)
+                if self._shared is not None:
+                    await nursery.start(self._shared.run)
                 await self._credentials.configure(self._configuration.settings.credentials)
                 nursery.start_soon(self._credentials.run)
                 await nursery.start(self._serving.accept, [EagerListener(each) for each in listeners], nursery)
@@ -118,6 +123,7 @@ class Daemon:
                     self._ready()
                 reload = partial(nursery.start_soon, self._configuration.reload_on_signal, nursery)
                 await stop_on(signals, self._serving, reload)
+                await all_told(self._shared)
                 nursery.cancel_scope.cancel()
         log.info("stopped", pid=os.getpid())
 

@@ -16,7 +16,7 @@ from vastar_runtime.telemetry.log import clean, without_quotations
 
 from .admission import Admission
 from .admission_statistics import AdmissionStatistics
-from .allowance import UsedBefore
+from .allowance import AllowanceBackend, UsedBefore
 from .circuit import State
 from .circuit_breaker import CircuitBreaker, CircuitBreakerStatistics, CircuitStatistics
 from .local_allowances import LocalAllowances
@@ -24,7 +24,7 @@ from .permit import CircuitKey, Permit
 from .rate_limit import RateLimiter, RateLimitStatistics
 from .retry_budget import RetryBudget, RetryStatistics
 from .spending import Spending, SpendingStatistics
-from .token_bucket import LocalBackend, Taken
+from .token_bucket import LocalBackend, RateLimitBackend, Taken
 
 log = structlog.get_logger()
 
@@ -127,6 +127,7 @@ class LocalStages:
         clock: monotonic seconds.
         unix_clock: Unix seconds.
         used_before: see LocalAllowances.
+        rate_limits, allowances: where those are counted; None: here.
         on_forgotten: see CircuitBreaker.
     """
 
@@ -138,14 +139,20 @@ class LocalStages:
         *,
         unix_clock: Callable[[], float] = time.time,
         used_before: UsedBefore | None = None,
+        rate_limits: RateLimitBackend | None = None,
+        allowances: AllowanceBackend | None = None,
     ) -> None:
+        # Another process may have to be asked.
+        self.waits = rate_limits is not None
         self.admission = Admission(
             max_concurrent=settings.admission.max_concurrent, max_queued=settings.admission.max_queued, clock=clock
         )
-        self.rate_limiter = RateLimiter(LocalBackend(clock), clock)
+        self.rate_limiter = RateLimiter(LocalBackend(clock) if rate_limits is None else rate_limits, clock)
         self.circuit_breaker = CircuitBreaker(clock, on_change=_log_circuit, on_forgotten=on_forgotten)
         self.retry_budget = RetryBudget()
-        self.spending = Spending(settings, LocalAllowances(clock, unix_clock, used_before), clock)
+        if allowances is None:
+            allowances = LocalAllowances(clock, unix_clock, used_before)
+        self.spending = Spending(settings, allowances, clock)
 
     async def configure(self, settings: Settings, policies: Policies) -> None:
         """See Stages."""

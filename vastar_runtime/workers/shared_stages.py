@@ -11,10 +11,10 @@ import trio
 
 from vastar_runtime.config import Policies, Settings
 from vastar_runtime.policies.admission import Place, Waiter
-from vastar_runtime.policies.allowance import Allowance, Amount, Reserved, UsedBefore
+from vastar_runtime.policies.allowance import Allowance, AllowanceBackend, Amount, Reserved, UsedBefore
 from vastar_runtime.policies.permit import Permit
 from vastar_runtime.policies.stages import LocalStages, PipelineStatistics
-from vastar_runtime.policies.token_bucket import Taken
+from vastar_runtime.policies.token_bucket import RateLimitBackend, Taken
 
 from .channel import Channel
 from .messages import (
@@ -55,7 +55,7 @@ class SharedStages:
 
     Args:
         clock: seconds, monotonic.
-        used_before: see LocalAllowances.
+        used_before, rate_limits, allowances: see LocalStages.
     """
 
     def __init__(
@@ -64,15 +64,41 @@ class SharedStages:
         clock: Callable[[], float] = trio.current_time,
         *,
         used_before: UsedBefore | None = None,
+        rate_limits: RateLimitBackend | None = None,
+        allowances: AllowanceBackend | None = None,
     ) -> None:
         # Late: the circuits that are told of are made of the breaker that tells of them.
         self.local = LocalStages(
-            settings, clock, on_forgotten=lambda key: self.circuits.forgotten(key), used_before=used_before
+            settings,
+            clock,
+            on_forgotten=lambda key: self.circuits.forgotten(key),
+            used_before=used_before,
+            rate_limits=rate_limits,
+            allowances=allowances,
         )
         self.circuits = SharedCircuits(self.local.circuit_breaker, self._tell_all)
         self.retries = SharedRetries(self._count_active)
         self._desks: set[Desk] = set()
         self._admitted_by_gone = 0
+        self._returned: list[Taken] = []  # tokens for ``run`` to give back
+        self._has_returned = trio.Event()
+
+    async def run(self) -> None:
+        """Do what nobody waits for, until cancelled."""
+        while True:
+            await self._has_returned.wait()
+            self._has_returned = trio.Event()
+            returned, self._returned = self._returned, []
+            for taken in returned:
+                await self.local.rate_limiter.give_back(taken)
+
+    def give_back(self, taken: Taken) -> None:
+        """Nothing was sent with these tokens; never waits."""
+        if self.local.waits:
+            self._returned.append(taken)
+            self._has_returned.set()
+        else:
+            _at_once(self.local.rate_limiter.give_back(taken))
 
     def join(self, channel: Channel) -> Desk:
         """A worker has come; it is told what it has to know."""
@@ -162,8 +188,8 @@ class Desk:
         """
         match question:
             case Take(policy, tenant_id, origin):
-                taken = _at_once(self._local.rate_limiter.take(policy, tenant_id, origin))
-                return Tokens(taken.buckets if taken is not None else ())
+                taking = _tokens(self._local.rate_limiter.take(policy, tenant_id, origin))
+                return taking if self._local.waits else _at_once(taking)
             case Enter(number, policy, tenant_id, remaining_s):
                 entered = self._local.admission.enter_or_queue(policy, tenant_id, remaining_s)
                 if isinstance(entered, Waiter):
@@ -190,7 +216,7 @@ class Desk:
             case Ended():
                 self._stages.circuits.ended(news, self.channel.tell)
             case GiveBack(buckets):
-                _at_once(self._local.rate_limiter.give_back(Taken(buckets)))
+                self._stages.give_back(Taken(buckets))
             case Settle(reserved_id, used):
                 self._local.spending.settle(self._reserved.pop(reserved_id), used)
             case ProbeEnded(number, told, reason):
@@ -250,6 +276,11 @@ class Desk:
         if told != "failed_otherwise":
             del self._probes[number]
         self._stages.circuits.changed(permit.key)
+
+
+async def _tokens(taking: Coroutine[Any, Any, Taken | None]) -> Tokens:
+    taken = await taking
+    return Tokens(taken.buckets if taken is not None else ())
 
 
 def _at_once(coroutine: Coroutine[Any, Any, Result]) -> Result:

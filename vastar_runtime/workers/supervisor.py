@@ -20,6 +20,7 @@ from vastar_runtime.credentials import CredentialStatistics
 from vastar_runtime.daemon.configuration import Configuration
 from vastar_runtime.daemon.process import run_process
 from vastar_runtime.daemon.serving import DRAIN_S
+from vastar_runtime.daemon.shared import all_told, backends, shared_limits
 from vastar_runtime.daemon.single import log_started
 from vastar_runtime.daemon.statistics import Statistics, WorkerStatistics
 from vastar_runtime.daemon.stopping import received_signals, stop_on
@@ -90,7 +91,9 @@ class Supervisor:
         self._ready = ready
         self._number_of_workers = workers
         self._usage = usage_log(settings)
-        self._stages = SharedStages(settings, used_before=used_before(self._usage))
+        used = used_before(self._usage)
+        self._shared = shared_limits(settings, os.environ, used)
+        self._stages = SharedStages(settings, used_before=used, **backends(self._shared))
         self._configuration = Configuration(settings, examine, config_file, self._apply)
         # Those that drain while their replacements serve have places, too.
         self._board = Board.create(2 * workers)
@@ -118,6 +121,9 @@ class Supervisor:
             async with trio.open_nursery() as nursery:
                 self._background = nursery
                 nursery.start_soon(self._usage.flush_forever)
+                nursery.start_soon(self._stages.run)
+                if self._shared is not None:
+                    await nursery.start(self._shared.run)
                 async with trio.open_nursery() as starting:
                     for _ in range(self._number_of_workers):
                         starting.start_soon(nursery.start, self._keep_one)
@@ -127,6 +133,7 @@ class Supervisor:
                 reload = partial(nursery.start_soon, self._configuration.reload_on_signal, nursery)
                 await stop_on(signals, self, reload)
                 await self._end_workers(Stop(), END_TIMEOUT_S)
+                await all_told(self._shared)
                 nursery.cancel_scope.cancel()
         log.info("stopped", pid=os.getpid())
 

@@ -1,0 +1,84 @@
+"""Limits that this daemon shares with others."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import TYPE_CHECKING, TypedDict, cast
+
+import trio
+
+from vastar_runtime.config import Settings
+from vastar_runtime.errors import StartupError
+from vastar_runtime.policies.allowance import AllowanceBackend, UsedBefore
+from vastar_runtime.policies.token_bucket import RateLimitBackend
+
+if TYPE_CHECKING:
+    from vastar_runtime.shared.redis_limits import RedisLimits
+    from vastar_runtime.shared.unavailable import Fail
+
+# At the end, for what Redis has not been told.
+TELL_S = 1.0
+
+
+def shared_limits(settings: Settings, environ: Mapping[str, str], used_before: UsedBefore) -> RedisLimits | None:
+    """Those that the settings name; None: none, the daemon counts for itself.
+
+    Raises:
+        StartupError: they cannot be used: the library is missing, or the password.
+    """
+    shared = settings.shared_limits
+    if shared.backend is None:
+        return None
+    try:  # with the redis extra only; and it takes 0.2 s
+        from vastar_runtime.shared.redis_address import RedisAddress
+        from vastar_runtime.shared.redis_limits import RedisLimits
+    except ModuleNotFoundError as error:
+        raise StartupError(
+            f"shared_limits.backend needs the redis extra, of which {error.name} is missing: "
+            "pip install 'vastar-runtime[redis]'"
+        ) from error
+    password = None
+    if shared.password_env is not None:
+        password = environ.get(shared.password_env)
+        if not password:
+            raise StartupError(
+                f"shared_limits.password_env: {shared.password_env} is not set in the daemon's environment"
+            )
+    return RedisLimits(
+        RedisAddress.parse(shared.backend, password),
+        prefix=shared.prefix,
+        daemon=_name(settings.listen.socket_path),
+        fail=cast("Fail", shared.fail),
+        used_before=used_before,
+    )
+
+
+class Backends(TypedDict, total=False):
+    """What stages count with; see LocalStages."""
+
+    rate_limits: RateLimitBackend
+    allowances: AllowanceBackend
+
+
+def backends(limits: RedisLimits | None) -> Backends:
+    """Those of shared limits; none: the stages count for themselves."""
+    return {} if limits is None else {"rate_limits": limits.rate_limits, "allowances": limits.allowances}
+
+
+async def all_told(limits: RedisLimits | None) -> None:
+    """At the end: the others know what was used here, if they can be told soon."""
+    if limits is not None:
+        with trio.move_on_after(TELL_S):
+            await limits.allowances.all_told()
+
+
+def _name(socket_path: str) -> str:
+    """Of this daemon: the same after a restart, and no other's."""
+    try:
+        with open("/etc/machine-id", encoding="ascii", errors="replace") as file:
+            machine = file.read(64).strip()
+    except OSError:
+        machine = ""
+    return sha256("\0".join((machine, socket.gethostname(), socket_path)).encode("utf-8", "replace")).hexdigest()[:32]
