@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict
 
 import trio
 
@@ -13,10 +13,10 @@ from vastar_runtime.config import Settings
 from vastar_runtime.errors import StartupError
 from vastar_runtime.policies.allowance import AllowanceBackend, UsedBefore
 from vastar_runtime.policies.token_bucket import RateLimitBackend
+from vastar_runtime.shared.opening import redis_limits
 
 if TYPE_CHECKING:
     from vastar_runtime.shared.redis_limits import RedisLimits
-    from vastar_runtime.shared.unavailable import Fail
 
 # At the end, for what Redis has not been told.
 TELL_S = 1.0
@@ -26,19 +26,11 @@ def shared_limits(settings: Settings, environ: Mapping[str, str], used_before: U
     """Those that the settings name; None: none, the daemon counts for itself.
 
     Raises:
-        StartupError: they cannot be used: the library is missing, or the password.
+        StartupError: the password is missing; or see redis_limits.
     """
     shared = settings.shared_limits
     if shared.backend is None:
         return None
-    try:  # with the redis extra only; and it takes 0.2 s
-        from vastar_runtime.shared.redis_address import RedisAddress
-        from vastar_runtime.shared.redis_limits import RedisLimits
-    except ModuleNotFoundError as error:
-        raise StartupError(
-            f"shared_limits.backend needs the redis extra, of which {error.name} is missing: "
-            "pip install 'vastar-runtime[redis]'"
-        ) from error
     password = None
     if shared.password_env is not None:
         password = environ.get(shared.password_env)
@@ -46,13 +38,7 @@ def shared_limits(settings: Settings, environ: Mapping[str, str], used_before: U
             raise StartupError(
                 f"shared_limits.password_env: {shared.password_env} is not set in the daemon's environment"
             )
-    return RedisLimits(
-        RedisAddress.parse(shared.backend, password),
-        prefix=shared.prefix,
-        daemon=_name(settings.listen.socket_path),
-        fail=cast("Fail", shared.fail),
-        used_before=used_before,
-    )
+    return redis_limits(shared, password, daemon=_name(settings.listen.socket_path), used_before=used_before)
 
 
 class Backends(TypedDict, total=False):

@@ -1,0 +1,1 @@
+"""Limits that several daemons share: counted in Redis, by its clock alone."""
