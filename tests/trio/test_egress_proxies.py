@@ -135,23 +135,43 @@ async def test_a_further_address_is_asked_for_where_the_proxy_does_not_reach_the
 
 
 @pytest.mark.parametrize(
-    ("status", "error_class", "times"),
-    [("502 Bad Gateway", ErrorClass.TRANSIENT, 2), ("403 Forbidden", ErrorClass.PERMANENT, 1)],
+    ("status", "error_class"),
+    [("502 Bad Gateway", ErrorClass.TRANSIENT), ("403 Forbidden", ErrorClass.PERMANENT)],
 )
-async def test_a_refusal_names_the_address_and_whose_it_is(
-    nursery: trio.Nursery, dns: DnsServer, status: str, error_class: ErrorClass, times: int
+async def test_a_refusal_of_all_addresses_names_the_last_and_whose_it_is(
+    nursery: trio.Nursery, dns: DnsServer, status: str, error_class: ErrorClass
 ) -> None:
     dns.names["plain.example"] = ["8.8.8.8 9.9.9.9"]
     proxy = await start_upstream(nursery, refusing(status))
     async with sending(environ=through(proxy)) as world:
         result = await world.send(url="http://plain.example/")
     assert result.error_class is error_class
-    address = ["8.8.8.8", "9.9.9.9"][times - 1]
     assert result.message == (
-        f"HTTP request failed: the proxy 127.0.0.1:{proxy.port} refused CONNECT to {address}:80 "
+        f"HTTP request failed: the proxy 127.0.0.1:{proxy.port} refused CONNECT to 9.9.9.9:80 "
         f"for plain.example:80: {status}"
     )
-    assert len(proxy.requests) == times
+    assert [request.target for request in proxy.requests] == ["8.8.8.8:80", "9.9.9.9:80"]
+
+
+async def hanging(peer: Peer) -> None:
+    await peer.request()
+    await peer.gone()
+
+
+async def closing(peer: Peer) -> None:
+    await peer.request()
+
+
+@pytest.mark.parametrize("first", [hanging, closing], ids=["hangs", "closes"])
+async def test_a_proxy_that_does_not_get_through_to_one_address_is_asked_for_the_next_in_time(
+    nursery: trio.Nursery, dns: DnsServer, monkeypatch: pytest.MonkeyPatch, first: Script
+) -> None:
+    monkeypatch.setattr("vastar_runtime.http.dial.ATTEMPT_S", 0.05)
+    dns.names["plain.example"] = ["8.8.8.8 9.9.9.9"]
+    upstream = await start_upstream(nursery, hello)
+    proxy = await start_upstream(nursery, first, tunnel_to(upstream.port))
+    async with sending(environ=through(proxy)) as world:
+        assert (await world.send(url="http://plain.example/")).body == "hello"
 
 
 async def test_a_tunnel_whose_end_nobody_knows_is_not_used_once_addresses_are_judged(

@@ -71,6 +71,7 @@ def test_a_pattern_does_not_match(pattern: str, origin: str) -> None:
     assert not matches(pattern, origin)
 
 
+CUT = "of addresses, name a network where that is allowed: 192.168.*, as a name, is anybody's"
 FOUR = "an IPv4 address has four numbers: 127.0.0.1"
 ALLOWED = "allowed: SCHEME://HOST or SCHEME://HOST:PORT; the scheme is http, https or *, host and port may hold *"
 
@@ -92,6 +93,8 @@ ALLOWED = "allowed: SCHEME://HOST or SCHEME://HOST:PORT; the scheme is http, htt
         ("http://127.1", f"found 'http://127.1'; {ALLOWED}; {FOUR}"),
         ("http://0x7f000001:80", f"found 'http://0x7f000001:80'; {ALLOWED}; {FOUR}"),
         ("http://127.0.0.01", f"found 'http://127.0.0.01'; {ALLOWED}; {FOUR}"),
+        ("http://192.168.*", f"found 'http://192.168.*'; {ALLOWED}; {CUT}"),
+        ("http://10.*.*.1:80", f"found 'http://10.*.*.1:80'; {ALLOWED}; {CUT}"),
         ("http://a.256", f"found 'http://a.256'; {ALLOWED}; {FOUR}"),
         ("https://.h", f"found 'https://.h'; {ALLOWED}; this is no host"),
         ("https://a..b", f"found 'https://a..b'; {ALLOWED}; this is no host"),

@@ -67,6 +67,10 @@ ALLOWED_RULES = 'an origin such as "https://*.openai.com", or a network such as 
             "policy.egress.deny = ['example.com']",
             f"1: policy.egress.deny: found 'example.com'; allowed: {ALLOWED_RULES}",
         ),
+        (
+            "policy.egress.deny = ['fe80::1%eth0']",
+            f"1: policy.egress.deny: found 'fe80::1%eth0'; allowed: {ALLOWED_RULES}; an address has no zone here",
+        ),
         ("policy.egress.private = true", "1: policy.egress.private: found true; allowed: 'allow', 'deny'"),
         # with which key
         ("[[credential]]\nname = 'a'\nenv = 'A'", "1: [[credential]] number 1: it has no origins"),
@@ -92,7 +96,7 @@ ALLOWED_RULES = 'an origin such as "https://*.openai.com", or a network such as 
         ),
         (
             CREDENTIAL + "command = ['pass', 'show']",
-            "4: [[credential]] number 1: command: found 'pass' first; a program is named by its absolute path",
+            "4: [[credential]] number 1: command: its first string is no absolute path of a program; the secret itself does not belong here",
         ),
         (
             CREDENTIAL + "env = 'A'\nheader = 'Content-Length'",

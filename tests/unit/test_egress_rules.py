@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connector_sdk.wire import ErrorClass
+from vastar_runtime.config.networks import rule_of
 from vastar_runtime.config.policy import EgressPolicy
 from vastar_runtime.errors import EgressDenied
 from vastar_runtime.policies.egress import EgressGuard, address_guard
@@ -261,3 +262,54 @@ def test_an_ipv4_address_is_judged_alike_however_ipv6_writes_it(number: int) -> 
     assert judged(0x2002 << 112 | number << 80) == plain
     if number > 1:
         assert judged(0xFFFF << 48 | number) is False
+
+
+@pytest.mark.parametrize(
+    ("origin", "address"),
+    [
+        ("http://169.254.169.254", None),
+        ("http://[::ffff:a9fe:a9fe]", None),
+        ("http://[64:ff9b::a9fe:a9fe]", None),
+        ("https://name.example", "169.254.169.254"),
+        ("https://name.example:8080", "::ffff:169.254.169.254"),
+    ],
+)
+def test_an_origin_that_is_denied_by_its_address_is_that_address_however_one_gets_there(
+    origin: str, address: str | None
+) -> None:
+    policy = EgressPolicy(deny=("*://169.254.169.254:*",))
+    refusal = denied(policy, origin, *([address] if address else []))
+    assert refusal is not None
+    assert '"*://169.254.169.254:*" of egress.deny' in refusal
+    assert denied(policy, "https://name.example", "192.0.2.7") is None
+
+
+def test_a_denied_address_with_a_port_leaves_the_other_ports() -> None:
+    policy = EgressPolicy(deny=("http://127.0.0.1:80",))
+    assert denied(policy, "http://name.example", "127.0.0.1") is not None
+    assert denied(policy, "http://name.example:81", "127.0.0.1") is None
+    assert denied(policy, "https://name.example", "127.0.0.1") is None
+
+
+@pytest.mark.parametrize(
+    ("allowed", "address"),
+    [
+        ("fd00::/8", "fd00:ec2::254"),
+        ("100.64.0.0/10", "100.100.100.200"),
+        ("169.254.0.0/16", "169.254.169.254"),
+        ("0.0.0.0/0", "168.63.129.16"),
+    ],
+)
+def test_where_a_cloud_keeps_its_secrets_no_wide_network_opens(allowed: str, address: str) -> None:
+    wide = EgressPolicy(allow=(allowed,), private="deny")
+    refusal = denied(wide, "http://name.example", address)
+    assert refusal is not None
+    assert "cloud metadata" in refusal
+    named = EgressPolicy(allow=(allowed, str(ipaddress.ip_network(address))), private="deny")
+    assert denied(named, "http://name.example", address) is None
+
+
+def test_a_network_of_ipv4_in_the_form_of_ipv6_is_one_of_ipv4() -> None:
+    rule = str(rule_of("::ffff:10.0.0.0/104"))
+    assert rule == "10.0.0.0/8"
+    assert denied(EgressPolicy(deny=(rule,)), "http://10.0.0.5") is not None

@@ -168,6 +168,9 @@ def _start(wanted: _Wanted, examined: config.Examined, log_path: str) -> None:
     if examined.file is not None:
         click.echo(f"   Configuration: {shown_path(examined.file)}")
     click.echo(f"   Log: {log_path}")
+    for credential in settings.credentials:
+        if credential.env is not None and not os.environ.get(credential.env):
+            click.echo(f"   Credential {credential.name!r} cannot be used: {credential.env} is not set here")
     child.process.returncode = 0  # it lives on: not ours to wait for
 
 

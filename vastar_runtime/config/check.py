@@ -154,7 +154,8 @@ class _Checking:
         header = f"[[{path[-1]}]]"
         if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
             hint = "; write double brackets" if isinstance(found, dict) else ""
-            self._note(path, f"found {quoted(found)}; allowed: tables that each begin with {header}{hint}")
+            shown = "" if isinstance(found, str) else f"found {quoted(found)}; "  # it may be a secret
+            self._note(path, f"{shown}allowed: tables that each begin with {header}{hint}")
             return ()
         if len(found) > MAX_ITEMS:
             self._note(path, f"there are {len(found)} of them; allowed: at most {MAX_ITEMS}")

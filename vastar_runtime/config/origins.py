@@ -11,6 +11,7 @@ from .quoting import quoted
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 _MAX_CHARACTERS = 300  # a host name has at most 253
 _HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_*-]{1,63}\.)*[a-z0-9_*-]{1,63}\.?")
+_CUT_ADDRESS = re.compile(r"(?:[0-9]+\.)+\*[0-9.*]*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _ALLOWED = "SCHEME://HOST or SCHEME://HOST:PORT; the scheme is http, https or *, host and port may hold *"
 # No pattern holds it but by a "*".
@@ -108,6 +109,8 @@ def parse_pattern(found: object) -> OriginPattern:
         except ValueError as error:
             raise _refused(found, "an IPv4 address has four numbers: 127.0.0.1") from error
     host = re.sub(r"\*+", "*", host)
+    if _CUT_ADDRESS.fullmatch(host):
+        raise _refused(found, "of addresses, name a network where that is allowed: 192.168.*, as a name, is anybody's")
     if not port and not place.endswith(":"):
         port = "*" if host == "*" else _DEFAULT_PORTS.get(scheme, "")
     elif port != "*":

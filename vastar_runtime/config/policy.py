@@ -76,6 +76,11 @@ class EgressPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """Whether any place is closed."""
         return self.allow is not None or bool(self.deny) or self.private == "deny"
 
+    @property
+    def limits_origins(self) -> bool:
+        """Whether any is by its name."""
+        return any("://" in rule for rule in (*(self.allow or ()), *self.deny))
+
 
 class TokenLimitPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How many tokens of language models may be used; a request must be within all three.

@@ -192,7 +192,7 @@ def _command(found: object, _or_none: str) -> Value:
             'allowed: an array of strings, a program and its arguments: ["/usr/bin/pass", "show", "openai"]'
         )
     if not os.path.isabs(found[0]):
-        raise ValueError(f"found {quoted(found[0])} first; a program is named by its absolute path")
+        raise ValueError("its first string is no absolute path of a program; the secret itself does not belong here")
     if len(found) > MAX_ITEMS:
         raise ValueError(f"it holds {len(found)}; allowed: at most {MAX_ITEMS}")
     return tuple(found)

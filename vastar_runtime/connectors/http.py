@@ -8,7 +8,7 @@ from collections.abc import Callable
 from connector_sdk.wire import MAX_FRAME_BYTES, ExecuteRequest, MalformedMessage, PayloadFormat
 from connector_sdk.wire.messages import HTTP_REQUEST_CODEC
 from vastar_runtime.credentials import RequestSecrets
-from vastar_runtime.errors import InvalidRequest
+from vastar_runtime.errors import EgressDenied, InvalidRequest
 from vastar_runtime.http.prompt import PromptExchange
 from vastar_runtime.http.request import OutboundRequest, build_request, complete_request
 from vastar_runtime.http.response import END, NEED_DATA, ResponseHead, Signal
@@ -200,6 +200,10 @@ class HttpCall:
         if self._account is None:
             self._account = HttpAccount(services.metering, passage.tenant_id, self.origin, self._outbound)
             passage.account = self._account
+        if self._outbound.names_other_host and passage.judges_origins(self.origin):
+            raise EgressDenied(
+                f"egress denies {self.origin}: the request's Host is another one, and rules are about it"
+            )
         injections = services.credentials.for_request(passage.tenant_id, self.origin)
         return PromptExchange(
             services.pool,

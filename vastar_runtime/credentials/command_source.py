@@ -30,16 +30,25 @@ class CommandSource(Source):
         super().__init__(name, "command")
         self._program = Program(arguments, environ)
         self._ttl_s = ttl_ms / 1000
-        self._usable_until = 0.0
-        self._retired = trio.Event()
+        self._read_at: float | None = None  # in trio's time
+        self._is_retired = False
+        self._woken = trio.Event()
 
     def current(self) -> Secret | None:
         """See Source; in a task, as time counts."""
-        return self._secret if self._secret is not None and trio.current_time() < self._usable_until else None
+        is_good = self._read_at is not None and trio.current_time() < self._read_at + self._ttl_s
+        return self._secret if is_good else None
+
+    def use_for(self, ttl_ms: int) -> None:
+        """Another time for which its output may be used, what there is of it too."""
+        if ttl_ms / 1000 != self._ttl_s:
+            self._ttl_s = ttl_ms / 1000
+            self._woken.set()
 
     def retire(self) -> None:
         """It is not needed any more, but by requests that wait for it."""
-        self._retired.set()
+        self._is_retired = True
+        self._woken.set()
 
     async def keep(self, running: trio.CapacityLimiter) -> None:
         """Run the program now, and again in time, until ``retire``.
@@ -69,8 +78,10 @@ class CommandSource(Source):
                 pause_s = max(REFRESH_AFTER * self._ttl_s, MIN_PAUSE_S)
                 failures = 0
             with trio.move_on_after(pause_s):
-                await self._retired.wait()
+                await self._woken.wait()
+            if self._is_retired:
                 return
+            self._woken = trio.Event()
 
     def _has_output(self, output: bytes) -> None:
         if not output.strip():
@@ -79,5 +90,5 @@ class CommandSource(Source):
             secret = secret_in(output)
         except Unusable as error:
             raise Unusable(f"printed something that {error}") from error
-        self._usable_until = trio.current_time() + self._ttl_s
+        self._read_at = trio.current_time()
         self._has(secret)

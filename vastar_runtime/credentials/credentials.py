@@ -18,8 +18,8 @@ from .rules import Rules
 from .source import Kind, Source, VariableSource
 
 FILE_LOOK_S = 0.25
-# A file whose disk takes longer than this is late, and so is no other.
-FILE_TIMEOUT_S = 5.0
+# A file whose disk takes longer than this is late, and those after it are so by as much, once.
+FILE_TIMEOUT_S = 1.0
 # What a start or a reload waits for files.
 FIRST_READ_S = 1.0
 # At once: a start with hundreds of commands must not be one with hundreds of processes.
@@ -50,7 +50,6 @@ class _Place(NamedTuple):
     env: str | None
     file: str | None
     command: tuple[str, ...] | None
-    ttl_ms: int
 
 
 class Credentials:
@@ -108,8 +107,10 @@ class Credentials:
             sources: dict[_Place, Source] = {}
             injections = []
             for credential in credentials:
-                place = _Place(credential.name, credential.env, credential.file, credential.command, credential.ttl_ms)
-                source = self._sources.get(place) or self._source(place)
+                place = _Place(credential.name, credential.env, credential.file, credential.command)
+                source = self._sources.get(place) or self._source(place, credential.ttl_ms)
+                if isinstance(source, CommandSource):
+                    source.use_for(credential.ttl_ms)
                 sources[place] = source
                 injections.append((credential, Injection(credential, source)))
             new = [source for place, source in sources.items() if place not in self._sources]
@@ -132,13 +133,13 @@ class Credentials:
             finally:
                 self._nursery = None
 
-    def _source(self, place: _Place) -> Source:
+    def _source(self, place: _Place, ttl_ms: int) -> Source:
         if place.env is not None:
             return VariableSource(place.name, place.env, self._environ)
         if place.file is not None:
             return FileSource(place.name, place.file)
         assert place.command is not None
-        return CommandSource(place.name, place.command, place.ttl_ms, self._environ)
+        return CommandSource(place.name, place.command, ttl_ms, self._environ)
 
     def _start(self, sources: Iterable[Source]) -> None:
         if self._nursery is None:
@@ -149,15 +150,17 @@ class Credentials:
 
     async def _read_first(self, files: list[FileSource]) -> None:
         deadline = trio.current_time() + FIRST_READ_S
-        while True:
-            # Half of what is left: if one hangs, there is time for the others.
-            await self._looks.look_at(files, (deadline - trio.current_time()) / 2)
-            files = [file for file in files if file.is_unread]
-            if not files or trio.current_time() + SETTLED_S >= deadline:
-                break
-            await trio.sleep(SETTLED_S)
+        with trio.move_on_at(deadline):
+            while files:
+                # Half of what is left: if one hangs, there is time for the others.
+                await self._looks.look_at(files, (deadline - trio.current_time()) / 2)
+                files = [file for file in files if file.is_unread]
+                if not files or trio.current_time() + SETTLED_S >= deadline:
+                    break
+                await trio.sleep(SETTLED_S)
         for file in files:
-            file.failed("has not been read yet")
+            if file.is_unread:
+                file.failed("has not been read yet")
 
     async def _watch_files(self) -> None:
         while True:

@@ -24,12 +24,17 @@ class FileLooks:
         """Read those that have changed.
 
         Args:
-            limit_s: the file that is at its turn then is said to hang, and is left out until it does no more.
+            limit_s: the file that takes longer is said to hang, and is left out until it does no more.
         """
         self._hanging = {file: hanging for file, hanging in self._hanging.items() if not hanging.has_ended}
-        looks = _Round([file for file in files if file not in self._hanging])
-        if not looks.files:
-            return
+        left = [file for file in files if file not in self._hanging]
+        while left:
+            looks = _Round(left)
+            await self._look(looks, limit_s)
+            # Behind one that hangs others may be as they should.
+            left = looks.files[looks.files.index(looks.at) + 1 :] if looks.at in self._hanging else []
+
+    async def _look(self, looks: _Round, limit_s: float) -> None:
         try:
             with trio.move_on_after(limit_s) as limit:
                 await trio.to_thread.run_sync(looks.run, abandon_on_cancel=True, limiter=self._limiter)

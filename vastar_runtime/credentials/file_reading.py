@@ -67,6 +67,8 @@ def _read(path: str) -> Reading:
             raise Unusable("is a directory" if stat.S_ISDIR(before.st_mode) else "is no regular file")
         with open(fd, "rb", closefd=False) as file:
             data = file.read(MAX_SOURCE_BYTES + 1)
+        if data is None:  # not even an end: what is there is no file of bytes
+            raise Unusable("has nothing to be read at the moment")
         after = os.fstat(fd)
     finally:
         os.close(fd)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vastar_runtime.http.connection import Connection
 from vastar_runtime.http.request import OutboundRequest
@@ -22,13 +22,14 @@ class RequestSecrets:
         request: as it is sent first.
     """
 
-    __slots__ = ("_has_left", "_injections", "_origin")
+    __slots__ = ("_has_left", "_injections", "_origin", "_values")
 
     def __init__(self, injections: Sequence[Injection], request: OutboundRequest) -> None:
         own = {name for name, _ in request.headers}
         self._injections = [each for each in injections if each.override or each.header not in own]
         self._origin = request.url.origin
         self._has_left = False
+        self._values: list[tuple[bytes, bytes, bool]] = []  # of the attempt
 
     def __repr__(self) -> str:
         return f"<RequestSecrets {[each.name for each in self._injections]}>"
@@ -38,25 +39,42 @@ class RequestSecrets:
         if not self._applies_to(request):
             return request
         values = [(each.header, value, each.override) for each in self._injections if (value := each.value())]
-        if len(values) < len(self._injections) or not _is_private(request, connection):
+        if len(values) < len(self._injections) or request.names_other_host or not _is_private(request, connection):
             return None
         return with_credentials(request, values)
 
-    async def carried(self, request: OutboundRequest, connection: Connection) -> OutboundRequest:
-        """As ``try_carried``; waits for what is being fetched.
+    async def fetch(self, request: OutboundRequest, progress: Callable[[str], None]) -> None:
+        """Before an attempt takes anything that others could use: have what ``carried`` needs.
 
         Raises:
-            CredentialError: Permanent; one of them cannot be had, or must not go over this connection.
+            CredentialError: Permanent; one of them cannot be had.
+        """
+        if not self._applies_to(request):
+            return
+        values = []
+        for each in self._injections:
+            if (value := each.value()) is None:
+                progress(f"waiting for credential {each.name!r}")
+                value = await each.ready()
+            values.append((each.header, value, each.override))
+        self._values = values
+
+    def carried(self, request: OutboundRequest, connection: Connection) -> OutboundRequest:
+        """The request as it goes out on this connection, after ``fetch``.
+
+        Raises:
+            CredentialError: Permanent; none must go over this connection, or with this request.
         """
         if not self._applies_to(request):
             return request
+        name = self._injections[0].name
+        if request.names_other_host:
+            raise CredentialError(name, f"the request's Host is not {request.url.origin.authority}")
         if not _is_private(request, connection):
             raise CredentialError(
-                self._injections[0].name,
-                f"over http it is for this machine only, and {connection.name} is not known to be on it",
+                name, f"over http it is for this machine only, and {connection.name} is not known to be on it"
             )
-        values = [(each.header, await each.ready(), each.override) for each in self._injections]
-        return with_credentials(request, values)
+        return with_credentials(request, self._values)
 
     def _applies_to(self, request: OutboundRequest) -> bool:
         self._has_left |= request.url.origin != self._origin

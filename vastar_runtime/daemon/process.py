@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import resource
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -33,6 +34,8 @@ def run_process(main: Callable[[], Awaitable[None]], write: Callable[[int, bytes
     """
     with BackgroundWriter(partial(write, sys.stderr.fileno())) as writer:
         logging.configure(writer)
+        # Ignored by whoever started this, it would keep from us how a credential's command has ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _raise_descriptor_limit()
         _spare_the_collector()
         fault: BaseException | None = None

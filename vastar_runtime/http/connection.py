@@ -384,7 +384,7 @@ class Connection:
                 raise UpstreamError(
                     f"{self.name} sent a header block of over {MAX_HEADER_BLOCK_BYTES} bytes"
                 ) from error
-            raise UpstreamError(f"{self.name} does not speak HTTP/1.1: {error}") from error
+            raise UpstreamError(f"{self.name} does not speak HTTP/1.1: {without_quotation(error)}") from error
 
     async def _next_event(self) -> Event:
         while (event := self._parse()) is NEED_DATA:
@@ -424,6 +424,11 @@ class Connection:
             before_response=not self._has_received,
             failure=failure,
         )
+
+
+def without_quotation(error: h11.RemoteProtocolError) -> str:
+    """What h11 says, without what it quotes: an upstream may have sent back what it was shown."""
+    return str(error).partition(":")[0].partition("b'")[0].partition("bytearray(")[0].strip()
 
 
 def _unheard(waiting_for: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import ssl
@@ -19,6 +20,8 @@ from .tunnel import TunnelRefused, headers_for, open_tunnel
 from .url import Origin
 
 CONNECT_TIMEOUT_S = 10.0
+# For a proxy to reach one of several addresses.
+ATTEMPT_S = 2.0
 
 
 def check_trust_store(environ: Mapping[str, str]) -> None:
@@ -103,14 +106,18 @@ class Dialer:
             found = await find(origin, guard)
         except OSError as error:
             raise _lookup_error(origin.address, error, "; egress rules about addresses need it") from error
-        *others, last = [place.address for place in found]
-        for address in others:
+        addresses = [place.address for place in found]
+        for number, address in enumerate(addresses, 1):
+            is_last = number == len(addresses)
             try:
-                return await self._open_through(proxy, origin, name, address)
-            except TunnelRefused as refusal:
-                if refusal.error_class is ErrorClass.PERMANENT:
+                # What it cannot reach it may take long to say; the others are to be tried within the time, too.
+                with trio.move_on_after(math.inf if is_last else ATTEMPT_S):
+                    return await self._open_through(proxy, origin, name, address)
+            except UpstreamError as error:
+                # A proxy's "no" may be one to this address; a certificate would be rejected at the next one, too.
+                if is_last or (error.error_class is ErrorClass.PERMANENT and not isinstance(error, TunnelRefused)):
                     raise
-        return await self._open_through(proxy, origin, name, last)
+        raise AssertionError("the last one returns or raises")
 
     async def _open_through(self, proxy: Proxy, origin: Origin, name: str, address: str | None) -> Connection:
         """

@@ -41,11 +41,18 @@ class Secrets(Protocol):
     def try_carried(self, request: OutboundRequest, connection: Connection) -> OutboundRequest | None:
         """The request as it goes out on this connection; None: something must be waited for, or is wrong."""
 
-    async def carried(self, request: OutboundRequest, connection: Connection) -> OutboundRequest:
-        """As ``try_carried``; waits for what is being fetched.
+    async def fetch(self, request: OutboundRequest, progress: Progress) -> None:
+        """Have what ``carried`` needs; before an attempt takes anything that others could use.
 
         Raises:
             RequestError: Permanent; it cannot be had.
+        """
+
+    def carried(self, request: OutboundRequest, connection: Connection) -> OutboundRequest:
+        """The request as it goes out on this connection, after ``fetch``.
+
+        Raises:
+            RequestError: Permanent; it must not go there.
         """
 
 
@@ -199,6 +206,9 @@ class Exchange:
         """
         key = PoolKey(self._tenant_id, self.request.url.origin)
         self._complete = self._has_head = False
+        if self._secrets is not None and not self._is_sent:
+            self.with_upstream_since = None
+            await self._secrets.fetch(self.request, self._progress)
         connection = self._connection if self._is_sent else await self._begin_attempt(key, guard)
         if connection is not None:
             try:
@@ -252,7 +262,7 @@ class Exchange:
             # What is kept for redirects and further attempts is the request without them.
             outgoing = self.request
             if self._secrets is not None:
-                outgoing = await self._secrets.carried(self.request, connection)
+                outgoing = self._secrets.carried(self.request, connection)
             await connection.send_request(outgoing, self._progress)
             self._progress(connection.awaiting_head)
         self._is_sent = False

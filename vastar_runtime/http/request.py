@@ -49,6 +49,13 @@ class OutboundRequest(msgspec.Struct, frozen=True):
     closes: bool
 
     @property
+    def names_other_host(self) -> bool:
+        """Its Host is not that of its URL: a server of several hosts would take it for another one of them."""
+        origin = self.url.origin
+        host = next((value for name, value in self.headers if name == b"host"), b"").lower()
+        return host not in (origin.authority.encode(), origin.address.encode())
+
+    @property
     def may_repeat(self) -> bool:
         """Sending it twice does no more than sending it once."""
         return self.has_idempotency_key or self.method in IDEMPOTENT_METHODS

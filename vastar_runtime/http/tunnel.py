@@ -10,7 +10,7 @@ import trio
 from connector_sdk.wire import ErrorClass
 from vastar_runtime.errors import UpstreamError
 
-from .connection import READ_BYTES
+from .connection import READ_BYTES, without_quotation
 from .proxy import Proxy
 from .url import Origin
 
@@ -50,7 +50,7 @@ async def open_tunnel(stream: trio.abc.Stream, proxy: Proxy, origin: Origin, add
     except trio.BrokenResourceError as error:
         raise UpstreamError(f"the proxy {name} broke the connection instead of answering CONNECT") from error
     except h11.RemoteProtocolError as error:
-        raise UpstreamError(f"the proxy {name} does not speak HTTP/1.1: {error}") from error
+        raise UpstreamError(f"the proxy {name} does not speak HTTP/1.1: {without_quotation(error)}") from error
     if not 200 <= event.status_code < 300:
         # Its "no" stands (407, 403); its trouble may pass.
         is_final = 400 <= event.status_code < 500 and event.status_code not in (408, 429)

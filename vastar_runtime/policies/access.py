@@ -12,7 +12,7 @@ from vastar_runtime.errors import RequestError
 
 from .peer import Peer
 
-# Of clients and tenants that came lately; either is of a few hundred bytes.
+# Of users, with their groups, and tenants that came lately.
 MAX_REMEMBERED = 4096
 MAX_NAME_CHARACTERS = 64
 
@@ -40,18 +40,22 @@ class Access:
         Raises:
             RequestError: Permanent; it may not.
         """
-        if not self._rules or self._allows(peer, tenant_id):
+        if not self._rules:
+            return
+        who = None if peer is None else (peer.uid, (peer.gid, *peer.groups))
+        if self._allows(who, tenant_id):
             return
         tenant = repr(tenant_id[:MAX_NAME_CHARACTERS])
-        who = "a client on TCP" if peer is None else f"uid {peer.uid}"
+        name = "a client on TCP" if peer is None else f"uid {peer.uid}"
         raise RequestError(
             ErrorClass.PERMANENT,
-            f"{who} may not use tenant {tenant}: no [[access]] of the configuration allows it",
+            f"{name} may not use tenant {tenant}: no [[access]] of the configuration allows it",
         )
 
-    def _judge(self, peer: Peer | None, tenant_id: str) -> bool:
+    def _judge(self, who: tuple[int, tuple[int, ...]] | None, tenant_id: str) -> bool:
+        """Of a user with its groups; None: on TCP."""
         for users, groups, tcp, tenants in self._rules:
-            is_meant = tcp if peer is None else peer.uid in users or not groups.isdisjoint((peer.gid, *peer.groups))
+            is_meant = tcp if who is None else who[0] in users or not groups.isdisjoint(who[1])
             if is_meant and any(glob(pattern, tenant_id) for pattern in tenants):
                 return True
         return False

@@ -15,6 +15,7 @@ from vastar_runtime.config.networks import Network
 from .network_table import Address, NetworkTable
 
 _PUBLIC = "public"
+_METADATA = "cloud metadata"
 
 _NETWORKS = {
     "this network": ("0.0.0.0/8",),
@@ -25,7 +26,7 @@ _NETWORKS = {
     "link-local": ("169.254.0.0/16", "fe80::/10"),
     "site-local": ("fec0::/10",),
     "carrier-grade NAT": ("100.64.0.0/10",),
-    "cloud metadata": (
+    _METADATA: (
         "169.254.169.254/32",  # nearly all
         "169.254.170.2/32",  # AWS, containers
         "169.254.170.23/32",  # AWS, pods
@@ -62,6 +63,11 @@ class Kind(NamedTuple):
 
     name: str
     network: Network
+
+    @property
+    def is_metadata(self) -> bool:
+        """A cloud keeps the secrets of its machines there."""
+        return self.name == _METADATA
 
     def __str__(self) -> str:
         is_one_address = self.network.prefixlen == self.network.max_prefixlen

@@ -14,7 +14,7 @@ from vastar_runtime.config.origins import OriginPattern, Target, split_origin
 from vastar_runtime.config.policy import EgressPolicy
 from vastar_runtime.errors import EgressDenied
 
-from .address_kinds import special_kind
+from .address_kinds import Kind, special_kind
 from .carried_addresses import perhaps_reached, reached
 from .network_table import Address, NetworkTable
 
@@ -58,7 +58,10 @@ class EgressGuard:
         self._deny_networks = NetworkTable((network, network) for network in deny_networks)
         self._has_allow_networks = bool(allow_networks)
         self._denies_private = policy.private == "deny"
-        self.judges_addresses = bool(allow_networks or deny_networks) or self._denies_private
+        # Of origins whose host is an address that address is meant, whatever name leads there.
+        self._allow_addresses = _by_address(self._allow_origins)
+        self._deny_addresses = _by_address(self._deny_origins)
+        self.judges_addresses = bool(allow_networks or deny_networks or self._deny_addresses) or self._denies_private
 
     def refusal(self, origin: str, address: str) -> str | None:
         """Why a connection to this origin must not go to this address; None: it may."""
@@ -89,10 +92,13 @@ class EgressGuard:
         for place in perhaps_reached(address):
             if (denied := self._deny_networks.find(place)) is not None:
                 return _denied(origin, shown, f'{_which(place, address)} in "{denied}" of egress.deny')
+            for pattern in self._deny_addresses.get(place, ()):
+                if _is_at(pattern, target):
+                    return _denied(origin, shown, f'{_which(place, address)} that of "{pattern}" of egress.deny')
         if self._denies_private:
             for place in reached(address):
                 kind = special_kind(place)
-                if kind is None or self._allow_networks.find(place) is not None or self._names(target, address):
+                if kind is None or self._opens(kind, place) or self._names(target, address):
                     continue
                 return _denied(origin, shown, f'{_which(place, address)} {kind}, and egress.private is "deny"')
         if not self._allows_origin(target):
@@ -104,13 +110,15 @@ class EgressGuard:
     def _allows_origin(self, target: Target) -> bool:
         return self._allows_all or any(pattern.matches(target) for pattern in self._allow_origins)
 
+    def _opens(self, kind: Kind, place: Address) -> bool:
+        """Whether a network in allow is an exception for this address. That of clouds' secrets must be named itself:
+        it lies in networks that are opened for something else."""
+        network = self._allow_networks.find(place)
+        return network is not None and (not kind.is_metadata or network.prefixlen == network.max_prefixlen)
+
     def _names(self, target: Target, address: Address) -> bool:
         """Whether an origin is allowed whose host is that very address."""
-        for pattern in self._allow_origins:
-            named = _literal(pattern.host)
-            if named is not None and address in (named, *reached(named)) and pattern.matches(target):
-                return True
-        return False
+        return any(pattern.matches(target) for pattern in self._allow_addresses.get(address, ()))
 
 
 _guard = lru_cache(MAX_GUARDS)(EgressGuard)
@@ -127,6 +135,21 @@ def _taken_apart(rules: tuple[str, ...]) -> tuple[list[OriginPattern], list[Netw
         else:
             networks.append(rule)
     return origins, networks
+
+
+def _by_address(patterns: list[OriginPattern]) -> dict[Address, list[OriginPattern]]:
+    """Those whose host is an address, by all that this is."""
+    found: dict[Address, list[OriginPattern]] = {}
+    for pattern in patterns:
+        if (named := _literal(pattern.host)) is not None:
+            for address in dict.fromkeys((named, *reached(named))):
+                found.setdefault(address, []).append(pattern)
+    return found
+
+
+def _is_at(pattern: OriginPattern, target: Target) -> bool:
+    """Whether scheme and port are meant, whatever the host."""
+    return pattern._replace(host="*").matches(target)
 
 
 def _literal(host: str) -> Address | None:

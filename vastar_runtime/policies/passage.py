@@ -167,6 +167,10 @@ class Passage:
             self._place.release()
             self._place = None
 
+    def judges_origins(self, origin: str) -> bool:
+        """Whether where it goes is limited by what the place is called."""
+        return self._policies.policy_for(self.tenant_id, origin).egress.limits_origins
+
     def settle(self) -> None:
         """All is said: record what it used; more than once does no harm."""
         account, self.account = self.account, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Peer(msgspec.Struct, frozen=True, cache_hash=True):
+class Peer(msgspec.Struct, frozen=True):
     """The process that connected, as it was then.
 
     Attributes:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
-import os
 import select
 import socket
 import struct
 import termios
 
-import structlog
 import trio
 
 from vastar_runtime.policies.peer import Peer
 
 _UCRED = struct.Struct("iII")  # pid, uid, gid: unix(7), SO_PEERCRED
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; Linux 4.13
-_GROUPS_BYTES = 1024  # as much as Python asks for at once: 256 groups
-
-log = structlog.get_logger()
+# As many as a process can have (NGROUPS_MAX); Python's own getsockopt takes 256 of them at most.
+_groups_buffer = ctypes.create_string_buffer(65_536 * 4)
+_getsockopt = ctypes.CDLL(None).getsockopt
 
 
 def peer_of(stream: trio.abc.Stream) -> Peer | None:
@@ -26,18 +25,15 @@ def peer_of(stream: trio.abc.Stream) -> Peer | None:
     if not isinstance(stream, trio.SocketStream) or stream.socket.family != socket.AF_UNIX:
         return None
     pid, uid, gid = _UCRED.unpack(stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return Peer(uid=uid, gid=gid, pid=pid, groups=_groups(stream, uid))
+    return Peer(uid=uid, gid=gid, pid=pid, groups=_groups(stream.socket.fileno()))
 
 
-def _groups(stream: trio.SocketStream, uid: int) -> tuple[int, ...]:
-    """Those that the process had besides its own when it connected."""
-    try:
-        data = stream.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
-    except OSError as error:
-        log.warning("a client's groups are not known", uid=uid, reason=os.strerror(error.errno or 0))
+def _groups(fd: int) -> tuple[int, ...]:
+    """Those that the process had besides its own when it connected. A kernel that does not say knows of none."""
+    size = ctypes.c_uint32(len(_groups_buffer))
+    if _getsockopt(fd, socket.SOL_SOCKET, _SO_PEERGROUPS, _groups_buffer, ctypes.byref(size)) != 0:
         return ()
-    assert isinstance(data, bytes)
-    return tuple(sorted(memoryview(data).cast("I")))
+    return tuple(memoryview(_groups_buffer)[: size.value].cast("B").cast("I"))
 
 
 def is_sending(stream: trio.abc.Stream) -> bool:
