@@ -13,8 +13,9 @@ from session_under_test import captured_log
 from stream_client import delivered, end, head, piece, stream_request
 
 from connector_sdk.wire import Cancel, ErrorClass
-from vastar_runtime.config import Budget, Price, Settings
+from vastar_runtime.config import Budget, Price, Scope, Settings
 from vastar_runtime.config.policy import Policy, Rate, TokenLimitPolicy
+from vastar_runtime.config.settings import Change
 from vastar_runtime.metering.ledger import UsageLog
 from vastar_runtime.metering.metering import Metering
 
@@ -140,11 +141,23 @@ async def test_a_request_that_was_never_sent_is_not_counted(usage, metering, aut
     assert usage.counted == []
 
 
-async def test_a_redirected_request_is_counted_once_where_it_went_first(usage, metering, autojump_clock):
+async def test_a_redirected_request_is_counted_once_where_it_is_answered(usage, metering, autojump_clock):
     redirect = answer(307, headers=f"Location: {OTHER_URL}\r\n")
     async with policed(Upstream(redirect), Upstream(answered()), metering=metering) as world:
         assert (await world.send(**CHAT)).status == 200
-    assert usage.only() == Counted("http://upstream.test", "gpt-4o-2024", 9, 20, False, 49_000)
+    assert usage.only() == Counted("http://other.test", "gpt-4o-2024", 9, 20, False, 49_000)
+
+
+async def test_a_redirect_leads_round_no_limit(usage, metering, autojump_clock):
+    redirect = answer(307, headers=f"Location: {OTHER_URL}\r\n")
+    changes = (Change("token_limit", "per_origin", Rate(100, 60)),)
+    settings = Settings(scopes=(Scope(origin="http://other.test", changes=changes),))
+    async with policed(Upstream(redirect), Upstream(answered()), metering=metering, settings=settings) as world:
+        # The one is less than what is reserved for another; all four would be more than the limit.
+        classes = [(await world.send(**CHAT)).error_class for _ in range(4)]
+        assert classes == [ErrorClass.SUCCESS, ErrorClass.SUCCESS, ErrorClass.RATE_LIMITED, ErrorClass.RATE_LIMITED]
+        assert len(world.other.requests) == 2
+        assert in_flight(world) == 0
 
 
 @pytest.mark.parametrize("is_kept", [False, True], ids=["dialed", "kept"])

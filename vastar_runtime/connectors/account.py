@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from vastar_runtime.http.exchange import Exchange
 from vastar_runtime.http.request import OutboundRequest
 from vastar_runtime.http.response import ResponseHead
 from vastar_runtime.metering.answered import Meter
@@ -14,21 +17,36 @@ class HttpAccount:
     """See Passage.account. Nothing of an answer is read before it is on its way to the client.
 
     Args:
-        origin: where the request goes first.
+        request: as it goes out first.
     """
 
-    __slots__ = ("_asked", "_meter", "_metering", "_origin", "_tenant_id", "_whole")
+    __slots__ = ("_asked", "_assumed", "_has_head", "_meter", "_metering", "_request", "_tenant_id", "_whole")
 
-    def __init__(self, metering: Metering, tenant_id: str, origin: str, request: OutboundRequest) -> None:
+    def __init__(self, metering: Metering, tenant_id: str, request: OutboundRequest) -> None:
         self._metering = metering
         self._tenant_id = tenant_id
-        self._origin = origin
+        self._request = request
+        self._assumed = 0
+        self._begin(request)
+
+    def _begin(self, request: OutboundRequest) -> None:
         self._asked: Asked | None = read_asked(request.method, request.url.path, request.body)
         self._meter = None if self._asked is None else Meter(self._asked)
         self._whole: bytes | None = None
+        self._has_head = False
+
+    def sends(self, exchange: object) -> bool:
+        """See Account."""
+        assert isinstance(exchange, Exchange)
+        if exchange.request is self._request:
+            return False
+        self._request = exchange.request
+        self._begin(self._request)
+        return True
 
     def head(self, head: ResponseHead) -> None:
         """The answer's head, as the client gets it."""
+        self._has_head = True
         if self._meter is not None:
             self._meter.head(head.status_code, head.headers)
 
@@ -47,6 +65,7 @@ class HttpAccount:
         asked = self._asked
         if asked is None:
             return None
+        self._assumed = assumed_completion_tokens
         completion_tokens = asked.max_completion_tokens
         if completion_tokens is None:
             completion_tokens = assumed_completion_tokens
@@ -65,5 +84,12 @@ class HttpAccount:
         if self._whole is not None:
             self._meter.feed(self._whole)
         used = self._meter.used()
+        if not self._has_head and self._asked is not None and self._asked.max_completion_tokens is None:
+            # Nobody will ever know what was made of it; no more was reserved.
+            used = msgspec.structs.replace(used, completion_tokens=self._assumed)
         cost_nano = self._metering.record(self._tenant_id, self._origin, used)
         return Amount(used.prompt_tokens + used.completion_tokens, cost_nano)
+
+    @property
+    def _origin(self) -> str:
+        return self._request.url.origin.without_root

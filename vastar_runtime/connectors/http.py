@@ -198,7 +198,7 @@ class HttpCall:
 
     def _exchange(self, services: Services, passage: Passage) -> PromptExchange:
         if self._account is None:
-            self._account = HttpAccount(services.metering, passage.tenant_id, self.origin, self._outbound)
+            self._account = HttpAccount(services.metering, passage.tenant_id, self._outbound)
             passage.account = self._account
         if self._outbound.names_other_host and passage.judges_origins(self.origin):
             raise EgressDenied(

@@ -19,6 +19,7 @@ from .egress import EgressGuard, address_guard
 from .peer import Peer
 from .permit import Permit
 from .retry import RETRIED_STATUS_CODES, Answer, retry_delay_s
+from .spending import NOTHING
 from .stages import HeldPlace, HeldRetries
 from .token_bucket import Taken
 
@@ -79,6 +80,9 @@ class Attempts(Protocol[Head_co]):
 
 class Account(Protocol):
     """What a request uses: see connectors.account."""
+
+    def sends(self, exchange: object) -> bool:
+        """Of this exchange the request of the moment goes out; whether it is another one than before."""
 
     def demand(self, assumed_completion_tokens: int) -> Amount | None:
         """What it will use, as far as can be told before; None: no tokens."""
@@ -232,7 +236,7 @@ class Passage:
         guard = address_guard(policy.egress, origin)
         if self._begun is None or self._retries is None:
             self._leave_origin()
-            await self._reserve(policy, origin)
+            await self._reserve(policy, origin, exchange)
             self._retries = retries = self._pipeline.retry_budget.request(origin).__enter__()
             leave = await self._leave_to_send(policy, origin)
         else:
@@ -273,18 +277,18 @@ class Passage:
             self._retries.leave()
             self._retries = None
 
-    async def _reserve(self, policy: Policy, origin: str) -> None:
-        """Once, for where it goes first: what redirects lead to belongs to the same."""
-        spending = self._pipeline.spending
-        if (
-            self.account is None
-            or self._reserved is not None
-            or not spending.applies(policy.token_limit, self.tenant_id)
-        ):
+    async def _reserve(self, policy: Policy, origin: str, exchange: Attempts[Head]) -> None:
+        """What it may use there; where it is redirected to, that counts, and not what led there."""
+        account, spending = self.account, self._pipeline.spending
+        if account is None:
             return
-        demand = self.account.demand(policy.token_limit.assumed_completion_tokens)
-        if demand is not None:
-            self._reserved = await spending.reserve(policy.token_limit, self.tenant_id, origin, demand)
+        if account.sends(exchange) and self._reserved is not None:
+            spending.settle(self._reserved, NOTHING)
+            self._reserved = None
+        if self._reserved is None and spending.applies(policy.token_limit, self.tenant_id):
+            demand = account.demand(policy.token_limit.assumed_completion_tokens)
+            if demand is not None:
+                self._reserved = await spending.reserve(policy.token_limit, self.tenant_id, origin, demand)
 
     async def _leave_to_send(self, policy: Policy, origin: str) -> _Leave:
         """A token of the rate limit, and the circuit's permit."""
