@@ -6,7 +6,8 @@ RuntimeFault
 └── RequestError        one request failed; carries the wire's ErrorClass
     ├── InvalidRequest  our client's mistake
     ├── RateLimited     a limit of ours refuses it
-    ├── EgressDenied    it may not go there
+    ├── Denied          a rule of ours forbids it
+    │   └── EgressDenied    it may not go there
     └── UpstreamError   what happened between us and the upstream
 """
 
@@ -36,7 +37,10 @@ class RequestError(RuntimeFault):
         error_class: what the wire says (protocol.md part 1, error classes).
         message: the text of ``error_message``.
         retry_after_ms: when trying again makes sense, milliseconds from now; 0: nobody knows.
+        quotes_names_only: what the message quotes is names, of the configuration or of tenants, and no secret.
     """
+
+    quotes_names_only = False
 
     def __init__(self, error_class: ErrorClass, message: str, *, retry_after_ms: int = 0) -> None:
         super().__init__(message)
@@ -55,15 +59,23 @@ class InvalidRequest(RequestError):
 class RateLimited(RequestError):
     """A limit of the configuration refuses the request; nothing was sent upstream."""
 
+    quotes_names_only = True
+
     def __init__(self, message: str, *, retry_after_ms: int) -> None:
         super().__init__(ErrorClass.RATE_LIMITED, message, retry_after_ms=retry_after_ms)
 
 
-class EgressDenied(RequestError):
-    """The configuration's rules of egress do not let a request go where it leads; nothing was sent there."""
+class Denied(RequestError):
+    """The configuration does not allow the request, now or later; nothing was sent upstream."""
+
+    quotes_names_only = True
 
     def __init__(self, message: str) -> None:
         super().__init__(ErrorClass.PERMANENT, message)
+
+
+class EgressDenied(Denied):
+    """The configuration's rules of egress do not let a request go where it leads; nothing was sent there."""
 
 
 class Failure(enum.Enum):

@@ -116,6 +116,9 @@ async def test_a_daemon_starts_without_redis_and_says_so(tmp_path: Path) -> None
                 assert answer.error_class is ErrorClass.RATE_LIMITED
                 assert answer.message.startswith(f"limits cannot be checked: Redis at {redis.socket} does not answer")
                 await running[0].wait_for_log("shared limits unavailable")
+                status = await running[2].command("status")
+                assert f"Shared limits: Redis at {redis.socket} cannot be asked" in status.stdout
+                assert "what has such a limit is refused" in status.stdout
 
 
 def test_a_password_that_is_not_there_is_said_at_the_start(tmp_path: Path) -> None:

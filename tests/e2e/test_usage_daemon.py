@@ -182,6 +182,8 @@ async def test_a_budget_goes_on_after_a_restart_where_it_was(tmp_path: Path, wor
             with reloadable(text, "--workers", str(workers)) as daemon:
                 async with daemon.connect() as client:
                     answer = await client.execute(chat(up.origin, max_tokens=60))
+                status = await daemon.command("status")
+        assert "Budget 'monthly' of tenant 'tenant': 126 of 150 tokens used" in status.stdout
         assert answer.error_class is ErrorClass.RATE_LIMITED
         assert answer.message.startswith("budget 'monthly' of tenant 'tenant' is used up: 126 of 150 tokens this month")
         assert model.used == 126

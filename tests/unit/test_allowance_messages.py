@@ -14,6 +14,8 @@ from vastar_runtime.policies.allowance import (
 
 ORIGIN = "https://api.example"
 
+LOWER = "; lower its max_tokens (without one, token_limit.assumed_completion_tokens are reserved)"
+
 
 def refused(allowance: Allowance, used: int, reserved: int, asked: int, *, is_shared: bool = False) -> AllowanceRefused:
     return AllowanceRefused(
@@ -37,7 +39,7 @@ def refused(allowance: Allowance, used: int, reserved: int, asked: int, *, is_sh
         (
             refused(per_tenant(100, period_s=90), 90, 0, 250),
             "token limit of 100/90 s of tenant 'batch' can never hold the request: it needs about 250 of 100 "
-            "(token_limit.per_tenant)",
+            f"(token_limit.per_tenant){LOWER}",
         ),
         (
             refused(
@@ -76,7 +78,7 @@ def refused(allowance: Allowance, used: int, reserved: int, asked: int, *, is_sh
         (
             refused(monthly(50 * USD), 0, 0, 51 * USD),
             "budget 'batch-monthly' of tenant 'batch' can never hold the request: it needs about 51.00 of 50.00 USD "
-            "this month",
+            f"this month{LOWER}",
         ),
         (
             refused(Allowance(AllowanceKey("hourly", "t", None), USD, "cost", Sliding(3600)), USD, 0, 1),

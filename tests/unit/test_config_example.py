@@ -144,7 +144,7 @@ ACCESS = st.builds(AccessRule, tenants=PATTERNS, users=st.just(("0", "12")), gro
 CREDENTIALS = st.builds(
     Credential,
     name=NAMES,
-    origins=st.just(("https://*.a", "http://127.0.0.1:*")),
+    origins=st.just(("https://*.a.b", "http://127.0.0.1:*")),
     tenants=st.none() | PATTERNS,
     header=st.sampled_from(["authorization", "x-api-key"]),
     scheme=st.sampled_from(["auto", "Basic", None]),
@@ -177,7 +177,7 @@ TREES = st.builds(
     admission=st.builds(Admission, max_concurrent=BY_TYPE[int | None], max_queued=COUNTS),
     access=st.lists(ACCESS, max_size=2).map(tuple),
     credentials=st.lists(CREDENTIALS, max_size=2, unique_by=lambda each: each.name).map(tuple),
-    prices=st.lists(PRICES, max_size=2).map(tuple),
+    prices=st.lists(PRICES, min_size=1, max_size=2).map(tuple),
     budgets=st.lists(BUDGETS, max_size=2, unique_by=lambda each: each.name).map(tuple),
     scopes=st.lists(SCOPES, max_size=3, unique_by=lambda scope: (scope.tenant, scope.origin)).map(tuple),
 )

@@ -8,6 +8,7 @@ from vastar_runtime.config.settings import Settings, needs_restart, reloaded
 
 ACCESS = "[[access]]\n"
 CREDENTIAL = "[[credential]]\nname = 'a'\norigins = ['https://a']\n"
+ANYBODY = 'whoever has such a name would get the secret: after its last * a host needs a domain of at least two parts, as in "https://*.example.com"'
 BUDGET = "[[budget]]\nname = 'a'\n"
 ALLOWED_RULES = 'an origin such as "https://*.openai.com", or a network such as "10.0.0.0/8", "192.0.2.7" or "fd00::/8"'
 
@@ -122,7 +123,25 @@ ALLOWED_RULES = 'an origin such as "https://*.openai.com", or a network such as 
             CREDENTIAL + "env = 'A'\n" + CREDENTIAL + "env = 'B'",
             "6: [[credential]] number 2: name: [[credential]] number 1 (line 1) has the same",
         ),
+        (
+            CREDENTIAL.replace("https://a", "https://*") + "env = 'A'",
+            f"3: [[credential]] number 1: origins: found 'https://*'; {ANYBODY}",
+        ),
+        (
+            CREDENTIAL.replace("https://a", "https://*.com") + "env = 'A'",
+            f"3: [[credential]] number 1: origins: found 'https://*.com'; {ANYBODY}",
+        ),
+        (
+            CREDENTIAL.replace("https://a", "https://api.a.com*") + "env = 'A'",
+            f"3: [[credential]] number 1: origins: found 'https://api.a.com*'; {ANYBODY}",
+        ),
+        (
+            "[[credential]]\nname = 'a'\norigins = ['http://192.0.2.1:81', 'https://b/c']\nenv = 'A'",
+            "3: [[credential]] number 1: origins: found 'http://192.0.2.1:81'; a secret goes over https, or over http to this machine: write 'https://192.0.2.1:81'; and found 'https://b/c'; allowed: SCHEME://HOST or SCHEME://HOST:PORT; the scheme is http, https or *, host and port may hold *; an origin has no path: write 'https://b'",
+        ),
+        ("credential = 'sk-live-1'", "1: credential: allowed: tables that each begin with [[credential]]"),
         # at what cost
+        (BUDGET + "cost = 1", "3: [[budget]] number 1: cost: nothing costs anything: there is no [[price]]"),
         ("[[price]]\nprompt_per_million = 1", "1: [[price]] number 1: it has no model"),
         (
             "[[price]]\nmodel = '*'\nprompt_per_million = -1",

@@ -106,7 +106,7 @@ async def test_budgets_of_tokens_and_of_money_hold_side_by_side_until_the_day_or
     refused = await world.refused(1)
     assert refused.message == (
         "budget 'daily' of tenant 'a' is used up: 1000 of 1000 tokens today, the request needs about 1; "
-        f"try again in {DAY_LEFT_MS} ms"
+        f"try again in {DAY_LEFT_MS} ms (16.0 h)"
     )
     assert refused.retry_after_ms == DAY_LEFT_MS
     clock.now += DAY_LEFT_MS / 1000

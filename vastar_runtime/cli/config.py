@@ -12,7 +12,7 @@ from vastar_runtime import config as settings
 from vastar_runtime.config.quoting import quoted, shown_path
 from vastar_runtime.config.text import plain, toml
 from vastar_runtime.config.values import write_value
-from vastar_runtime.errors import InvalidRequest
+from vastar_runtime.errors import InvalidRequest, RequestError
 
 from .holding import holding
 from .options import config_option
@@ -128,6 +128,7 @@ def explain(config_path: str | None, tenant_id: str, url: str, as_json: bool) ->
             *settings.Policies(tree).explain(tenant_id, origin),
         )
     ]
+    effects.append(_Effect(key="egress", value=_verdict(tree, tenant_id, origin), source="by these rules"))
     effects += [
         _Effect(key=table.key, value=table.value, source=examined.sources[table.setting])
         for table in holding(tree, tenant_id, origin)
@@ -148,6 +149,17 @@ def example() -> None:
     """Print a file with every setting explained."""
     text = files("vastar_runtime.config").joinpath("example.toml").read_text(encoding="utf-8")
     click.echo(text, nl=False)
+
+
+def _verdict(tree: settings.Settings, tenant_id: str, origin: str) -> str:
+    """Whether a request may go there, as far as that can be told without a lookup."""
+    from vastar_runtime.policies.egress import address_guard
+
+    try:
+        guard = address_guard(settings.Policies(tree).policy_for(tenant_id, origin).egress, origin)
+    except RequestError as error:
+        return error.message
+    return "allowed" if guard is None else "allowed, if its address is"
 
 
 def _valid(examined: settings.Examined) -> str:

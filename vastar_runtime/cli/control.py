@@ -93,9 +93,11 @@ class _Wanted(NamedTuple):
 
         Raises:
             ConfigError: there is one.
+            StartupError: it cannot start with this environment.
         """
         examined = config.examine(**self._asdict())
-        examined.valid()
+        if (problem := config.missing_password(examined.valid(), os.environ)) is not None:
+            raise StartupError(problem)
         return examined
 
     def arguments(self) -> list[str]:

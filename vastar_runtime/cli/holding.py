@@ -27,7 +27,7 @@ def holding(settings: Settings, tenant_id: str, origin: str) -> Iterator[Holding
         if any(glob(pattern, tenant_id) for pattern in rule.tenants):
             yield Holding("access", _who(rule), ("access", number, "tenants"))
     if settings.access and not any(glob(pattern, tenant_id) for rule in settings.access for pattern in rule.tenants):
-        yield Holding("access", "nobody", ("access", 0, "tenants"))
+        yield Holding("access", "no one", ("access", 0, "tenants"))
     headers: set[str] = set()
     for number, credential in enumerate(settings.credentials):
         is_allowed = credential.tenants is None or any(glob(pattern, tenant_id) for pattern in credential.tenants)

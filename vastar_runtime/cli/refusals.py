@@ -25,6 +25,28 @@ def refusals(policies: dict[str, Any]) -> Iterator[str]:
     yield from _circuits(policies["circuit_breaker"])
 
 
+def budgets(policies: dict[str, Any]) -> Iterator[str]:
+    """One line for each budget that was asked for lately: how much of it is used.
+
+    Args:
+        policies: as for ``refusals``.
+    """
+    spending = policies["spending"]
+    for standing in spending["standings"]:
+        allowance = standing["allowance"]
+        name, tenant_id, _ = allowance["key"]
+        if name.startswith("token_limit."):
+            continue
+        unit = "tokens" if allowance["unit"] == "tokens" else printable(spending["currency"], _MAX_NAME_CHARACTERS)
+        used, reserved, limit = (
+            shown_amount(amount, allowance["unit"])
+            for amount in (standing["used"], standing["reserved"], allowance["limit"])
+        )
+        under_way = f", {reserved} reserved" if standing["reserved"] else ""
+        whose = "" if tenant_id is None else f" of tenant {_quoted(tenant_id)}"
+        yield f"Budget {printable(name, _MAX_NAME_CHARACTERS)!r}{whose}: {used} of {limit} {unit} used{under_way}"
+
+
 def _admission(admission: dict[str, Any]) -> Iterator[str]:
     most = admission["max_concurrent"]
     if most is not None and admission["running"] >= most:

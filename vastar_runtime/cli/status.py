@@ -15,7 +15,7 @@ from .asking import NOT_UNDERSTOOD, ask_runtime, printable
 from .control import obstacle
 from .options import config_option, socket_option
 from .probe import ANSWER_TIMEOUT_S, Found, State, probe
-from .refusals import refusals
+from .refusals import budgets, refusals
 
 EXIT_NOT_RUNNING = 3  # as an init script's status says it (LSB)
 EXIT_NOT_HEALTHY = 1
@@ -23,6 +23,11 @@ _MAX_VERSION_CHARACTERS = 64
 _MAX_PATH_CHARACTERS = 4096
 _MOST_WORKERS = 64
 _MOST_CREDENTIALS = 100
+_MEANWHILE = {
+    "open": "nothing of that is limited",
+    "closed": "what has such a limit is refused",
+    "local": "this daemon counts for itself",
+}
 
 
 class _Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +64,10 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
         if statistics is not None:
             _print_workers(statistics.get("workers"), statistics.get("workers_wanted"))
             click.echo(f"   Configuration: {_configuration(statistics)}")
+            _print_shared_limits(statistics.get("shared_limits"))
             _print_credentials(statistics.get("credentials"))
+            for line in budgets(statistics["policies"]):
+                click.echo(f"   {line}")
             _print_refusals(held_back)
         elif reason:
             click.echo(f"   Limits and circuits: {reason}")
@@ -129,6 +137,18 @@ def _print_workers(workers: Any, wanted: Any) -> None:
     for worker in workers[:_MOST_WORKERS]:
         if not worker.get("answers", True):
             click.echo(f"      PID {worker['pid']} does not answer; if it goes on hanging: kill -9 {worker['pid']}")
+
+
+def _print_shared_limits(shared: Any) -> None:
+    if not isinstance(shared, dict):
+        return
+    place = printable(str(shared.get("address")), _MAX_PATH_CHARACTERS)
+    if shared.get("reason") is None:
+        click.echo(f"   Shared limits: in Redis at {place}")
+        return
+    reason = printable(str(shared["reason"]), _MAX_PATH_CHARACTERS)
+    meanwhile = _MEANWHILE.get(str(shared.get("fail")), "its choice holds")
+    click.echo(f"   Shared limits: Redis at {place} cannot be asked ({reason}); meanwhile {meanwhile}")
 
 
 def _print_credentials(credentials: Any) -> None:

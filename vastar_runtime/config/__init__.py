@@ -6,7 +6,7 @@ a key stands, and what is wrong with other text), ``check``, ``values``, ``table
 ``origins`` and ``scopes`` (which policy holds for a tenant and an origin), ``text`` (the tree as TOML).
 """
 
-from .environment import named_socket
+from .environment import missing_password, named_socket
 from .file import DEFAULT_CONFIG_PATH, named_file
 from .loading import Examined, examine, load, load_socket_path
 from .scopes import Effect, Policies
@@ -52,6 +52,7 @@ __all__ = [
     "examine",
     "load",
     "load_socket_path",
+    "missing_password",
     "named_file",
     "named_socket",
     "needs_restart",

@@ -134,6 +134,10 @@ class _Checking:
 
     def conflicts(self, settings: Settings) -> None:
         """Notes keys that contradict each other, once a scope's are put over what they are sure to meet."""
+        if not settings.prices and ("price", 0, "model") not in self._lines:
+            for index, budget in enumerate(settings.budgets):
+                if budget.cost is not None:
+                    self._note(("budget", index, "cost"), "nothing costs anything: there is no [[price]]")
         self._contradictions(settings.policy, ("policy",), lambda stage, key: ("policy", stage, key))
         policies = Policies(msgspec.structs.replace(settings, scopes=tuple(scope for _, scope in self._scopes)))
         for index, scope in self._scopes:

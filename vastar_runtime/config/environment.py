@@ -79,6 +79,14 @@ def named_socket(environ: Mapping[str, str], flag: str | None) -> str | None:
     return None if override is None else str(override[0])
 
 
+def missing_password(settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """Why a daemon with these variables could not start; None: it could."""
+    name = settings.shared_limits.password_env
+    if settings.shared_limits.backend is None or name is None or environ.get(name):
+        return None
+    return f"shared_limits.password_env: {name} is not set in the daemon's environment"
+
+
 def _without(scope: Scope, key: KeyPath) -> Scope:
     changes = tuple(change for change in scope.changes if change[:2] != key)
     return msgspec.structs.replace(scope, changes=changes)

@@ -24,6 +24,7 @@ from .settings import Listen, SharedLimits, Usage, Value
 from .tables import AccessRule, Budget, Credential, Price
 
 MAX_ITEMS = 1000
+MAX_TOLD = 5  # of the mistakes in one array
 MAX_NAME_CHARACTERS = 64
 MAX_PRICE = 1_000_000
 MAX_COST = 4_000_000  # in 10**-9 of a currency it must be counted exactly in a double
@@ -33,6 +34,7 @@ _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{MAX_NAME_CHARACTERS}}}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}")  # RFC 9110, section 5.6.2
 _MAX_PATTERN_CHARACTERS = 256
+_OWN_DOMAIN = re.compile(r"[^*]*(?:\*[^*]*)*\*[^.*]*(?:\.[^.*]+){2,}")
 # Those tell how a request is framed or where it goes: with another value it would be another request.
 _NOT_A_SECRET = ("host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer")
 
@@ -57,7 +59,7 @@ def is_loopback_host(host: str) -> bool:
 def _list(
     read_item: Callable[[object], str], what: str, *, may_be_empty: bool = False
 ) -> Callable[[object, str], Value]:
-    def read(found: object, or_none: str) -> Value:
+    def read_all(found: object, or_none: str) -> Value:
         allowed = f"an array of {what}{or_none}"
         if not isinstance(found, list):
             hint = f"; write [{quoted(found)}]" if isinstance(found, str) and found != "none" else ""
@@ -66,9 +68,19 @@ def _list(
             raise ValueError(f"it is empty; allowed: {allowed}")
         if len(found) > MAX_ITEMS:
             raise ValueError(f"it holds {len(found)}; allowed: at most {MAX_ITEMS}")
-        return tuple(dict.fromkeys(map(read_item, found)))
+        read: dict[str, None] = {}
+        wrong: list[str] = []
+        for item in found:
+            try:
+                read[read_item(item)] = None
+            except ValueError as error:
+                wrong.append(str(error))
+        if wrong:
+            more = f"; and {len(wrong) - MAX_TOLD} more of them" if len(wrong) > MAX_TOLD else ""
+            raise ValueError("; and ".join(wrong[:MAX_TOLD]) + more)
+        return tuple(read)
 
-    return read
+    return read_all
 
 
 def _rule(found: object) -> str:
@@ -107,11 +119,17 @@ def _account(found: object, kind: str, look_up: Callable[[str], int]) -> str:
 
 def _credential_origin(found: object) -> str:
     pattern = parse_pattern(found)
+    if "*" in pattern.host and not _OWN_DOMAIN.fullmatch(pattern.host):
+        raise ValueError(
+            f"found {quoted(found)}; whoever has such a name would get the secret: "
+            'after its last * a host needs a domain of at least two parts, as in "https://*.example.com"'
+        )
     if pattern.scheme == "https" or (pattern.scheme == "http" and is_loopback_host(pattern.host)):
         return str(pattern)
+    port = f":{pattern.port}" if pattern.port not in ("", "80") else ""
     raise ValueError(
         f"found {quoted(found)}; a secret goes over https, or over http to this machine: "
-        f"write {quoted(f'https://{pattern.host}')}"
+        f"write {quoted(f'https://{pattern.host}{port}')}"
     )
 
 

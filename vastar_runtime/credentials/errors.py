@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from connector_sdk.wire import ErrorClass
-from vastar_runtime.errors import RequestError, RuntimeFault
+from vastar_runtime.errors import Denied, RuntimeFault
 
 
-class CredentialError(RequestError):
+class CredentialError(Denied):
     """A request would need a secret that cannot be had; nothing was sent upstream.
 
     Args:
@@ -15,7 +14,7 @@ class CredentialError(RequestError):
     """
 
     def __init__(self, name: str, problem: str) -> None:
-        super().__init__(ErrorClass.PERMANENT, f"credential {name!r} cannot be used: {problem}")
+        super().__init__(f"credential {name!r} cannot be used: {problem}")
 
 
 class Unusable(RuntimeFault):

@@ -58,6 +58,8 @@ class Source:
         return secret
 
     def _has(self, secret: Secret) -> None:
+        if self._secret is not None and secret != self._secret:
+            self._logged = None  # another one: whoever has rotated it wants to know
         self._secret, self.problem = secret, None
         self.read_at_unix_s = time.time()
         self._tell()

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, TypedDict
 
 import trio
 
-from vastar_runtime.config import Settings
+from vastar_runtime.config import Settings, missing_password
 from vastar_runtime.errors import StartupError
 from vastar_runtime.policies.allowance import AllowanceBackend, UsedBefore
 from vastar_runtime.policies.token_bucket import RateLimitBackend
 from vastar_runtime.shared.opening import redis_limits
+
+from .statistics import SharedLimitsStatistics
 
 if TYPE_CHECKING:
     from vastar_runtime.shared.redis_limits import RedisLimits
@@ -31,13 +33,9 @@ def shared_limits(settings: Settings, environ: Mapping[str, str], used_before: U
     shared = settings.shared_limits
     if shared.backend is None:
         return None
-    password = None
-    if shared.password_env is not None:
-        password = environ.get(shared.password_env)
-        if not password:
-            raise StartupError(
-                f"shared_limits.password_env: {shared.password_env} is not set in the daemon's environment"
-            )
+    password = None if shared.password_env is None else environ.get(shared.password_env)
+    if (problem := missing_password(settings, environ)) is not None:
+        raise StartupError(problem)
     return redis_limits(shared, password, daemon=_name(settings.listen.socket_path), used_before=used_before)
 
 
@@ -51,6 +49,13 @@ class Backends(TypedDict, total=False):
 def backends(limits: RedisLimits | None) -> Backends:
     """Those of shared limits; none: the stages count for themselves."""
     return {} if limits is None else {"rate_limits": limits.rate_limits, "allowances": limits.allowances}
+
+
+def statistics_of(limits: RedisLimits | None, settings: Settings) -> SharedLimitsStatistics | None:
+    """Whether the others can be asked."""
+    if limits is None:
+        return None
+    return SharedLimitsStatistics(address=limits.address, reason=limits.reason, fail=settings.shared_limits.fail)
 
 
 async def all_told(limits: RedisLimits | None) -> None:

@@ -29,7 +29,7 @@ from vastar_runtime.server.session import Health
 from .configuration import Configuration
 from .process import run_process, use_resolver
 from .serving import Serving
-from .shared import all_told, backends, shared_limits
+from .shared import all_told, backends, shared_limits, statistics_of
 from .statistics import Statistics, WorkerStatistics
 from .stopping import received_signals, stop_on
 from .usage import usage_log, used_before
@@ -144,6 +144,7 @@ class Daemon:
             pool=self._pool.statistics(),
             policies=self._pipeline.statistics(),
             credentials=self._credentials.statistics(),
+            shared_limits=statistics_of(self._shared, self._configuration.settings),
         )
 
     async def reload(self) -> Reloaded:

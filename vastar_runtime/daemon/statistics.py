@@ -18,6 +18,20 @@ class WorkerStatistics(msgspec.Struct, frozen=True):
     answers: bool = True
 
 
+class SharedLimitsStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Where limits are shared.
+
+    Attributes:
+        address: of Redis.
+        reason: why it cannot be asked; None: it can.
+        fail: what holds meanwhile.
+    """
+
+    address: str
+    reason: str | None
+    fail: str
+
+
 class Statistics(msgspec.Struct, frozen=True):
     """A snapshot of what the daemon holds and does.
 
@@ -26,6 +40,7 @@ class Statistics(msgspec.Struct, frozen=True):
         configured_at_unix_s: when that was read, at the start or at the last reload that changed anything.
         workers: the processes that serve; the daemon itself, where it is one process.
         credentials: in the order of the file; of several workers each as the one has it that is worst off.
+        shared_limits: None: the daemon counts for itself.
         workers_wanted: how many there are to be; fewer while one that ended has not been replaced yet.
         pool: of all of them together.
         policies: one for all of them.
@@ -37,4 +52,5 @@ class Statistics(msgspec.Struct, frozen=True):
     pool: PoolStatistics
     policies: PipelineStatistics
     credentials: tuple[CredentialStatistics, ...] = ()
+    shared_limits: SharedLimitsStatistics | None = None
     workers_wanted: int = 1

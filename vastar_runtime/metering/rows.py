@@ -20,13 +20,18 @@ TABLE = f"""CREATE TABLE usage (
     PRIMARY KEY (hour, tenant, origin, model)
 ) WITHOUT ROWID"""
 
-ADD = ", ".join(f"{name} = min({name} + excluded.{name}, {MAX_COUNT})" for name in COUNTS)
-"""What an upsert does where there is a row. A sum of more than 64 bits becomes a real number, larger than MAX_COUNT."""
+ADD = ", ".join(f"{name} = max(min({name} + excluded.{name}, {MAX_COUNT}), -{MAX_COUNT})" for name in COUNTS)
+"""What an upsert does where there is a row. A sum of more than 64 bits becomes a real number, beyond MAX_COUNT."""
 
 
-def clamped(count: int) -> int:
-    """The nearest one that can be kept."""
-    return min(max(count, 0), MAX_COUNT)
+def clamped(number: int) -> int:
+    """The nearest one from 0 on that can be kept."""
+    return min(max(number, 0), MAX_COUNT)
+
+
+def signed(count: int) -> int:
+    """The nearest one that can be kept; a count may take back what was counted before."""
+    return min(max(count, -MAX_COUNT), MAX_COUNT)
 
 
 def stored_name(name: str) -> str:

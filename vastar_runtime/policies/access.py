@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from connector_sdk.wire import ErrorClass
 from vastar_runtime.config import AccessRule
 from vastar_runtime.config.origins import glob
-from vastar_runtime.errors import RequestError
+from vastar_runtime.errors import Denied
 
 from .peer import Peer
 
@@ -38,7 +37,7 @@ class Access:
             peer: None: the kernel does not say who it is; a client on TCP.
 
         Raises:
-            RequestError: Permanent; it may not.
+            Denied: it may not.
         """
         if not self._rules:
             return
@@ -47,10 +46,7 @@ class Access:
             return
         tenant = repr(tenant_id[:MAX_NAME_CHARACTERS])
         name = "a client on TCP" if peer is None else f"uid {peer.uid}"
-        raise RequestError(
-            ErrorClass.PERMANENT,
-            f"{name} may not use tenant {tenant}: no [[access]] of the configuration allows it",
-        )
+        raise Denied(f"{name} may not use tenant {tenant}: no [[access]] of the configuration allows it")
 
     def _judge(self, who: tuple[int, tuple[int, ...]] | None, tenant_id: str) -> bool:
         """Of a user with its groups; None: on TCP."""

@@ -241,10 +241,16 @@ def refusal_message(refused: AllowanceRefused, currency: str) -> str:
     else:
         what, setting, of = f"budget {name!r} of {whom}", "", f"{limit} {unit} {_period(allowance.window)}"
     if refused.never_fits:
-        return f"{what} can never hold the request: it needs about {asked} of {of}{setting}"
+        hint = "; lower its max_tokens (without one, token_limit.assumed_completion_tokens are reserved)"
+        return f"{what} can never hold the request: it needs about {asked} of {of}{setting}{hint}"
     standing = f"{used} used and {reserved} reserved of {of}" if refused.reserved else f"{used} of {of}"
-    retry = f"try again in {refused.retry_after_ms} ms"
+    retry = f"try again in {refused.retry_after_ms} ms{_in_days(refused.retry_after_ms)}"
     return f"{what} is used up: {standing}, the request needs about {asked}; {retry}{setting}"
+
+
+def _in_days(time_ms: int) -> str:
+    hours = time_ms / 3_600_000
+    return "" if hours < 1 else f" ({hours:.1f} h)" if hours < 48 else f" ({hours / 24:.1f} days)"
 
 
 def _whom(key: AllowanceKey) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 import trio
@@ -22,7 +23,7 @@ from .allowance import (
     worse,
 )
 from .bounded import MAX_KEYS, BoundedTable
-from .earlier_use import EarlierUse
+from .earlier_use import EarlierUse, Question
 from .use_windows import US_PER_S, CalendarUse, Now, UseWindow, use_window
 
 SETTLED_PER_TURN = 64
@@ -61,14 +62,15 @@ class LocalAllowances:
         self._open: dict[int, tuple[tuple[_Counter, int], ...]] = {}
 
     async def reserve(self, allowances: Sequence[Allowance], amount: Amount) -> Reserved | AllowanceRefused:
-        """As the protocol says; waits for nothing but what was used before."""
-        counters = self._counters(allowances)
-        unknown = [counter for counter in counters if not counter.is_known]
-        if unknown:
+        """As the protocol says; waits for nothing but what was used before, and a second for that at most."""
+        now = self._now()
+        counters = self._counters(allowances, now)
+        asking = [counter for counter in counters if counter.has_to_ask(now)]
+        if asking:
             for counter in counters:
                 counter.awaited_by += 1
             try:
-                for counter in unknown:
+                for counter in asking:
                     await self._learn_used_before(counter)
             finally:
                 for counter in counters:
@@ -93,6 +95,7 @@ class LocalAllowances:
             if isinstance(counter.use, CalendarUse):
                 # What is used until there is such a budget again is not counted here, but may be known.
                 counter.use.is_known = self._earlier_use.is_none
+                counter.question = None
             elif not counter.in_flight and not counter.awaited_by:
                 self._table.remove(place)
 
@@ -110,8 +113,7 @@ class LocalAllowances:
     def _now(self) -> Now:
         return Now(int(self._clock() * US_PER_S), int(self._unix_clock() * US_PER_S))
 
-    def _counters(self, allowances: Sequence[Allowance]) -> list[_Counter]:
-        now = self._now()
+    def _counters(self, allowances: Sequence[Allowance], now: Now) -> list[_Counter]:
         counters: list[_Counter] = []
         # Room first: what follows must not forget a counter that it has found.
         room = self._table.make_room(sum(_place(allowance) not in self._table for allowance in allowances), 0)
@@ -132,6 +134,7 @@ class LocalAllowances:
                 if counter.allowance.window != allowance.window:
                     is_known = self._earlier_use.is_none
                     counter.use = use_window(allowance.window, now, counter.use, is_known=is_known)
+                    counter.question = None
                 counter.allowance = allowance
             counters.append(counter)
         return counters
@@ -147,19 +150,21 @@ class LocalAllowances:
         return counter
 
     async def _learn_used_before(self, counter: _Counter) -> None:
-        while not counter.is_known:
-            if counter.learning is not None:
-                await counter.learning.wait()
-                continue
-            counter.learning = trio.Event()
-            use = counter.use
-            assert isinstance(use, CalendarUse)
-            try:
-                used = await self._earlier_use.of(counter.allowance, use.since_unix_s(self._now()))
-                use.learn(used, self._now())  # should it be another window by now, that one is asked for next
-            finally:  # who is cancelled leaves it to the next
-                counter.learning.set()
-                counter.learning = None
+        while isinstance(use := counter.use, CalendarUse):
+            question = counter.question or Question(self._earlier_use)
+            counter.question = question
+            since_s = use.since_unix_s(self._now())
+            await question.ask(counter.allowance, since_s, partial(self._learned, use, since_s))
+            if counter.question is question and question.is_done:
+                counter.question = None
+            if counter.use is use:
+                return
+            # It is another window by now.
+
+    def _learned(self, use: CalendarUse, since_s: int, used: int) -> None:
+        now = self._now()
+        if use.since_unix_s(now) == since_s:  # else that period is over
+            use.learn(used, now)
 
     def _decide(
         self, allowances: Sequence[Allowance], counters: Sequence[_Counter], amount: Amount
@@ -187,10 +192,10 @@ class _Counter:
 
     Attributes:
         allowance: as it was asked for last; a shared one's key has a name alone.
-        learning: is set when one that waits for what was used before has got it, or has given up.
+        question: what was used before is asked for.
     """
 
-    __slots__ = ("allowance", "awaited_by", "in_flight", "is_shared", "learning", "reserved", "use")
+    __slots__ = ("allowance", "awaited_by", "in_flight", "is_shared", "question", "reserved", "use")
 
     def __init__(self, allowance: Allowance, use: UseWindow, *, is_shared: bool = False) -> None:
         self.allowance = allowance
@@ -198,16 +203,21 @@ class _Counter:
         self.is_shared = is_shared
         self.in_flight = self.reserved = 0
         self.awaited_by = 0
-        self.learning: trio.Event | None = None
+        self.question: Question | None = None
 
-    @property
-    def is_known(self) -> bool:
-        """What was used before is counted in, if it has to be."""
-        return not isinstance(self.use, CalendarUse) or self.use.is_known
+    def has_to_ask(self, now: Now) -> bool:
+        """What was used before has to be counted in, and may not be."""
+        if not isinstance(self.use, CalendarUse):
+            return False
+        self.use.used(now)  # a clock that was set back is seen by that
+        return not self.use.is_known or self.question is not None
 
     def is_idle(self, now: Now) -> bool:
-        """It may be forgotten; one that does not know what was used before learns it again."""
-        return not self.in_flight and not self.awaited_by and not (self.is_known and self.use.used(now))
+        """It may be forgotten; one that has to learn what was used before learns it again, if it can be had."""
+        if self.in_flight or self.awaited_by:
+            return False
+        may_learn = isinstance(self.use, CalendarUse) and not self.use.is_known and self.question is None
+        return may_learn or not self.use.used(now)
 
     def refusal(self, allowance: Allowance, asked: int, now: Now) -> AllowanceRefused | None:
         """None: there is room for so much more."""

@@ -10,11 +10,10 @@ from typing import Literal, NamedTuple, cast
 
 import msgspec
 
-from connector_sdk.wire import ErrorClass
 from vastar_runtime.config import Budget, Policies, Settings
 from vastar_runtime.config.origins import glob
 from vastar_runtime.config.policy import Rate, TokenLimitPolicy
-from vastar_runtime.errors import RateLimited, RequestError
+from vastar_runtime.errors import Denied, RateLimited, RequestError
 
 from .allowance import (
     MAX_AMOUNT,
@@ -113,7 +112,7 @@ class Spending:
 
         Raises:
             RateLimited: one of them has too little left; nothing was reserved.
-            RequestError: Permanent, one of them never has so much.
+            Denied: one of them never has so much.
         """
         allowances = self._allowances_for(policy, tenant_id, origin)
         if not allowances:
@@ -148,8 +147,7 @@ class Spending:
             policy = policies.policy_for(key.tenant_id or "", key.origin or _ANYWHERE).token_limit
             return getattr(policy, key.name.removeprefix("token_limit.")) is not None
 
-        for key in [key for key in self._refusals if not is_set(key)]:
-            del self._refusals[key]
+        self._refusals.clear()  # with other limits there may be room
         await self.backend.settle_policies(is_set)
 
     def statistics(self) -> SpendingStatistics:
@@ -216,7 +214,7 @@ class Spending:
     def _refusal(self, refused: AllowanceRefused) -> RequestError:
         message = refusal_message(refused, self._currency)
         if refused.never_fits:
-            return RequestError(ErrorClass.PERMANENT, message)
+            return Denied(message)
         return RateLimited(message, retry_after_ms=refused.retry_after_ms)
 
 

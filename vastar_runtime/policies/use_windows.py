@@ -114,18 +114,22 @@ class CalendarUse:
     """Use since the day or month began.
 
     Attributes:
-        is_known: what was used before this process counted is in it, if anybody knows.
+        is_known: what was used before this process counted is in it. That ends when a clock that was ahead is set
+            right: what was used before is asked for again.
 
     Args:
         used: so far.
+        is_known: from the beginning: nobody can be asked, and it stays known.
     """
 
-    __slots__ = ("_period", "_since_s", "_used", "is_known")
+    __slots__ = ("_is_asked_for", "_left", "_period", "_since_s", "_used", "is_known")
 
     def __init__(self, window: Calendar, now: Now, *, used: int = 0, is_known: bool = True) -> None:
         self._period = window.period
         self._since_s = period_starts_at_s(window.period, now.unix_s)
         self._used = used
+        self._left = (self._since_s, 0)  # the period before in which something was used, and how much
+        self._is_asked_for = not is_known
         self.is_known = is_known
 
     def since_unix_s(self, now: Now) -> int:
@@ -138,9 +142,17 @@ class CalendarUse:
         since_s = period_starts_at_s(self._period, now.unix_s)
         if since_s > self._since_s:
             # Whoever counted in the period before has counted all of this one.
+            if self._used:
+                self._left = (self._since_s, self._used)
             self._since_s, self._used = since_s, 0
         elif now.unix_s < self._since_s - MAX_SET_BACK_S:
-            self._since_s = since_s
+            # The clock was ahead. What was used meanwhile was used in the period that it is back in.
+            left_since_s, left_used = self._left
+            if left_since_s == since_s:
+                self._used = min(self._used + left_used, MAX_AMOUNT)
+            self._since_s, self._left = since_s, (since_s, 0)
+            if self._is_asked_for:
+                self.is_known = False
         return self._used
 
     def record(self, amount: int, now: Now) -> None:
@@ -148,7 +160,8 @@ class CalendarUse:
         self._used = min(self.used(now) + amount, MAX_AMOUNT)
 
     def learn(self, used: int, now: Now) -> None:
-        """So much was used in the period, as somebody else knows it; what was counted here is part of it."""
+        """So much was used in the period, as somebody else knows it, who has been told what was counted here or
+        will be: the larger of both counts."""
         self._used = max(self.used(now), used)
         self.is_known = True
 

@@ -28,9 +28,7 @@ class RequestFields:
         self._tenant_id = tenant_id
         self._trace_id = trace_id
         # Its message may be long, and quote what is secret: neither is to wait.
-        self._error = (
-            None if error is None else (error.error_class.name.lower(), clean(without_quotations(error.message)))
-        )
+        self._error = None if error is None else (error.error_class.name.lower(), _message(error))
         self._duration_us = duration_us
         self._peer = peer
 
@@ -62,3 +60,7 @@ class RequestFields:
         if self._error is not None:
             fields["error_class"], fields["error"] = self._error
         return fields.items()
+
+
+def _message(error: RequestError) -> str:
+    return clean(error.message if error.quotes_names_only else without_quotations(error.message))

@@ -65,6 +65,16 @@ class RedisLimits:
         self._link.contributors += [self.rate_limits, self.allowances]
 
     @property
+    def address(self) -> str:
+        """Where Redis is."""
+        return str(self._link.address)
+
+    @property
+    def reason(self) -> str | None:
+        """Why Redis does not count at the moment; None: it does."""
+        return self._link.reason
+
+    @property
     def is_available(self) -> bool:
         """Whether Redis counts at the moment."""
         return self._link.is_available

@@ -109,6 +109,11 @@ class RedisLink:
         """Whether asking makes sense."""
         return self._session is not None
 
+    @property
+    def reason(self) -> str | None:
+        """Why it makes none, without the password; None: it does."""
+        return None if self.is_available else self._reason
+
     async def ask(self, script: Script, body: Mapping[str, object]) -> Any:
         """See Session.ask.
 

@@ -20,7 +20,7 @@ from vastar_runtime.credentials import CredentialStatistics
 from vastar_runtime.daemon.configuration import Configuration
 from vastar_runtime.daemon.process import run_process
 from vastar_runtime.daemon.serving import DRAIN_S
-from vastar_runtime.daemon.shared import all_told, backends, shared_limits
+from vastar_runtime.daemon.shared import all_told, backends, shared_limits, statistics_of
 from vastar_runtime.daemon.single import log_started
 from vastar_runtime.daemon.statistics import Statistics, WorkerStatistics
 from vastar_runtime.daemon.stopping import received_signals, stop_on
@@ -299,6 +299,7 @@ class Supervisor:
             ),
             policies=await self._stages.statistics(),
             credentials=_worst(held.credentials for held in told.values()),
+            shared_limits=statistics_of(self._shared, self._configuration.settings),
             workers_wanted=self._number_of_workers,
         )
 
