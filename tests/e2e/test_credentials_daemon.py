@@ -196,6 +196,39 @@ async def test_a_key_that_cannot_be_had_is_said_to_whoever_asks_and_in_the_statu
         assert len(up.requests) == 1
 
 
+async def test_a_key_does_not_go_where_the_client_s_own_host_header_leads() -> None:
+    async with upstream(Asking(SECRET)) as up:
+        with reloadable(credential(up.origin, "env = 'KEY'", "override = true"), KEY=SECRET) as daemon:
+            async with daemon.connect() as client:
+                for _ in range(2):  # on a new connection, and on a kept one
+                    answer = await get(client, up, headers={"Host": "attacker.example"})
+                    assert answer.error_class is ErrorClass.PERMANENT
+                    assert answer.message == f"credential 'key' cannot be used: the request's Host is not {up.address}"
+                    assert (await get(client, up, headers={"Host": up.address})).status == 200
+        assert len(up.requests) == 2
+
+
+async def test_a_command_that_hangs_takes_nothing_from_others_and_is_no_failure_of_the_upstream(tmp_path: Path) -> None:
+    program = tmp_path / "hang"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o700)
+    async with upstream(always(b"fine")) as up:
+        text = credential(up.origin, f"command = ['{program}']") + "[policy.rate_limit]\nper_tenant = '2/h'\n"
+        with reloadable(text) as daemon:
+            async with daemon.connect() as client:
+                for _ in range(6):
+                    answer = await get(client, up, timeout_ms=100)
+                    assert answer.error_class is ErrorClass.TIMEOUT
+                    assert answer.message.endswith("while waiting for credential 'key'")
+                found = await ask(client, "statistics")
+                assert found["policies"]["circuit_breaker"]["circuits"] == []
+                assert found["pool"] == {"active": 0, "waiting": 0, "idle": 0}
+                # Nothing was sent, so all of the rate limit is there; a request with a key of its own waits for none.
+                for _ in range(2):
+                    assert (await get(client, up, headers={"Authorization": "own"})).status == 200
+        assert len(up.requests) == 2
+
+
 # --- the key is nowhere else ---
 
 

@@ -198,3 +198,31 @@ async def pump(source: trio.abc.Stream, sink: trio.abc.Stream, both: trio.Cancel
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass
     both.cancel()
+
+
+async def test_where_rules_go_by_names_a_host_header_names_no_other_place():
+    async with upstream(always(b"fine")) as up:
+        with reloadable(f"[policy.egress]\nallow = ['{up.origin}']\n") as daemon:
+            async with daemon.connect() as client:
+                for headers, allowed in [
+                    ({}, True),
+                    ({"Host": up.address}, True),
+                    ({"Host": up.address.upper()}, True),
+                    ({"Host": "internal.example"}, False),
+                ]:
+                    answer = await client.execute({"url": up.origin, "headers": headers})
+                    assert (answer.error_class is ErrorClass.SUCCESS) == allowed, answer
+                assert answer.message == (
+                    f"egress denies {up.origin}: the request's Host is another, and rules go by that"
+                )
+            # Without such rules it is the client's to choose.
+            await daemon.reload(PRIVATE + "allow = ['127.0.0.0/8']\n")
+    assert len(up.requests) == 3
+
+
+async def test_without_rules_a_client_names_any_host():
+    async with upstream(answering(lambda request: {"body": (request.header("host") or "").encode()})) as up:
+        with reloadable() as daemon:
+            async with daemon.connect() as client:
+                answer = await client.execute({"url": up.origin, "headers": {"Host": "other.example"}})
+                assert answer.body == "other.example"

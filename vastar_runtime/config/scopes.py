@@ -64,6 +64,10 @@ class Policies:
             else:
                 self._of_tenants.setdefault(scope.tenant, []).append(placed)
         self._has_scopes = bool(settings.scopes)
+        # Asked at every request; nearly nobody has such rules.
+        self._limits_origins = self._default.egress.limits_origins or any(
+            change.stage == "egress" for scope in settings.scopes for change in scope.changes
+        )
         self._resolved = lru_cache(MAX_RESOLVED)(self._resolve)
         self._concurrency = {
             placed.scope.tenant: _changed(self._default, placed.scope.changes).concurrency
@@ -82,6 +86,10 @@ class Policies:
         if not self._has_scopes:
             return self._default
         return self._resolved(tenant_id if tenant_id in self._of_tenants else None, origin)
+
+    def limits_origins_of(self, tenant_id: str, origin: str) -> bool:
+        """Whether where a request may go is limited by what the place is called."""
+        return self._limits_origins and self.policy_for(tenant_id, origin).egress.limits_origins
 
     def concurrency_for(self, tenant_id: str) -> ConcurrencyPolicy:
         """The ``concurrency`` of ``policy_for``, which is the same for all origins of a tenant."""

@@ -200,10 +200,8 @@ class HttpCall:
         if self._account is None:
             self._account = HttpAccount(services.metering, passage.tenant_id, self._outbound)
             passage.account = self._account
-        if self._outbound.names_other_host and passage.judges_origins(self.origin):
-            raise EgressDenied(
-                f"egress denies {self.origin}: the request's Host is another one, and rules are about it"
-            )
+        if passage.judges_origins(self.origin) and self._outbound.names_other_host:
+            raise EgressDenied(f"egress denies {self.origin}: the request's Host is another, and rules go by that")
         injections = services.credentials.for_request(passage.tenant_id, self.origin)
         return PromptExchange(
             services.pool,

@@ -173,7 +173,7 @@ class Passage:
 
     def judges_origins(self, origin: str) -> bool:
         """Whether where it goes is limited by what the place is called."""
-        return self._policies.policy_for(self.tenant_id, origin).egress.limits_origins
+        return self._policies.limits_origins_of(self.tenant_id, origin)
 
     def settle(self) -> None:
         """All is said: record what it used; more than once does no harm."""
