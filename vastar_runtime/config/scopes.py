@@ -46,7 +46,12 @@ class _Placed(NamedTuple):
 
 
 class Policies:
-    """Resolves policies for one tree of settings; a new tree gets a new object."""
+    """Resolves policies for one tree of settings; a new tree gets a new object.
+
+    Attributes:
+        open_policy: what holds for nearly all requests of nearly all daemons: one that lets each go at once, to
+            anywhere, and however often. None: there is no such policy.
+    """
 
     def __init__(self, settings: Settings) -> None:
         """Take over defaults and scopes.
@@ -64,6 +69,7 @@ class Policies:
             else:
                 self._of_tenants.setdefault(scope.tenant, []).append(placed)
         self._has_scopes = bool(settings.scopes)
+        self.open_policy = self._default if not settings.budgets and _is_open(self._default) else None
         # Asked at every request; nearly nobody has such rules.
         self._limits_origins = self._default.egress.limits_origins or any(
             change.stage == "egress" for scope in settings.scopes for change in scope.changes
@@ -129,6 +135,11 @@ class Policies:
             placed for placed in (*self._of_all, *of_tenant) if placed.pattern is None or placed.pattern.matches(target)
         ]
         yield from sorted(matching, key=lambda placed: placed.rank)
+
+
+def _is_open(policy: Policy) -> bool:
+    limits = (policy.egress, policy.token_limit, policy.rate_limit)
+    return policy.deadline.first_byte_timeout_ms is None and not any(limit.limits_anything for limit in limits)
 
 
 def _changed(policy: Policy, changes: tuple[Change, ...]) -> Policy:

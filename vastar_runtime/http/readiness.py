@@ -34,6 +34,7 @@ class _Turn(threading.local):
     """What is to be called when all sockets of a turn have been served; None: there is no turn now."""
 
     at_end: list[Call] | None = None
+    after: list[Call] | None = None
 
 
 _turn = _Turn()
@@ -47,6 +48,14 @@ def at_end_of_turn(call: Call) -> bool:
     at_end.append(call)
     if len(at_end) >= MAX_CALLS_AT_END:
         _flush(at_end)
+    return True
+
+
+def after_turn(call: Call) -> bool:
+    """Have this called once all that was for the end of a turn has been done; False: there is no turn."""
+    if _turn.after is None:
+        return False
+    _turn.after.append(call)
     return True
 
 
@@ -114,7 +123,8 @@ class _Readiness:
 
     def _serve(self, events: list[tuple[int, int]]) -> None:
         at_end: list[Call] = []
-        _turn.at_end = at_end
+        after: list[Call] = []
+        _turn.at_end, _turn.after = at_end, after
         flushed_at_ns = time.perf_counter_ns()
         for fd, _ in events:
             found = self._watches.get(fd)  # one that was served before it may have stopped it
@@ -129,6 +139,9 @@ class _Readiness:
                 _flush(at_end)
         _turn.at_end = None
         _flush(at_end)
+        _turn.after = None
+        for call in after:
+            guarded(call)
 
 
 def _flush(at_end: list[Call]) -> None:

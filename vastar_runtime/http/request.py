@@ -48,6 +48,10 @@ class OutboundRequest(msgspec.Struct, frozen=True):
     lines: bytes
     closes: bool
 
+    def __repr__(self) -> str:
+        """Without headers, query and body, which may be secret."""
+        return f"<OutboundRequest {self.method} {self.url.origin}{self.url.path}>"
+
     @property
     def names_other_host(self) -> bool:
         """Its Host is not that of its URL: a server of several hosts would take it for another one of them."""

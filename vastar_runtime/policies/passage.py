@@ -199,11 +199,13 @@ class Passage:
             EgressDenied: it must not go there.
         """
         policy = self._policies.policy_for(self.tenant_id, origin)
-        guard = address_guard(policy.egress, origin)
-        if policy.rate_limit.limits_anything or policy.deadline.first_byte_timeout_ms is not None:
-            return False
-        if self._pipeline.spending.applies(policy.token_limit, self.tenant_id):
-            return False
+        guard = None
+        if policy is not self._policies.open_policy:
+            guard = address_guard(policy.egress, origin)
+            if policy.rate_limit.limits_anything or policy.deadline.first_byte_timeout_ms is not None:
+                return False
+            if self._pipeline.spending.applies(policy.token_limit, self.tenant_id):
+                return False
         permit = self._pipeline.circuit_breaker.permit(policy.circuit_breaker, self.tenant_id, origin)
         if not isinstance(permit, Permit):
             self._asked = permit

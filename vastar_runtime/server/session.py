@@ -36,7 +36,7 @@ from connector_sdk.wire.daemon_connection import (
 from vastar_runtime import __version__
 from vastar_runtime.connectors import Services
 from vastar_runtime.errors import InvalidRequest, RequestError
-from vastar_runtime.http.readiness import at_end_of_turn, watch
+from vastar_runtime.http.readiness import after_turn, watch
 from vastar_runtime.http.reading import close_at_once, read_now, read_some
 from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.telemetry.log import clean
@@ -329,7 +329,7 @@ class Session:
     def ended(self, running: RunningRequest) -> None:
         """See Host."""
         del self._running[running.request_id]
-        if not at_end_of_turn(running.settle):  # first the answer leaves, and then it is read what it says was used
+        if not after_turn(running.settle):  # first the answer leaves, and then it is read what it says was used
             running.settle()
         if self._on_requests is not None:
             self._on_requests(-1)
