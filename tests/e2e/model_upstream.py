@@ -27,6 +27,7 @@ class ModelUpstream:
     Attributes:
         used: tokens of all answers that were sent whole.
         words: that were sent in events.
+        goes_on: no stream ends.
     """
 
     prompt_tokens = 3
@@ -34,6 +35,7 @@ class ModelUpstream:
     def __init__(self) -> None:
         self.used = 0
         self.words = 0
+        self.goes_on = False
 
     async def __call__(self, peer: Peer) -> None:
         while (request := await peer.request()) is not None:
@@ -52,6 +54,9 @@ class ModelUpstream:
                 delta = {"index": 0, "delta": {"content": "word "}}
                 self.words += 1
                 await self._event(peer, {"model": asked["model"], "choices": [delta]})
+            if self.goes_on:
+                await peer.gone()
+                return
             if asked.get("stream_options"):
                 self.used += self.prompt_tokens + completion_tokens
                 await self._event(peer, {"model": asked["model"], "choices": [], "usage": usage})

@@ -150,6 +150,29 @@ async def test_kill_9_under_load_costs_at_most_the_last_second(tmp_path: Path, w
 
 
 @BOTH
+async def test_what_streams_have_used_so_far_is_there_after_kill_9_too(tmp_path: Path, workers: int) -> None:
+    path = tmp_path / "usage.db"
+    model = ModelUpstream()
+    model.goes_on = True
+    async with upstream(model) as up:
+        with reloadable(configured(path), "--workers", str(workers)) as daemon:
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(4):
+                    client = await stack.enter_async_context(daemon.connect())
+                    await greet(client)
+                    parameters = chat(up.origin, stream=True, max_tokens=25)
+                    await client.send(stream_request(1, parameters.pop("url"), parameters=parameters))
+                with trio.fail_after(20):
+                    while not path.exists() or totals(path)["completion_tokens"] < 4 * 25:
+                        await trio.sleep(0.05)
+                daemon.running.signal(signal.SIGKILL)
+                await trio.to_thread.run_sync(daemon.running.wait)
+        found = totals(path)
+        assert (found["requests"], found["estimated_requests"]) == (4, 4)
+        assert model.words == 4 * 25 <= found["completion_tokens"] <= 3 * model.words
+
+
+@BOTH
 async def test_fifty_callers_never_use_more_than_the_limit(tmp_path: Path, workers: int) -> None:
     text = "[policy.token_limit]\nper_tenant = '200/min'\n"
     model = ModelUpstream()
@@ -187,6 +210,33 @@ async def test_a_budget_goes_on_after_a_restart_where_it_was(tmp_path: Path, wor
         assert answer.error_class is ErrorClass.RATE_LIMITED
         assert answer.message.startswith("budget 'monthly' of tenant 'tenant' is used up: 126 of 150 tokens this month")
         assert model.used == 126
+
+
+@BOTH
+async def test_a_budget_whose_file_cannot_be_read_for_a_while_knows_its_month_again_when_it_can(
+    tmp_path: Path, workers: int
+) -> None:
+    path = tmp_path / "usage.db"
+    text = configured(path, "[[budget]]\nname = 'monthly'\ntokens = 150\n")
+    model = ModelUpstream()
+    async with upstream(model) as up:
+        with reloadable(text, "--workers", str(workers)) as daemon:
+            async with daemon.connect() as client:
+                for _ in range(2):
+                    await client.execute(chat(up.origin, max_tokens=60))
+        header = path.read_bytes()[:100]
+        with path.open("r+b") as file:
+            file.write(b"x" * 100)
+        with reloadable(text, "--workers", str(workers)) as daemon:
+            async with daemon.connect() as client:
+                assert (await client.execute(chat(up.origin, max_tokens=60))).status == 200
+                await daemon.wait_for_log("a budget begins with what is known here")
+                with path.open("r+b") as file:
+                    file.write(header)
+                with trio.fail_after(20):  # the workers' files have pauses of their own
+                    while "189 of 150" not in (await client.execute(chat(up.origin, max_tokens=80))).message:
+                        await trio.lowlevel.checkpoint()
+        assert model.used == 189
 
 
 async def test_a_price_that_a_reload_changes_holds_from_then_on(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from usage_disk import HOUR, Disk, add, in_file, now
 
 from vastar_runtime.metering.batch import Totals
 from vastar_runtime.metering.ledger import CLOSE_AFTER_S, FLUSH_INTERVAL_S, MAX_WAIT_S, UsageLog
+from vastar_runtime.metering.store import UsageFileError
 
 REQUESTS = "sum(requests)"
 GROUPS = "count(*), sum(requests)"
@@ -137,12 +139,56 @@ async def test_totals_are_exact_at_the_moment_they_are_told(log: UsageLog, disk:
     assert await log.totals("acme", (HOUR + 1) * 3600) == Totals(0, 0)
 
 
-async def test_totals_without_a_file_that_can_be_read_are_those_in_memory(log: UsageLog, path: Path) -> None:
+async def test_totals_with_a_file_that_cannot_be_read_are_an_error_and_nothing_is_said_of_writing(
+    log: UsageLog, path: Path
+) -> None:
     path.write_bytes(b"no database " * 1000)
     add(log, prompt_tokens=10, cost_nano=5)
     with capture_logs() as lines:
+        with pytest.raises(UsageFileError, match="it is no SQLite database"):
+            await log.totals("acme", 0)
+        path.unlink()
         assert await log.totals("acme", 0) == Totals(10, 5)
-    assert [line["event"] for line in lines] == ["usage is not written; it is kept in memory and tried again"]
+    assert lines == []
+    assert not path.exists()
+
+
+async def test_totals_can_be_had_while_somebody_keeps_the_file_from_being_written(
+    log: UsageLog, disk: Disk, path: Path
+) -> None:
+    add(log, prompt_tokens=100)
+    await log.flush()
+    add(log, prompt_tokens=10)
+    tool = sqlite3.connect(path, isolation_level=None)
+    tool.execute("BEGIN IMMEDIATE")
+    async with trio.open_nursery() as nursery:
+        disk.begun.clear()
+        nursery.start_soon(log.flush)
+        await happened(disk.begun)
+        add(log, prompt_tokens=1)
+        assert await log.totals("acme", 0) == Totals(111, 0)
+        tool.execute("ROLLBACK")
+    tool.close()
+    await log.flush()
+    assert await log.totals("acme", 0) == Totals(111, 0)
+
+
+async def test_a_batch_that_is_written_after_the_file_was_read_is_not_missed(log: UsageLog, disk: Disk) -> None:
+    add(log, prompt_tokens=100)
+    await log.flush()
+    add(log, prompt_tokens=10)
+    disk.reading_waits.clear()
+    told: list[Totals] = []
+
+    async def ask() -> None:
+        told.append(await log.totals("acme", 0))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await happened(disk.reading)
+        await log.flush()
+        disk.reading_waits.set()
+    assert told == [Totals(110, 0)]
 
 
 async def test_a_file_that_cannot_be_used_is_said_once_and_costs_nothing_when_it_can_be_again(
@@ -201,17 +247,7 @@ async def test_a_disk_that_hangs_is_waited_for_in_one_thread_and_nothing_is_writ
                 await wait_all_tasks_blocked()
                 mock_clock.jump(MAX_WAIT_S + 0.1)
         assert not disk.begun.is_set()
-        async with trio.open_nursery() as nursery:
-            told: list[Totals] = []
-
-            async def ask() -> None:
-                told.append(await log.totals("acme", 0))
-
-            nursery.start_soon(ask)
-            for _ in range(2):
-                await wait_all_tasks_blocked()
-                mock_clock.jump(MAX_WAIT_S + 0.1)
-        assert told == [Totals(4, 0)]
+        assert await log.totals("acme", 0) == Totals(4, 0)
         disk.let_go.set()
         await log.flush()
     assert in_file(path, GROUPS) == (4, 4)
@@ -222,23 +258,37 @@ async def test_a_disk_that_hangs_is_waited_for_in_one_thread_and_nothing_is_writ
     assert lines[0]["reason"] == f"the disk of {path} takes longer than {MAX_WAIT_S:g} s"
 
 
-async def test_a_batch_that_arrives_while_totals_are_asked_for_counts_once(
-    log: UsageLog, disk: Disk, mock_clock: MockClock
+async def test_a_disk_that_does_not_read_is_an_error_after_a_while(
+    log: UsageLog, disk: Disk, path: Path, mock_clock: MockClock
 ) -> None:
-    disk.let_go.clear()
-    add(log, prompt_tokens=10)
-    told: list[Totals] = []
+    disk.reading_waits.clear()
 
     async def ask() -> None:
-        told.append(await log.totals("acme", 0))
+        with pytest.raises(UsageFileError, match=f"its disk takes longer than {MAX_WAIT_S:g} s"):
+            await log.totals("acme", 0)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask)
+        await happened(disk.reading)
+        mock_clock.jump(MAX_WAIT_S + 0.1)
+    disk.reading_waits.set()
+
+
+async def test_a_batch_that_is_on_its_way_counts_once(log: UsageLog, disk: Disk, mock_clock: MockClock) -> None:
+    disk.let_go.clear()
+    add(log, prompt_tokens=10)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.flush)
         await happened(disk.begun)
-        mock_clock.jump(MAX_WAIT_S + 0.1)  # the flush is not waited for any more
+        assert await log.totals("acme", 0) == Totals(10, 0)
+        mock_clock.jump(MAX_WAIT_S + 0.1)  # it is not waited for any more
         await wait_all_tasks_blocked()
+        assert await log.totals("acme", 0) == Totals(10, 0)
         disk.let_go.set()
-    assert told == [Totals(10, 0)]
+        await trio.to_thread.run_sync(disk.written.wait, 30)
+        assert log._write is not None
+        assert await log.totals("acme", 0) == Totals(10, 0)
+    await log.flush()
     assert await log.totals("acme", 0) == Totals(10, 0)
 
 
@@ -254,7 +304,8 @@ async def test_a_process_that_can_start_no_thread_keeps_everything(
             for _ in range(2):
                 add(log, prompt_tokens=5)
                 await log.flush()
-            assert await log.totals("acme", 0) == Totals(10, 0)
+            with pytest.raises(UsageFileError, match="can't start new thread"):
+                await log.totals("acme", 0)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(log.flush_forever)
                 await wait_all_tasks_blocked()

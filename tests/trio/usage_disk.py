@@ -20,14 +20,15 @@ class Disk(UsageStore):
     """A store that a test can hold up.
 
     Attributes:
-        begun, reading, closed: set when a write begins, when a read has read, and when the file was closed.
+        begun, written, reading, closed: set when a write begins and has ended, when a read has read, and when the file
+            was closed.
         let_go, reading_waits: cleared: writes hang, and reads, when they have read.
         mistake: raised by writes.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__(path, unix_clock=now)
-        self.begun, self.reading, self.closed = (threading.Event() for _ in range(3))
+        self.begun, self.written, self.reading, self.closed = (threading.Event() for _ in range(4))
         self.let_go, self.reading_waits = threading.Event(), threading.Event()
         self.let_go.set()
         self.reading_waits.set()
@@ -39,8 +40,9 @@ class Disk(UsageStore):
         if self.mistake is not None:
             raise self.mistake
         super().add(batch)
+        self.written.set()
 
-    def totals(self, tenant_id: str, since_hour: int) -> Totals:
+    def totals(self, tenant_id: str, since_hour: int) -> tuple[Totals, int]:
         found = super().totals(tenant_id, since_hour)
         self.reading.set()
         assert self.reading_waits.wait(30)

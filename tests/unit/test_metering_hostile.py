@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
+import time
 import tracemalloc
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-import brotli
 import pytest
-import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from metered_answers import (
     ASKED,
-    BODIES,
     CHAT_USAGE,
     RESPONSE,
     STREAMS,
@@ -28,8 +24,13 @@ from metered_answers import (
     used_of,
 )
 
-from vastar_runtime.metering.answered import MAX_DECODED_BYTES, Meter, Used
-from vastar_runtime.metering.event_stream import MAX_LINE_BYTES, MAX_VOID_EVENTS, MIN_EVENT_BYTES
+from vastar_runtime.metering.answered import Meter, Used
+from vastar_runtime.metering.event_stream import (
+    MAX_EVENTS_OF_A_PIECE,
+    MAX_LINE_BYTES,
+    MAX_VOID_EVENTS,
+    MIN_EVENT_BYTES,
+)
 from vastar_runtime.metering.whole_body import MAX_KEPT_BYTES, TAIL_BYTES
 
 MIB = 1024 * 1024
@@ -109,19 +110,30 @@ def test_a_long_body_with_a_mangled_usage_is_estimated(end: bytes) -> None:
     assert used.completion_tokens >= MAX_KEPT_BYTES // 3
 
 
-def test_a_line_that_is_too_long_counts_as_a_token_and_the_next_is_read() -> None:
+def test_a_line_that_is_too_long_counts_by_its_size_and_the_next_is_read() -> None:
     long = events(chunk({"content": "x" * MAX_LINE_BYTES}))
+    size = len(long) - len("data:\n\n")
     stream = events(chunk({"content": "One"})) + long + b": " + long + events(chunk({"content": "two"}))
     for pieces in ([stream], cut(stream, 65_536), cut(stream, 999), cut(stream, MAX_LINE_BYTES)):
-        assert used_of(pieces) == Used("gpt-4o-mini-2024-07-18", 1000, 0, 3, is_estimated=True)
-    assert used_of([long[:-2]]).completion_tokens == 1
+        used = used_of(pieces)
+        assert used == Used("gpt-4o-mini-2024-07-18", 1000, 0, used.completion_tokens, is_estimated=True)
+        assert size // 3 + 2 <= used.completion_tokens <= size // 3 + 4
+    assert used_of([long[:-2]]).completion_tokens == -(-size // 3)
     assert used_of([b": ", long[:-2]]).completion_tokens == 0
     assert not used_of([stream, events(chunk(usage=CHAT_USAGE))]).is_estimated
 
 
+def test_the_usage_in_a_line_that_is_too_long_is_found() -> None:
+    long = {**RESPONSE, "instructions": "x" * MAX_LINE_BYTES}
+    created = {"type": "response.created", "response": {**RESPONSE, "usage": None}}
+    stream = events(created, {"type": "response.output_text.delta", "delta": "A park"}, {"response": long})
+    for pieces in ([stream], cut(stream, 65_536), cut(stream, 999_983), [stream.rstrip()]):
+        assert used_of(pieces) == STREAMS["responses"].used
+
+
 def test_a_line_just_as_long_as_is_read_is_read_however_it_is_cut() -> None:
     frame = len(events(chunk({"content": ""})).strip()) - len("data:")
-    for size, tokens in ((MAX_LINE_BYTES, (MAX_LINE_BYTES - frame + 2) // 3), (MAX_LINE_BYTES + 1, 1)):
+    for size, tokens in ((MAX_LINE_BYTES, (MAX_LINE_BYTES - frame + 2) // 3), (MAX_LINE_BYTES + 1, 349_526)):
         line = events(chunk({"content": "x" * (size - frame)}))
         for pieces in ([line], cut(line, 65_536), [b": x\n" + line[:7], line[7:]], [line.rstrip()]):
             assert used_of(pieces).completion_tokens == tokens
@@ -139,7 +151,7 @@ def test_a_line_without_end_takes_bounded_memory() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 4 * MAX_LINE_BYTES
-    assert meter.used().completion_tokens == 1
+    assert meter.used().completion_tokens == -(-(200 * 65_536 + 2) // 3)
 
 
 INVALID = (
@@ -165,17 +177,55 @@ def test_events_that_are_none_are_passed_over() -> None:
     for line in INVALID:
         stream = b"\n" + b": a stream\n" + line + b"\n\n" + STREAMS["chat"].body
         assert used_of([stream]) == STREAMS["chat"].used
-        assert used_of([stream[:-1], line]) == STREAMS["chat"].used
         assert used_of(one_by_one(stream)) == STREAMS["chat"].used
+        after = used_of([STREAMS["chat"].body, line])
+        assert after.completion_tokens == 300 or after.is_estimated
 
 
-def test_of_a_stream_of_void_events_a_bounded_part_is_looked_at() -> None:
+@pytest.mark.parametrize(("size", "tokens"), [(1, 1), (200, 1), (3000, 928)])
+def test_an_object_that_cannot_be_read_counts_as_text(size: int, tokens: int) -> None:
+    assert (
+        used_of([b'data: {"choices":[{"delta":{"content":"' + b"\x01" * size + b'"}}]}\n']).completion_tokens == tokens
+    )
+    of_other_types = events({"choices": [{"delta": {"content": ["x" * size]}}]})
+    assert tokens - 6 <= used_of([of_other_types]).completion_tokens <= tokens
+
+
+def test_of_a_stream_of_void_events_a_bounded_part_is_looked_at_and_the_rest_counts_by_its_size() -> None:
     one = events(chunk({"content": "One"}))
+    rest = -(-len(one) // 3)
     for void in (b"data: {\n", b"data:\n", b"data: " + b"x" * MIN_EVENT_BYTES + b"\n"):
-        assert used_of([void * (MAX_VOID_EVENTS - 1), one]).completion_tokens == 1
-        assert used_of([void * MAX_VOID_EVENTS, one]).completion_tokens == 0
-        assert used_of([void * MAX_VOID_EVENTS + one]).completion_tokens == 0
-        assert used_of([void * MAX_VOID_EVENTS, one.strip()]).completion_tokens == 0
+        assert used_of([*cut(void * (MAX_VOID_EVENTS - 1), 1000 * len(void)), one]).completion_tokens == 1
+        pieces = [*cut(void * MAX_VOID_EVENTS, 1000 * len(void)), one]
+        assert used_of(pieces).completion_tokens == rest
+        assert used_of([*pieces[:-1], one.strip()]).completion_tokens >= rest - 1
+
+
+def test_of_a_piece_a_bounded_number_of_events_is_read_and_its_end() -> None:
+    one = events(chunk({"content": "One"}))
+    stream = one * (MAX_EVENTS_OF_A_PIECE + 1000)
+    assert used_of(cut(stream, 65_536)).completion_tokens == MAX_EVENTS_OF_A_PIECE + 1000
+    whole = used_of([stream]).completion_tokens
+    assert MAX_EVENTS_OF_A_PIECE + 900 * len(one) // 3 <= whole <= MAX_EVENTS_OF_A_PIECE + 1000 * len(one) // 3
+    for end in (events(chunk(usage=CHAT_USAGE), "[DONE]"), events(chunk(usage=CHAT_USAGE)).strip()):
+        assert used_of([stream + end]) == told("gpt-4o-mini-2024-07-18", 2006, 1920, 300)
+    long = events(chunk({"content": "x" * 20_000}))
+    for end in (long, long[:-2], long[:19_000], b": comment\n" + b":" * 20_000):
+        assert used_of([stream + end]).completion_tokens >= whole - 6
+        assert used_of([stream + end[:10_000], end[10_000:]]).completion_tokens >= whole - 6
+    assert used_of([stream + long[:10_000], long[10_000:] + events(chunk(usage=CHAT_USAGE))]).completion_tokens == 300
+
+
+def test_no_piece_takes_long() -> None:
+    dense = b'data: {"choices":[' + b"{}," * 1300 + b"{}]}\n"
+    odd = b'data: {"choices":[{"text":1,"a":"\\ud83d"}],"usage":{"prompt_tokens":"1","completion_tokens":2}}\n'
+    for unit in (dense, odd, b"data: {\n", b"data:\n", b"\r", b"\n", b"data: " + b"[{}," * 400_000):
+        meter = Meter(ASKED)
+        meter.head(200, ())
+        begun_s = time.process_time()
+        meter.feed(b"x\n" + unit * (8 * MIB // len(unit)))
+        meter.used()
+        assert time.process_time() - begun_s < 0.3  # it takes up to 12 ms
 
 
 @pytest.mark.parametrize("body", [b"{" * 3000, b'{"a":' * 5000, b'{"choices":' + b"[" * 5000, b'{"usage":' * 3000])
@@ -185,7 +235,7 @@ def test_deep_nesting_is_estimated(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>", b"\xff" * 1000, b"", b"\r\n" * 1000, b"ID3\x04\x00\x00", bytes(range(256)) * 10, b"[1, 2]"]
+    "body", [b"<html>", b"\xff" * 1000, b"", b"\r\n" * 1000, b"ID3\x04\x00\x00", bytes(range(256)) * 10]
 )
 def test_a_body_of_another_kind_brings_no_text(body: bytes) -> None:
     assert used_of([body]) == Used("asked-for", 1000, 0, 0, is_estimated=True)
@@ -217,7 +267,7 @@ FRAGMENTS = (
 @given(
     st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=5), max_size=40).map(b"".join),
     st.lists(st.integers(0, 400), max_size=8).map(sorted),
-    st.sampled_from([None, "gzip", "br", "zstd", "deflate", "compress", "gzip, gzip", "\xff"]),
+    st.sampled_from([None, "compress", "gzip, " * 3 + "gzip", "\xff"]),
     st.sampled_from([200, 404]),
 )
 def test_no_bytes_at_all_upset_it_and_no_cut_changes_it(
@@ -228,75 +278,3 @@ def test_no_bytes_at_all_upset_it_and_no_cut_changes_it(
     whole = used_of([body], encoding=encoding, status_code=status_code)
     assert used_of(pieces, encoding=encoding, status_code=status_code) == whole
     assert used_of(one_by_one(body), encoding=encoding, status_code=status_code) == whole
-
-
-# --- encodings ---
-
-
-@pytest.mark.parametrize("encoding", ["compress", "gzip, aws-chunked", ", ".join(["gzip"] * 4)])
-def test_a_body_in_an_unknown_encoding_is_not_read(encoding: str) -> None:
-    assert used_of([STREAMS["chat"].body], encoding=encoding) == Used("asked-for", 1000, 0, 0, is_estimated=True)
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
-def test_a_body_that_is_not_in_its_encoding_ends_the_reading(encoding: str) -> None:
-    meter = Meter(ASKED)
-    meter.head(200, ((b"content-encoding", encoding.encode()),))
-    for piece in (b"<html>", b"\xff" * 50, BODIES["chat"].body):
-        meter.feed(piece)
-    assert meter.used() == Used("asked-for", 1000, 0, 0, is_estimated=True)
-
-
-def test_an_encoded_stream_that_breaks_off_is_estimated_from_what_came() -> None:
-    compressor = zlib.compressobj(wbits=31)
-    piece = compressor.compress(events(chunk({"content": "Hello"}))) + compressor.flush(zlib.Z_SYNC_FLUSH)
-    hello = Used("gpt-4o-mini-2024-07-18", 1000, 0, 2, is_estimated=True)
-    assert used_of([piece], encoding="gzip") == hello
-    assert used_of([piece, b"\xff" * 100, piece], encoding="gzip") == hello
-
-
-def test_encodings_may_come_in_several_headers() -> None:
-    meter = Meter(ASKED)
-    meter.head(200, ((b"content-encoding", b"gzip"), (b"x", b"y"), (b"content-encoding", b"zstd")))
-    meter.feed(zstandard.compress(gzip.compress(BODIES["chat"].body)))
-    assert meter.used() == BODIES["chat"].used
-
-
-BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "zeros": ("gzip", lambda: gzip.compress(bytes(32 * MIB))),
-    "JSON": ("gzip", lambda: gzip.compress(b'{"x":"' + b" " * (32 * MIB))),
-    "events": ("gzip", lambda: gzip.compress(b"data: {}\n" * (2 * MIB))),
-    "one event": ("br", lambda: brotli.compress(b"data: {" + b" " * (32 * MIB), quality=1)),
-    "zstd": ("zstd", lambda: zstandard.compress(bytes(32 * MIB))),
-    "two layers": ("gzip, gzip", lambda: gzip.compress(gzip.compress(bytes(32 * MIB)))),
-    "padding": ("deflate, gzip", lambda: gzip.compress(zlib.compress(b"{}") + bytes(32 * MIB))),
-}
-
-
-@pytest.mark.parametrize("kind", BOMBS)
-def test_a_bomb_costs_bounded_memory_and_ends_the_reading(kind: str) -> None:
-    encoding, make = BOMBS[kind]
-    bomb = make()
-    tracemalloc.start()
-    try:
-        meter = Meter(ASKED)
-        meter.head(200, ((b"content-encoding", encoding.encode()),))
-        meter.feed(bomb)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 8 * MIB
-    used = meter.used()
-    assert used.is_estimated
-    assert used.completion_tokens <= MAX_DECODED_BYTES // 3 + 1
-    meter.feed(bomb)
-    assert meter.used() == used
-
-
-def test_a_long_piece_that_shrank_as_text_does_is_read() -> None:
-    words = [{"content": f" word{number}"} for number in range(20_000)]
-    stream = events(*map(chunk, words), chunk(usage=CHAT_USAGE))
-    encoded = gzip.compress(stream)
-    assert len(stream) > 4 * MIB
-    assert len(stream) > 80 * len(encoded)
-    assert used_of([encoded], encoding="gzip") == told("gpt-4o-mini-2024-07-18", 2006, 1920, 300)

@@ -75,9 +75,38 @@ def test_totals_are_those_of_one_tenant_from_an_hour_on(store: UsageStore) -> No
     for hour in (HOUR - 2, HOUR - 1, HOUR):
         store.add(batch("a", "b", hour=hour, prompt=10, completion=5, cost_nano=2, cached=9))
     store.add({UsageKey(HOUR, "other", "o", "a"): counts(prompt=1000)})
-    assert store.totals("acme", HOUR - 1) == Totals(60, 8)
-    assert store.totals("nobody", 0) == Totals(0, 0)
-    assert store.totals("acme", 2**70) == Totals(0, 0)
+    assert store.totals("acme", HOUR - 1)[0] == Totals(60, 8)
+    assert store.totals("nobody", 0)[0] == Totals(0, 0)
+    assert store.totals("acme", 2**70)[0] == Totals(0, 0)
+
+
+def test_what_was_counted_before_is_taken_back_by_what_is_negative(store: UsageStore, path: Path) -> None:
+    store.add(batch("asked", prompt=100, completion=50, cost_nano=9))
+    store.add(batch("asked", requests=-1, prompt=-100, completion=-50, cost_nano=-9))
+    store.add(batch("told", prompt=70, completion=20, cost_nano=6))
+    store.add(batch("later", requests=0, hour=HOUR + 1, prompt=-10, cost_nano=-(2**70)))
+    assert in_file(path, "sum(requests), sum(prompt_tokens), sum(completion_tokens), min(cost_nano)") == (
+        *(1, 60, 20),
+        -MAX_COUNT,
+    )
+    assert store.totals("acme", 0)[0] == Totals(80, 6 - MAX_COUNT)
+
+
+def test_reading_makes_nothing_and_leaves_nothing_behind(store: UsageStore, tmp_path: Path) -> None:
+    assert store.totals("acme", 0) == (Totals(0, 0), 0)
+    assert store.tenants() == {}
+    assert os.listdir(tmp_path) == []
+    store.add(batch("a", prompt=3))
+    store.close()
+    assert store.totals("acme", 0) == (Totals(3, 0), 1)
+    assert os.listdir(tmp_path) == ["usage.db"]
+
+
+def test_tenants_are_those_of_the_file_by_the_hours_that_they_are_in(store: UsageStore) -> None:
+    for hour in (HOUR - 5, HOUR - 1, HOUR):
+        store.add(batch("a", "b", hour=hour))
+    store.add({UsageKey(HOUR, name, "o", "m"): counts() for name in ("z", "\ud800")})
+    assert store.tenants() == {"z": 1, "acme": 3, "?": 1}
 
 
 def test_counts_beyond_64_bits_stay_the_largest_integer(store: UsageStore, path: Path) -> None:
@@ -86,7 +115,7 @@ def test_counts_beyond_64_bits_stay_the_largest_integer(store: UsageStore, path:
     store.add(batch("b", prompt=2**63 - 1, completion=2**63 - 1))
     assert in_file(path, "typeof(max(prompt_tokens)), max(prompt_tokens), max(cost_nano)") == ("integer", MAX_COUNT, 0)
     # Their sum is no 64-bit integer: SQLite's own sum() would be an error.
-    assert store.totals("acme", 0) == Totals(3 * MAX_COUNT + 1, 0)
+    assert store.totals("acme", 0)[0] == Totals(3 * MAX_COUNT + 1, -5)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +124,7 @@ def test_counts_beyond_64_bits_stay_the_largest_integer(store: UsageStore, path:
 def test_any_name_is_kept_and_found_again(name: str, store: UsageStore, path: Path) -> None:
     for _ in range(2):
         store.add({UsageKey(HOUR, name, name, name): counts(prompt=2)})
-    assert store.totals(name, 0) == Totals(4, 0)
+    assert store.totals(name, 0)[0] == Totals(4, 0)
     assert in_file(path, "count(*)") == (1,)
 
 
@@ -133,7 +162,7 @@ def test_a_file_that_is_deleted_while_it_is_open_is_made_anew(store: UsageStore,
         os.unlink(f"{path}{end}")
     store.add(batch("c"))
     assert in_file(path) == (1,)
-    assert store.totals("acme", 0) == Totals(0, 0)
+    assert store.totals("acme", 0)[0] == Totals(0, 0)
 
 
 def test_a_directory_that_is_deleted_while_it_is_used_is_made_anew(tmp_path: Path) -> None:
@@ -274,6 +303,7 @@ def test_a_file_that_somebody_keeps_locked_is_an_error_until_they_end(
     with_tool.execute("BEGIN IMMEDIATE")
     with pytest.raises(UsageFileError, match="another process keeps it locked; end what else has it open"):
         store.add(batch("a"))
+    assert store.totals("acme", 0) == (Totals(0, 0), 1)
     with_tool.execute("ROLLBACK")
     with_tool.close()
     store.add(batch("a"))

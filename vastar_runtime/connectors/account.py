@@ -9,7 +9,7 @@ from vastar_runtime.http.request import OutboundRequest
 from vastar_runtime.http.response import ResponseHead
 from vastar_runtime.metering.answered import Meter
 from vastar_runtime.metering.asked import Asked, read_asked
-from vastar_runtime.metering.metering import Metering
+from vastar_runtime.metering.metering import Metering, Recorded
 from vastar_runtime.policies.allowance import Amount
 
 
@@ -20,20 +20,31 @@ class HttpAccount:
         request: as it goes out first.
     """
 
-    __slots__ = ("_asked", "_assumed", "_has_head", "_meter", "_metering", "_request", "_tenant_id", "_whole")
+    __slots__ = (
+        "_asked",
+        "_assumed",
+        "_is_running",
+        "_meter",
+        "_metering",
+        "_recorded",
+        "_request",
+        "_tenant_id",
+        "_whole",
+    )
 
     def __init__(self, metering: Metering, tenant_id: str, request: OutboundRequest) -> None:
         self._metering = metering
         self._tenant_id = tenant_id
         self._request = request
         self._assumed = 0
+        self._recorded: Recorded | None = None
+        self._is_running = False
         self._begin(request)
 
     def _begin(self, request: OutboundRequest) -> None:
         self._asked: Asked | None = read_asked(request.method, request.url.path, request.body)
         self._meter = None if self._asked is None else Meter(self._asked)
         self._whole: bytes | None = None
-        self._has_head = False
 
     def sends(self, exchange: object) -> bool:
         """See Account."""
@@ -46,7 +57,6 @@ class HttpAccount:
 
     def head(self, head: ResponseHead) -> None:
         """The answer's head, as the client gets it."""
-        self._has_head = True
         if self._meter is not None:
             self._meter.head(head.status_code, head.headers)
 
@@ -54,6 +64,14 @@ class HttpAccount:
         """A piece of the answer's body, as the client gets it."""
         if self._meter is not None:
             self._meter.feed(piece)
+            if not self._is_running:
+                self._is_running = True
+                self._metering.begins(self)
+
+    def record_so_far(self) -> None:
+        """See Running."""
+        if self._meter is not None:
+            self._recorded = self._metering.record(self._tenant_id, self._origin, self._meter.used(), self._recorded)
 
     def whole(self, body: bytes) -> None:
         """All of the body: to be read at the end."""
@@ -65,10 +83,10 @@ class HttpAccount:
         asked = self._asked
         if asked is None:
             return None
-        self._assumed = assumed_completion_tokens
+        self._assumed = assumed_completion_tokens * asked.completions
         completion_tokens = asked.max_completion_tokens
         if completion_tokens is None:
-            completion_tokens = assumed_completion_tokens
+            completion_tokens = self._assumed
         return Amount(
             asked.prompt_tokens + completion_tokens,
             self._metering.estimated_cost_nano(asked, self._origin, completion_tokens),
@@ -76,19 +94,20 @@ class HttpAccount:
 
     def close(self, *, was_sent: bool) -> Amount:
         """See Account."""
+        if self._is_running:
+            self._metering.running.discard(self)
         if not was_sent:
             return Amount(0, 0)
         if self._meter is None:
-            self._metering.record(self._tenant_id, self._origin, None)
+            self._metering.count(self._tenant_id, self._origin)
             return Amount(0, 0)
         if self._whole is not None:
             self._meter.feed(self._whole)
         used = self._meter.used()
-        if not self._has_head and self._asked is not None and self._asked.max_completion_tokens is None:
-            # Nobody will ever know what was made of it; no more was reserved.
-            used = msgspec.structs.replace(used, completion_tokens=self._assumed)
-        cost_nano = self._metering.record(self._tenant_id, self._origin, used)
-        return Amount(used.prompt_tokens + used.completion_tokens, cost_nano)
+        if used.lacks_completion:  # nobody will ever know what was made of it; no more was reserved
+            used = msgspec.structs.replace(used, completion_tokens=max(used.completion_tokens, self._assumed))
+        recorded = self._metering.record(self._tenant_id, self._origin, used, self._recorded)
+        return Amount(used.prompt_tokens + used.completion_tokens, recorded.cost_nano)
 
     @property
     def _origin(self) -> str:

@@ -113,6 +113,7 @@ class Daemon:
                 self._background = nursery
                 nursery.start_soon(self._pool.reap_forever)
                 nursery.start_soon(self._usage.flush_forever)
+                nursery.start_soon(self._metering.record_running)
                 if self._shared is not None:
                     await nursery.start(self._shared.run)
                 await self._credentials.configure(self._configuration.settings.credentials)

@@ -1,36 +1,48 @@
 """What a request asks of a language model. Pure.
 
-Known are OpenAI's chat completions, completions, responses and embeddings, Anthropic's messages, and what speaks like
-them, as almost every provider and local server does.
+Known are OpenAI's chat completions, completions, responses and embeddings, Anthropic's messages and batches of them,
+and what speaks like them, as almost every provider and local server does. A body on one of their paths is counted
+whether it can be read or not: some server may read it. Elsewhere it must look like one.
 """
 
 from __future__ import annotations
 
 import re
 from itertools import islice
-from urllib.parse import unquote
 
 import msgspec
 
-from .estimate import estimated_tokens
+from .api_paths import Api, api_of
+from .estimate import BYTES_PER_TOKEN, estimated_tokens, tokens_of_ascii
 from .members import MAX_MODEL_CHARACTERS as MAX_MODEL_CHARACTERS
-from .members import NOTHING, decoded, name, number, printable
+from .members import NOTHING, amount, name
+from .request_batch import read_batch
+from .request_body import MAX_LISTED, as_utf8, is_long_and_names_none, is_object, members_of, model_in
 
 # A thousand times what the largest model takes. A greater number is a mistake, or meant to overflow something.
 MAX_TOKENS = 1_000_000_000
 # What a provider writes around the whole. Around each message it writes 3 to 7 tokens, for which our count has those
 # of {"role":"user","content":""}.
 REQUEST_TOKENS = 4
-
-_OBJECT = re.compile(rb"[ \t\r\n]*\{")
-_AZURE = "/openai/deployments/"
-# Of these the model's name suffices; elsewhere, other services have models, too, and something must be there to read.
-_ASKING = ("/chat/completions", "/completions", "/responses", "/messages", "/embeddings")
-_COUNTING = ("/count_tokens", "/responses/input_tokens")  # these answer how many there would be, and use none
-_WITHOUT_COMPLETION = ("/embeddings", "/moderations", "/rerank", "/audio/speech", "/images/generations")
-_NULL = b"null"
 # OpenAI's limit for one request.
 MAX_PROMPTS = 2048
+# A text with more quotes is not searched for where prompts end: it takes 4 ms.
+MAX_LOOKED_AT = 400_000
+
+_METHODS = ("POST", "PUT", "PATCH")
+_PROMPTS = frozenset(("messages", "prompt", "input"))
+_LIMITS = frozenset(("max_tokens", "max_completion_tokens", "max_output_tokens"))
+_CHOICES = frozenset(("n", "best_of"))
+# Short values of these are no part of the prompt. Of everything else servers may make one.
+_SETTINGS = _LIMITS | _CHOICES
+_SETTINGS |= {"model", "stream", "stream_options", "temperature", "top_p", "top_k", "presence_penalty", "seed", "user"}
+_SETTINGS |= {"frequency_penalty", "store", "service_tier", "reasoning_effort", "encoding_format", "dimensions"}
+_SETTINGS |= {"logprobs", "top_logprobs", "parallel_tool_calls", "background"}
+_FOLDED = _PROMPTS | _SETTINGS | {"requests"}
+_MAX_SETTING_BYTES = 64
+_MEMBER_BYTES = len('"":,')
+_NO_BACKGROUND = (b"false", b"null", b"0")
+
 _FIRST_PROMPT = re.compile(rb'\[[ \t\r\n]*(["\[])')
 _BETWEEN_TEXTS = re.compile(rb'"[ \t\r\n]*,[ \t\r\n]*"')
 _BETWEEN_LISTS = re.compile(rb"\][ \t\r\n]*,[ \t\r\n]*\[")
@@ -40,89 +52,113 @@ class Asked(msgspec.Struct, frozen=True):
     """One request to a language model.
 
     Attributes:
-        model: as asked for, printable, at most MAX_MODEL_CHARACTERS, never "".
+        model: as asked for, printable, at most MAX_MODEL_CHARACTERS; "" when the request does not say.
         prompt_tokens: an estimate, rather too many than too few.
-        max_completion_tokens: what the request allows in all its choices, at most MAX_TOKENS; None: it does not say.
+        max_completion_tokens: what the request allows in all its choices, at most MAX_TOKENS; 0: what it asks for has
+            no completion; None: it does not say.
+        completions: how many it asks for, at most MAX_TOKENS: an assumption in place of None holds for each.
+        answers_later: the answer may say no more than that the work has begun.
     """
 
     model: str
     prompt_tokens: int
     max_completion_tokens: int | None
-
-
-class _Request(msgspec.Struct, frozen=True, gc=False):
-    """Every member as it stands in the text: one of a wrong type is as good as none, and no tree is built."""
-
-    model: msgspec.Raw = NOTHING
-    messages: msgspec.Raw = NOTHING
-    prompt: msgspec.Raw = NOTHING
-    input: msgspec.Raw = NOTHING
-    system: msgspec.Raw = NOTHING
-    instructions: msgspec.Raw = NOTHING
-    tools: msgspec.Raw = NOTHING
-    functions: msgspec.Raw = NOTHING
-    max_completion_tokens: msgspec.Raw = NOTHING
-    max_output_tokens: msgspec.Raw = NOTHING
-    max_tokens: msgspec.Raw = NOTHING
-    n: msgspec.Raw = NOTHING
-    best_of: msgspec.Raw = NOTHING
-
-
-_REQUEST = msgspec.json.Decoder(_Request)
+    completions: int = 1
+    answers_later: bool = False
 
 
 def read_asked(method: str, path: str, body: bytes) -> Asked | None:
     """What the request asks for; None when it is none to a language model.
 
     Args:
+        method: in upper case.
         path: of the URL, with or without its query.
     """
-    if method != "POST" or not _OBJECT.match(body):
+    if not body or method not in _METHODS:
         return None
-    deployment = _deployment(path) if _AZURE in path else ""
-    if not deployment and b'"model"' not in body:
+    api = api_of(path)
+    if api.counts_only:
         return None
-    path = path.partition("?")[0].rstrip("/")
-    if path.endswith(_COUNTING):
+    text = as_utf8(body)
+    if not is_object(text):
+        return _unread(api, text) if api.is_known else None
+    if not api.is_known and is_long_and_names_none(text):
         return None
-    request = decoded(_REQUEST, body)
-    if request is None:
+    members = members_of(text)
+    if members is None:
+        return _unread(api, text)
+    return _read(api, text, members)
+
+
+def _read(api: Api, text: bytes, members: dict[str, msgspec.Raw]) -> Asked | None:
+    """By its members. Where there are several for one thing, or names in different case, the greatest number holds:
+    servers differ in which they obey."""
+    model = other_model = ""
+    prompt = requests = NOTHING
+    has_prompt = answers_later = False
+    limit, choices, around = 0, 1, 1
+    for key, value in members.items():
+        known = key if key in _FOLDED else key.casefold()
+        if known in _PROMPTS:
+            has_prompt = True
+            around += len(key) + _MEMBER_BYTES
+            if known == "prompt":
+                prompt = value
+        elif known in _SETTINGS:
+            size = len(bytes(value))
+            if size <= _MAX_SETTING_BYTES:
+                around += len(key) + size + _MEMBER_BYTES
+            if known == "model":
+                if known is key:
+                    model = name(value)
+                else:
+                    other_model = name(value)
+            elif known in _LIMITS:
+                limit = max(limit, amount(value, MAX_TOKENS) or 0)
+            elif known in _CHOICES:
+                choices = max(choices, amount(value, MAX_TOKENS) or 1)
+            elif known == "background":
+                answers_later = bytes(value) not in _NO_BACKGROUND
+        elif known == "requests":
+            requests = value
+    model = api.deployment or model or other_model
+    allowed: int | None
+    if requests is not NOTHING and not has_prompt:
+        batch = read_batch(requests, MAX_TOKENS)
+        model = model or batch.model
+        allowed, completions = batch.max_completion_tokens, batch.completions
+        has_prompt = answers_later = True
+    else:
+        completions = min(choices * (1 if prompt is NOTHING else _prompts(bytes(prompt))), MAX_TOKENS)
+        allowed = min(limit * completions, MAX_TOKENS) or None
+    # Among more members than are listed it may be named in another case, or within a batch that was not looked through.
+    if not (model and has_prompt) and text.count(b":") > MAX_LISTED:
+        model = model_in(text, with_prompt=True) or model
+        has_prompt = True
+    if not (api.is_known or api.deployment or (model and has_prompt)):
         return None
-    model = deployment or name(request.model)
-    texts = (request.messages, request.prompt, request.input)
-    if not model or not (deployment or path.endswith(_ASKING) or any(text is not NOTHING for text in texts)):
+    if not api.has_completion:
+        allowed = 0
+    tokens = max(0, estimated_tokens(text) - around // BYTES_PER_TOKEN)
+    return Asked(model, tokens + REQUEST_TOKENS, allowed, completions, answers_later)
+
+
+def _unread(api: Api, text: bytes) -> Asked | None:
+    """By its size, and the little that can be found in it."""
+    found = model_in(text, with_prompt=not api.is_known)
+    if not (api.is_known or found):
         return None
-    around = (request.system, request.instructions, request.tools, request.functions)
-    tokens = sum([estimated_tokens(_text(member)) for member in (*texts, *around) if member is not NOTHING])
-    allowed = 0 if path.endswith(_WITHOUT_COMPLETION) else _max_completion_tokens(request)
-    return Asked(model, tokens + REQUEST_TOKENS, allowed)
+    tokens = estimated_tokens(text) if is_object(text) else tokens_of_ascii(len(text))
+    return Asked(api.deployment or found or "", tokens + REQUEST_TOKENS, None if api.has_completion else 0)
 
 
-def _deployment(path: str) -> str:
-    """Azure's own name for a model that is set up there; a "model" in the body has no effect."""
-    return printable(unquote(path.partition(_AZURE)[2].partition("/")[0].partition("?")[0]))
-
-
-def _text(member: msgspec.Raw) -> bytes:
-    text = bytes(member)
-    return b"" if text == _NULL else text
-
-
-def _max_completion_tokens(request: _Request) -> int | None:
-    limits = (request.max_completion_tokens, request.max_output_tokens, request.max_tokens)
-    given = [limit for limit in [number(member, MAX_TOKENS) for member in limits] if limit is not None]
-    if not given:
-        return None
-    choices = max(number(request.n, MAX_TOKENS) or 1, number(request.best_of, MAX_TOKENS) or 1)
-    return min(max(given) * choices * _prompts(request.prompt), MAX_TOKENS)
-
-
-def _prompts(prompt: msgspec.Raw) -> int:
+def _prompts(prompt: bytes) -> int:
     """Of how many prompts each is completed: it may be a list of texts, or of lists of tokens. Told from what stands
     between them, which stands in no text: its quotes would be escaped."""
-    text = b"" if prompt is NOTHING else bytes(prompt)
-    first = _FIRST_PROMPT.match(text)
+    first = _FIRST_PROMPT.match(prompt)
     if first is None:
         return 1
+    if prompt.count(first[1]) > MAX_LOOKED_AT:
+        return MAX_PROMPTS
     between = _BETWEEN_LISTS if first[1] == b"[" else _BETWEEN_TEXTS
-    return 1 + sum(1 for _ in islice(between.finditer(text), MAX_PROMPTS - 1))
+    return 1 + sum(1 for _ in islice(between.finditer(prompt), MAX_PROMPTS - 1))

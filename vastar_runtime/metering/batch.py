@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
-from typing import NamedTuple, Protocol
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
 
-# Of one batch, and of what one process counts apart in one hour: so many rows an hour come into the file. A thousand
-# tenants with three models at three origins fit.
-MAX_BATCH_KEYS = 10_000
-# On top of those: tenants whose other requests are counted together.
-MAX_OTHER_TENANTS = 1_000
-# As long as names may be in the log. What two longer ones have in common is one name.
-MAX_NAME_CHARACTERS = 256
+# What is in one batch before it is summed up more coarsely.
+MAX_BATCH_KEYS = 16_384
+# In the file, where rows of at most 1,000 bytes are packed; as long as models' names are in the log. A longer one ends
+# in its hash: no two tenants become one.
+MAX_NAME_CHARACTERS = 128
+MAX_NAME_BYTES = 256
+_HASH_CHARACTERS = 32
 OTHER = "(other)"
 
 SECONDS_PER_HOUR = 3600
+HOURS_PER_DAY = 24
 
 
 class UsageKey(NamedTuple):
@@ -32,7 +35,7 @@ class UsageKey(NamedTuple):
 
 
 class UsageCounts:
-    """Sums of requests.
+    """Sums of requests; below 0 where they take back what was counted under another key or in another hour.
 
     Attributes:
         estimated_requests: those among them whose tokens are an estimate.
@@ -77,32 +80,59 @@ class Totals(NamedTuple):
 Batch = dict[UsageKey, UsageCounts]
 
 
-class _Keys(Container[UsageKey], Protocol):
-    def __len__(self) -> int: ...
-
-
 def named(name: str) -> str:
     """A name as it is counted under."""
-    return name if len(name) <= MAX_NAME_CHARACTERS else name[:MAX_NAME_CHARACTERS]
+    if len(name) <= MAX_NAME_CHARACTERS and name.isascii():
+        return name
+    data = name.encode("utf-8", "surrogatepass")
+    if len(name) <= MAX_NAME_CHARACTERS and len(data) <= MAX_NAME_BYTES:
+        return name
+    begin = data[: MAX_NAME_BYTES - _HASH_CHARACTERS - 1].decode("utf-8", "ignore")
+    digest = hashlib.sha256(data).hexdigest()[:_HASH_CHARACTERS]
+    return f"{begin[: MAX_NAME_CHARACTERS - _HASH_CHARACTERS - 1]}~{digest}"
 
 
-def fitting(key: UsageKey, keys: _Keys) -> UsageKey:
-    """The key, if it is one of these or there is room for one more; else one that it shares with others.
-
-    So there are never more than MAX_BATCH_KEYS + MAX_OTHER_TENANTS, and one for each hour.
-    """
-    if key in keys or len(keys) < MAX_BATCH_KEYS:
-        return key
-    of_tenant = UsageKey(key.hour, key.tenant_id, OTHER, OTHER)
-    if of_tenant in keys or len(keys) < MAX_BATCH_KEYS + MAX_OTHER_TENANTS:
-        return of_tenant
-    return UsageKey(key.hour, OTHER, OTHER, OTHER)
+def of_tenant(key: UsageKey, hour: int | None = None) -> UsageKey:
+    """What all of a tenant's models and origins share."""
+    return UsageKey(key.hour if hour is None else hour, key.tenant_id, OTHER, OTHER)
 
 
 def merge(batch: Batch, other: Mapping[UsageKey, UsageCounts]) -> None:
     """Count what is in another batch in this one, too."""
     for key, counts in other.items():
-        batch.setdefault(fitting(key, batch), UsageCounts()).merge(counts)
+        batch.setdefault(key, UsageCounts()).merge(counts)
+
+
+def summed_up(batch: Batch, keeps_name: Callable[[str], bool]) -> Batch:
+    """The same in fewer keys, half of MAX_BATCH_KEYS if that can be, with the days' and months' totals of those who
+    keep their names; what is not on the disk for days is kept by tenant alone, at last by month but for the latest day.
+
+    Args:
+        keeps_name: of a tenant; those of the others are lost if nothing else helps.
+    """
+    last_day = max(key.hour for key in batch) // HOURS_PER_DAY if batch else 0
+
+    def by_day(key: UsageKey) -> UsageKey:
+        return of_tenant(key, key.hour - key.hour % HOURS_PER_DAY)
+
+    def by_name(key: UsageKey) -> UsageKey:
+        return by_day(key) if keeps_name(key.tenant_id) else by_day(key)._replace(tenant_id=OTHER)
+
+    def by_month(key: UsageKey) -> UsageKey:
+        if key.hour // HOURS_PER_DAY == last_day:
+            return by_name(key)
+        date = datetime.fromtimestamp(key.hour * SECONDS_PER_HOUR, UTC)
+        return by_name(key)._replace(hour=key.hour - date.hour - (date.day - 1) * HOURS_PER_DAY)
+
+    coarser: Callable[[UsageKey], UsageKey]
+    for coarser in (of_tenant, by_day, by_name, by_month):
+        fewer: Batch = {}
+        for key, counts in batch.items():
+            fewer.setdefault(coarser(key), UsageCounts()).merge(counts)
+        batch = fewer
+        if len(batch) <= MAX_BATCH_KEYS // 2:
+            break
+    return batch
 
 
 def totals_of(batch: Mapping[UsageKey, UsageCounts], tenant_id: str, since_hour: int) -> Totals:

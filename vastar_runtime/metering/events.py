@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from .estimate import BYTES_PER_TOKEN, estimated_tokens, tokens_of_ascii
 from .members import NOTHING, decoded, printable
 from .members import name as name_of
 from .tally import USAGE, Tally, Usage
@@ -76,6 +77,13 @@ class _LooseEvent(_LooseInner, frozen=True, gc=False):
     message: msgspec.Raw = NOTHING
 
 
+# Longer events, but for those that are one long text, are of more objects than are worth a look at each.
+MAX_TYPED_BYTES = 4 * 1024
+MAX_OBJECTS = 64
+# What stands around the text of an event that is not looked into is at most about so much: that of its text beyond is
+# counted, which is a token for most.
+FRAME_BYTES = 256
+
 _decode = msgspec.json.Decoder(_Event).decode
 _LOOSE_EVENT = msgspec.json.Decoder(_LooseEvent)
 _LOOSE_INNER = msgspec.json.Decoder(_LooseInner)
@@ -83,7 +91,9 @@ _EMPTY = (b"", b"null", b"[]", b"{}")
 
 
 def read_event(data: bytes, tally: Tally) -> bool:
-    """Add an event to the tally. Returns False when its data is no JSON object."""
+    """Add an event to the tally. Returns False when its data cannot be read."""
+    if len(data) > MAX_TYPED_BYTES and data.count(b"{") > MAX_OBJECTS:
+        return _read_loosely(data, tally)
     try:
         event = _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -144,19 +154,26 @@ def _read_inner(inner: _Inner, tally: Tally, *, is_start: bool) -> None:
 
 
 def _read_loosely(data: bytes, tally: Tally) -> bool:
-    """An event in which some member is of another type than in any API known here. Its text counts as one token, as
-    most events bring."""
+    """An event in which some member is of another type than in any API known here, or with too much in it. Its text
+    counts by its size: for most one token, as most events bring."""
     event = decoded(_LOOSE_EVENT, data)
     if event is None:
+        if data.lstrip().startswith(b"{"):
+            tally.add_unread(_tokens_beyond_frame(len(data)))
         return False
-    if bytes(event.choices) not in _EMPTY or bytes(event.delta) not in _EMPTY:
-        tally.add_unread()
+    text = [part for part in (bytes(event.choices), bytes(event.delta)) if part not in _EMPTY]
+    if text:
+        tally.add_unread(max([_tokens_beyond_frame(BYTES_PER_TOKEN * estimated_tokens(part)) for part in text]))
     _read_loose_inner(event, tally, is_start=False)
     for member, is_start in ((event.response, False), (event.message, True)):
         inner = None if member is NOTHING else decoded(_LOOSE_INNER, member)
         if inner is not None:
             _read_loose_inner(inner, tally, is_start=is_start)
     return True
+
+
+def _tokens_beyond_frame(size: int) -> int:
+    return max(1, tokens_of_ascii(size - FRAME_BYTES))
 
 
 def _read_loose_inner(inner: _LooseInner, tally: Tally, *, is_start: bool) -> None:

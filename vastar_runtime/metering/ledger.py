@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 import trio
 
-from .batch import SECONDS_PER_HOUR, Batch, Totals, UsageCounts, UsageKey, fitting, merge, named, totals_of
-from .rows import MAX_COUNT, clamped
+from . import batch as batches
+from .batch import SECONDS_PER_HOUR, Batch, Totals, UsageCounts, UsageKey, merge, named, summed_up, totals_of
+from .names import Names
+from .rows import MAX_COUNT, signed
 from .store import UsageFileError, UsageStore
+from .usage_file import fault
 
 # What a killed process loses: the requests of so long.
 FLUSH_INTERVAL_S = 0.5
@@ -25,11 +29,19 @@ log = structlog.get_logger()
 
 
 class _Write:
-    """One batch on its way to the disk, which ends when the disk wants to."""
+    """One batch on its way to the disk, which ends when the disk wants to.
 
-    def __init__(self, batch: Batch) -> None:
+    Attributes:
+        commits: of the store, before this one.
+        tenants: that the file has, if they are wanted and could be read; in how many hours.
+    """
+
+    def __init__(self, batch: Batch, commits: int, *, wants_tenants: bool) -> None:
         self.batch = batch
+        self.commits = commits
+        self.tenants: Mapping[str, int] | None = None
         self.error: Exception | None = None
+        self._wants_tenants = wants_tenants
         self._has_ended = False
 
     def run(self, store: UsageStore) -> None:
@@ -37,6 +49,10 @@ class _Write:
         if self._has_ended:
             return
         try:
+            # First: what this batch brings are no tenants that were seen before.
+            if self._wants_tenants:
+                with contextlib.suppress(UsageFileError):  # writing says what is wrong with it
+                    self.tenants = store.tenants()
             store.add(self.batch)
         except Exception as error:
             self.error = error
@@ -58,12 +74,14 @@ class UsageLog:
         self._unix_clock = unix_clock
         self._batch: Batch = {}
         self._has_some = trio.Event()  # of this batch
-        self._keys_of_hour: set[UsageKey] = set()
-        self._hour = 0
+        self._most_keys = batches.MAX_BATCH_KEYS  # then the batch is summed up
+        self._names = Names()
+        self._knows_tenants = False
         self._write: _Write | None = None
         self._writing = trio.Lock()
         # One thread, however many ask; one that hangs is not joined by others.
         self._threads = trio.CapacityLimiter(1)
+        self._reading_threads = trio.CapacityLimiter(1)
         self._pause_s = FLUSH_INTERVAL_S
         self._is_failing = False
 
@@ -78,12 +96,18 @@ class UsageLog:
         completion_tokens: int = 0,
         cost_nano: int = 0,
         is_estimated: bool = False,
+        requests: int = 1,
     ) -> None:
-        """Count one request. Never waits.
+        """Count one request, or what is to be added to what was counted of it. Never waits.
+
+        Tokens and costs may be negative: they take back what was counted. So one that goes on can be counted as it
+        does (``requests=1`` once, then 0 with the differences), and an estimate be replaced: by the same call with
+        everything negative, ``requests``, too, and another one with what is true.
 
         Args:
             cost_nano: in 1e-9 of the configured currency.
-            is_estimated: the tokens are an estimate.
+            is_estimated: the tokens are an estimate; so many requests are estimated ones.
+            requests: 1, 0 or -1.
         """
         if self._store is None:
             return
@@ -91,16 +115,21 @@ class UsageLog:
         counts = self._batch.get(key)
         if counts is None:
             counts = self._begin(key)
-        counts.requests += 1
-        counts.estimated_requests += is_estimated
+        counts.requests += requests
+        if is_estimated:
+            counts.estimated_requests += requests
         # Whatever an upstream says that it counted; the comparisons cost less than a call for each.
-        counts.prompt_tokens += prompt_tokens if 0 <= prompt_tokens <= MAX_COUNT else clamped(prompt_tokens)
+        counts.prompt_tokens += prompt_tokens if -MAX_COUNT <= prompt_tokens <= MAX_COUNT else signed(prompt_tokens)
         if cached_prompt_tokens:
-            counts.cached_prompt_tokens += clamped(cached_prompt_tokens)
+            counts.cached_prompt_tokens += signed(cached_prompt_tokens)
         counts.completion_tokens += (
-            completion_tokens if 0 <= completion_tokens <= MAX_COUNT else clamped(completion_tokens)
+            completion_tokens if -MAX_COUNT <= completion_tokens <= MAX_COUNT else signed(completion_tokens)
         )
-        counts.cost_nano += cost_nano if 0 <= cost_nano <= MAX_COUNT else clamped(cost_nano)
+        counts.cost_nano += cost_nano if -MAX_COUNT <= cost_nano <= MAX_COUNT else signed(cost_nano)
+
+    def keep_names(self, tenant_ids: Iterable[str]) -> None:
+        """These tenants are counted by their names, whatever others think of; instead of those of the last call."""
+        self._names.keep(tenant_ids)
 
     async def flush_forever(self) -> None:
         """Write batches until cancelled; then the last one, for which it takes a few seconds at most."""
@@ -127,57 +156,63 @@ class UsageLog:
                 if self._write is not None:
                     await self._finish(self._store, self._write)
                 if self._batch and self._write is None:
-                    self._write, self._batch, self._has_some = _Write(self._batch), {}, trio.Event()
+                    self._write = _Write(self._batch, self._store.commits, wants_tenants=not self._knows_tenants)
+                    self._batch, self._has_some, self._most_keys = {}, trio.Event(), batches.MAX_BATCH_KEYS
                     await self._finish(self._store, self._write)
         if waiting.cancelled_caught:
             self._failed(f"the disk of {self._store.path} takes longer than {MAX_WAIT_S:g} s")
 
     async def totals(self, tenant_id: str, since_unix_s: int) -> Totals:
         """What a tenant has used from the hour of this time on, up to now: according to the file, which other
-        processes write to, and to what is not in it yet.
+        processes write to, and to what is not in it yet. Reading waits for no writing.
 
-        Without a file that can be read within MAX_WAIT_S it is what this process has in memory.
+        Raises:
+            UsageFileError: the file cannot be read, or not within MAX_WAIT_S.
         """
         store = self._store
         if store is None:
             return Totals(0, 0)
         tenant_id, since_hour = named(tenant_id), since_unix_s // SECONDS_PER_HOUR
-        stored = Totals(0, 0)
-        await self.flush()
-        with trio.move_on_after(MAX_WAIT_S) as waiting:
-            async with self._writing:
-                if self._write is not None:  # it may be in the file by now, and must not count twice
-                    await self._finish(store, self._write)
+        with trio.move_on_after(MAX_WAIT_S):
+            while True:
                 try:
-                    stored = await trio.to_thread.run_sync(
-                        store.totals, tenant_id, since_hour, abandon_on_cancel=True, limiter=self._threads
+                    stored, commits = await trio.to_thread.run_sync(
+                        store.totals, tenant_id, since_hour, abandon_on_cancel=True, limiter=self._reading_threads
                     )
-                except UsageFileError as error:
-                    self._failed(str(error))
-                except Exception:
-                    log.exception("internal error; usage is told without what the file has")
-                return self._with_unwritten(stored, tenant_id, since_hour)
-        if waiting.cancelled_caught:
-            self._failed(f"the disk of {store.path} takes longer than {MAX_WAIT_S:g} s")
-        return self._with_unwritten(stored, tenant_id, since_hour)
+                except RuntimeError as error:  # there is no thread for it
+                    raise fault(store.path, str(error)) from error
+                # What was written since it was read is neither in memory any more nor in what was read.
+                if commits >= (self._write.commits if self._write is not None else store.commits):
+                    return self._with_unwritten(stored, commits, tenant_id, since_hour)
+        raise fault(store.path, f"its disk takes longer than {MAX_WAIT_S:g} s")
 
     def _begin(self, key: UsageKey) -> UsageCounts:
         """The counts of a key that this batch does not have, or not under this name."""
-        if key.hour != self._hour:
-            self._hour, self._keys_of_hour = key.hour, set()
         key = UsageKey(key.hour, named(key.tenant_id), named(key.origin), named(key.model))
-        key = fitting(key, self._keys_of_hour)
-        self._keys_of_hour.add(key)
+        key = self._names.key_of(key)
         self._has_some.set()
-        return self._batch.setdefault(fitting(key, self._batch), UsageCounts())
+        counts = self._batch.get(key)
+        if counts is None:
+            self._make_room()
+            counts = self._batch.setdefault(key, UsageCounts())
+        return counts
 
-    def _with_unwritten(self, stored: Totals, tenant_id: str, since_hour: int) -> Totals:
+    def _make_room(self) -> None:
+        """In memory, where there is no more of it than this, however long the disk cannot be used."""
+        if len(self._batch) >= self._most_keys:
+            self._batch = summed_up(self._batch, self._names.is_known)
+            self._most_keys = max(batches.MAX_BATCH_KEYS, 2 * len(self._batch))
+
+    def _with_unwritten(self, stored: Totals, commits: int, tenant_id: str, since_hour: int) -> Totals:
         tokens, cost_nano = stored
-        for batch in (self._batch, self._write.batch if self._write is not None else {}):
+        unwritten = [self._batch]
+        if self._write is not None and commits == self._write.commits:
+            unwritten.append(self._write.batch)
+        for batch in unwritten:
             found = totals_of(batch, tenant_id, since_hour)
             tokens += found.tokens
             cost_nano += found.cost_nano
-        return Totals(tokens, cost_nano)
+        return Totals(max(tokens, 0), max(cost_nano, 0))
 
     async def _finish(self, store: UsageStore, write: _Write) -> None:
         """Have it written, or see what came of it since; what could not be written is in the batch again."""
@@ -188,6 +223,9 @@ class UsageLog:
             self._failed(str(error))
             return
         self._write = None
+        if write.tenants is not None:
+            self._knows_tenants = True
+            self._names.recall(write.tenants)
         if write.error is None:
             self._pause_s = FLUSH_INTERVAL_S
             if self._is_failing:
@@ -196,6 +234,7 @@ class UsageLog:
         elif isinstance(write.error, UsageFileError):
             newer, self._batch = self._batch, write.batch
             merge(self._batch, newer)
+            self._make_room()
             self._has_some.set()
             self._failed(str(write.error))
         else:

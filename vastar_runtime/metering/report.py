@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from .batch import SECONDS_PER_HOUR
+from .batch import SECONDS_PER_HOUR, named
 from .rows import COUNTS, clamped, stored_name, sum_of, whole
 from .usage_file import fault, faults, open_to_read, resting
 
@@ -125,7 +125,7 @@ def _read(connection: sqlite3.Connection, since_hour: int, by: By, tenant_id: st
     values: list[int | str] = [clamped(since_hour)]
     if tenant_id is not None:
         rows_wanted += " AND tenant = ?"
-        values.append(stored_name(tenant_id))
+        values.append(stored_name(named(tenant_id)))
     sums = ", ".join(map(sum_of, COUNTS))
     connection.execute("BEGIN")  # all of it at one moment
     # No foreign text is in the statements.
@@ -143,7 +143,8 @@ def _read(connection: sqlite3.Connection, since_hour: int, by: By, tenant_id: st
 
 def _group(row: tuple[Any, ...], by: By | None) -> Group:
     name, *halves = row
-    sums = (whole(*halves[index : index + 2]) for index in range(0, len(halves), 2))
+    # Below 0: what is counted elsewhere was taken back here.
+    sums = (max(whole(*halves[index : index + 2]), 0) for index in range(0, len(halves), 2))
     return Group(_day(name) if by is By.DAY else str(name), *sums)
 
 

@@ -7,24 +7,15 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from .batch import SECONDS_PER_HOUR, Totals, UsageCounts, UsageKey
-from .rows import ADD, COUNTS, clamped, stored_name, sum_of, whole
+from .batch import HOURS_PER_DAY, SECONDS_PER_HOUR, Totals, UsageCounts, UsageKey
+from .reading import oldest_and_newest, read_file, tenants_in, totals_in
+from .room import Room
+from .rows import COUNTS, clamped, insert, signed, stored_name
 from .usage_file import Place, UsageFileError, faults, open_to_write, place_of
 
 __all__ = ["UsageFileError", "UsageStore"]
-
-_HOURS_PER_DAY = 24
-# One statement for many rows: at each of its own, the thread would give the interpreter up and wait for it again.
-# Measured, 100 rows beside a busy event loop: 0.2 ms (executemany: 12 ms, at times 200). Every SQLite takes 999 values.
-_ROWS_PER_STATEMENT = 90
-_ROW = f"({', '.join('?' * (4 + len(COUNTS)))})"
-# One look for each hour, however many other tenants there are in it.
-_TOTALS = f"""WITH RECURSIVE hours (hour) AS (SELECT ? UNION ALL SELECT hour + 1 FROM hours WHERE hour < ? LIMIT ?)
-    SELECT {sum_of("prompt_tokens")}, {sum_of("completion_tokens")}, {sum_of("cost_nano")}
-    FROM hours CROSS JOIN usage ON usage.hour = hours.hour WHERE usage.tenant = ?"""  # noqa: S608 - no foreign text
-_MOST_HOURS = 100_000  # eleven years; a clock that was wrong once must not have us look for longer
 
 
 class UsageStore:
@@ -34,6 +25,9 @@ class UsageStore:
     1.5 ms, and the disk has to sync each time) and closed by ``close`` when there is not: the file is then complete in
     itself, and can be copied, moved or deleted like any other.
 
+    Attributes:
+        commits: batches that are in the file, of this store.
+
     Args:
         path: absolute. Nothing is opened or made before the first batch.
         keep_days: rows that are older are deleted, at the first batch and once a day.
@@ -41,12 +35,15 @@ class UsageStore:
 
     def __init__(self, path: str, *, keep_days: int = 400, unix_clock: Callable[[], float] = time.time) -> None:
         self.path = path
-        self._keep_hours = keep_days * _HOURS_PER_DAY
+        self._keep_hours = keep_days * HOURS_PER_DAY
         self._unix_clock = unix_clock
         self._tidied_hour: int | None = None
         self._connection: sqlite3.Connection | None = None
         self._place: Place | None = None
         self._using = threading.Lock()  # a connection is for one thread at a time
+        self._room = Room()
+        self.commits = 0
+        self._committing = threading.Lock()
 
     def add(self, batch: Mapping[UsageKey, UsageCounts]) -> None:
         """Add these counts to those in the file: all of them, or none.
@@ -54,35 +51,46 @@ class UsageStore:
         Raises:
             UsageFileError: none of them are in the file.
         """
+        rows = [_row(key, counts) for key, counts in batch.items()]
         with self._use() as connection:
             self._tidy(connection)
-            rows = [_row(key, counts) for key, counts in batch.items()]
-            with _transaction(connection):
-                for begin in range(0, len(rows), _ROWS_PER_STATEMENT):
-                    part = rows[begin : begin + _ROWS_PER_STATEMENT]
-                    connection.execute(
-                        f"INSERT INTO usage VALUES {', '.join([_ROW] * len(part))} "  # noqa: S608 - no foreign text
-                        f"ON CONFLICT DO UPDATE SET {ADD}",
-                        [value for row in part for value in row],
-                    )
+            try:
+                self._write(connection, rows)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                    raise
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                if not self._room.make(connection, self._unix_clock()):
+                    raise
+                self._write(connection, rows)
 
-    def totals(self, tenant_id: str, since_hour: int) -> Totals:
-        """What a tenant has used from this hour on, according to the file.
+    def totals(self, tenant_id: str, since_hour: int) -> tuple[Totals, int]:
+        """What a tenant has used from this hour on, according to the file; and ``commits`` that are in that. It waits
+        for nobody that writes, and makes nothing.
 
         Raises:
             UsageFileError: that cannot be read.
         """
-        with self._use() as connection:
-            ((oldest,),) = connection.execute("SELECT CAST(min(hour) AS INTEGER) FROM usage").fetchall()
-            ((newest,),) = connection.execute("SELECT CAST(max(hour) AS INTEGER) FROM usage").fetchall()
-            first = clamped(max(since_hour, oldest or 0))
-            ((*tokens, cost_high, cost_low),) = connection.execute(
-                _TOTALS, (first, newest or 0, _MOST_HOURS, stored_name(tenant_id))
-            ).fetchall()
-        prompt_high, prompt_low, completion_high, completion_low = tokens
-        return Totals(
-            whole(prompt_high, prompt_low) + whole(completion_high, completion_low), whole(cost_high, cost_low)
-        )
+        commits = self.commits
+
+        def read(connection: sqlite3.Connection) -> tuple[Totals, int]:
+            with self._committing:
+                connection.execute("BEGIN")
+                hours = oldest_and_newest(connection)  # from now on it is read as it is now
+                commits = self.commits
+            return totals_in(connection, stored_name(tenant_id), since_hour, hours), commits
+
+        return read_file(self.path, read) or (Totals(0, 0), commits)
+
+    def tenants(self) -> Mapping[str, int]:
+        """Those that the file has, as they are named there, and in how many hours; the latest ones, as far as that
+        can be read in a short time.
+
+        Raises:
+            UsageFileError: that cannot be read.
+        """
+        return read_file(self.path, tenants_in) or {}
 
     def close(self) -> None:
         """Leave the file alone until the next batch, with everything in it and nothing beside it.
@@ -120,10 +128,19 @@ class UsageStore:
         if connection is not None:
             connection.close()
 
+    def _write(self, connection: sqlite3.Connection, rows: Sequence[tuple[int | str, ...]]) -> None:
+        connection.execute(
+            "BEGIN IMMEDIATE"
+        )  # no other process writes from now on; without a commit, closing undoes it
+        insert(connection, rows)
+        with self._committing:
+            connection.execute("COMMIT")
+            self.commits += 1
+
     def _tidy(self, connection: sqlite3.Connection) -> None:
         """Delete what is too old, a day in each transaction, so that other processes do not wait for long."""
         hour = int(self._unix_clock()) // SECONDS_PER_HOUR
-        if self._tidied_hour is not None and 0 <= hour - self._tidied_hour < _HOURS_PER_DAY:
+        if self._tidied_hour is not None and 0 <= hour - self._tidied_hour < HOURS_PER_DAY:
             return
         first = hour - self._keep_hours
         deleted = 1
@@ -131,17 +148,9 @@ class UsageStore:
             ((oldest,),) = connection.execute("SELECT CAST(min(hour) AS INTEGER) FROM usage").fetchall()
             if oldest is None or oldest >= first:
                 break
-            before = min(oldest + _HOURS_PER_DAY, first)
+            before = min(oldest + HOURS_PER_DAY, first)
             deleted = connection.execute("DELETE FROM usage WHERE hour < ?", (before,)).rowcount
         self._tidied_hour = hour
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Whole or not at all; from its beginning on no other process writes. Without a commit, closing undoes it."""
-    connection.execute("BEGIN IMMEDIATE")
-    yield
-    connection.execute("COMMIT")
 
 
 def _row(key: UsageKey, counts: UsageCounts) -> tuple[int | str, ...]:
@@ -150,5 +159,5 @@ def _row(key: UsageKey, counts: UsageCounts) -> tuple[int | str, ...]:
         stored_name(key.tenant_id),
         stored_name(key.origin),
         stored_name(key.model),
-        *(clamped(getattr(counts, name)) for name in COUNTS),
+        *(signed(getattr(counts, name)) for name in COUNTS),
     )

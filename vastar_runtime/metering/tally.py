@@ -43,6 +43,9 @@ class Tally:
         completion_tokens: as told last; None when it has not told.
         least_completion_tokens: told at the start, when there is little of it yet.
         total_tokens: as told last, where the prompt and the completion were not; None when it has not told.
+        is_by_size: all that is known of the text is the size of what it came in.
+        is_unfinished: the answer says that its completion is still to come.
+        tells_no_completion: its dialect tells of none, as that of embeddings.
     """
 
     __slots__ = (
@@ -55,8 +58,11 @@ class Tally:
         "_text_events",
         "_text_tokens",
         "completion_tokens",
+        "is_by_size",
+        "is_unfinished",
         "least_completion_tokens",
         "model",
+        "tells_no_completion",
         "total_tokens",
     )
 
@@ -65,6 +71,9 @@ class Tally:
         self.completion_tokens: int | None = None
         self.least_completion_tokens = 0
         self.total_tokens: int | None = None
+        self.is_by_size = False
+        self.is_unfinished = False
+        self.tells_no_completion = False
         self._prompt: int | None = None
         self._input: int | None = None
         self._cache_written = 0
@@ -101,10 +110,14 @@ class Tally:
                 self._ascii_characters += ascii_characters
                 self._text_tokens += size - ascii_characters
 
-    def add_unread(self, tokens: int = 1) -> None:
+    def add_unread(self, tokens: int) -> None:
         """Text that cannot be read, and its estimate."""
         self._text_events += 1
         self._text_tokens += tokens
+
+    def add_unread_bytes(self, size: int) -> None:
+        """A part of the answer that is not looked at."""
+        self._ascii_characters += size
 
     def tell(self, usage: Usage, *, is_start: bool = False) -> None:
         """What a ``usage`` object says.
@@ -121,13 +134,16 @@ class Tally:
             self.total_tokens, prompt = _told(usage.total_tokens), _told(usage.prompt_tokens)
             if self.total_tokens is not None and prompt is not None:  # embeddings have no other members
                 completion = max(0, self.total_tokens - prompt)
+                self.tells_no_completion = not completion
         if completion is None:
             return
         if is_start:
             self.least_completion_tokens = completion
-        else:
+        elif completion or not self.text_tokens:
             self.completion_tokens = completion
             self._forget_text()
+        elif self.completion_tokens is None:  # a server that writes 0 beside a text has not counted
+            self.completion_tokens = 0
 
     def _tell_prompt(self, usage: Usage) -> None:
         prompt, read = _told(usage.prompt_tokens), _told(usage.input_tokens)

@@ -23,6 +23,8 @@ APPLICATION_ID = 0x76617374
 
 # Another process's batch takes milliseconds. Longer than that holds it who looks at the file with a tool of theirs.
 BUSY_TIMEOUT_S = 1.0
+# Who reads waits for nobody that writes; only for one that keeps the file to itself.
+READ_BUSY_TIMEOUT_S = 0.5
 _LOCK_LOOKS_S = 0.01
 # Some ten million rows. A client that thinks of a new name each time must not fill the disk.
 MAX_FILE_BYTES = 2 << 30
@@ -85,7 +87,7 @@ def open_to_write(path: str, former: Place | None) -> sqlite3.Connection:
     _make_directory(directory)
     with _lock(directory, path):
         _make_file(path, former)
-        connection = _connect(path, "mode=rw")
+        connection = _connect(path, "mode=rw", BUSY_TIMEOUT_S)
         try:
             if not is_ours(connection, path):
                 _make_table(connection)
@@ -116,7 +118,7 @@ def open_to_read(path: str, *, is_at_rest: bool) -> sqlite3.Connection | None:
         _check_kind(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    connection = _connect(path, "mode=ro&immutable=1" if is_at_rest else "mode=ro")
+    connection = _connect(path, "mode=ro&immutable=1" if is_at_rest else "mode=ro", READ_BUSY_TIMEOUT_S)
     try:
         if is_ours(connection, path):
             return connection
@@ -178,11 +180,11 @@ def place_of(path: str) -> Place:
     return place
 
 
-def _connect(path: str, access: str) -> sqlite3.Connection:
+def _connect(path: str, access: str, timeout_s: float) -> sqlite3.Connection:
     return sqlite3.connect(
         f"file:{quote(os.fsencode(path))}?{access}",
         uri=True,
-        timeout=BUSY_TIMEOUT_S,
+        timeout=timeout_s,
         isolation_level=None,
         check_same_thread=False,
     )

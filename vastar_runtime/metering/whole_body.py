@@ -30,6 +30,7 @@ MAX_INNER_OBJECTS = 16
 _USAGE = re.compile(rb'"usage"[ \t\r\n]*:[ \t\r\n]*(?=\{)')
 _MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.){0,1024}")')
 _EMPTY = (b"", b"null", b"[]")
+_UNFINISHED = (b'"queued"', b'"in_progress"')  # of OpenAI's responses in the background
 
 
 class _Answer(msgspec.Struct, frozen=True, gc=False):
@@ -38,6 +39,7 @@ class _Answer(msgspec.Struct, frozen=True, gc=False):
     choices: msgspec.Raw = NOTHING
     content: msgspec.Raw = NOTHING
     output: msgspec.Raw = NOTHING
+    status: msgspec.Raw = NOTHING
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
@@ -71,36 +73,40 @@ class WholeBody:
     def tally(self) -> Tally:
         """Of what has come so far."""
         tally = Tally()
-        is_long = self._size > MAX_KEPT_BYTES
-        answer = None if is_long else decoded(_ANSWER, bytes(self._kept))
+        answer = None if self._size > MAX_KEPT_BYTES else decoded(_ANSWER, bytes(self._kept))
         if answer is None:
-            head = self._head if is_long else self._kept
-            self._search(bytes(head[:HEAD_BYTES]), bytes(self._kept[-TAIL_BYTES:]), tally)
+            self.search(tally)
             return tally
         tally.model = name(answer.model)
         usage = None if answer.usage is NOTHING else decoded(USAGE, answer.usage)
         if usage is not None:
             tally.tell(usage)
-        if tally.completion_tokens is None:
+        if not tally.completion_tokens:
             _add_text(answer, tally)
+            tally.is_unfinished = bytes(answer.status) in _UNFINISHED
         return tally
+
+    def search(self, tally: Tally) -> None:
+        """Add to the tally what a look at both ends finds."""
+        is_long = self._size > MAX_KEPT_BYTES
+        head, tail = bytes((self._head if is_long else self._kept)[:HEAD_BYTES]), bytes(self._kept[-TAIL_BYTES:])
+        named = _members(_MODEL, head)[:1] or _members(_MODEL, tail)[-1:]
+        if named and not tally.model:
+            tally.model = name(msgspec.Raw(named[0][1]))
+        told = Tally()
+        for usage in _usages(tail):
+            told.tell(usage)
+            if any(number is not None for number in (told.completion_tokens, told.prompt_tokens, told.total_tokens)):
+                tally.tell(usage)
+                break
+        if not told.completion_tokens and not told.tells_no_completion:
+            tally.add_unread(tokens_of_ascii(self._size))
+            tally.is_by_size = True
 
     def _own(self) -> bytearray:
         if not isinstance(self._kept, bytearray):
             self._kept = bytearray(self._kept)
         return self._kept
-
-    def _search(self, head: bytes, tail: bytes, tally: Tally) -> None:
-        named = _members(_MODEL, head)[:1] or _members(_MODEL, tail)[-1:]
-        if named:
-            tally.model = name(msgspec.Raw(named[0][1]))
-        for usage in _usages(tail):
-            tally.tell(usage)
-            told = (tally.completion_tokens, tally.prompt_tokens, tally.total_tokens)
-            if any(number is not None for number in told):
-                break
-        if tally.completion_tokens is None:
-            tally.add_unread(tokens_of_ascii(self._size))
 
 
 def _members(pattern: re.Pattern[bytes], text: bytes) -> list[re.Match[bytes]]:

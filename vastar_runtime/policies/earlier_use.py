@@ -2,7 +2,8 @@
 
 A ledger that is asked knows what this process has used, too, as soon as that is recorded. So the larger of both counts
 holds: what the ledger says, and what was counted here. While it does not answer, what was counted here is all that is
-known; nothing is refused for that, and it is asked again until it answers.
+known; nothing is refused for that, and it is asked again until it answers. Such a late answer has in it what requests
+under way have recorded so far: that counts twice when they end, once for each of them.
 """
 
 from __future__ import annotations
@@ -97,10 +98,14 @@ class Question:
             trio.lowlevel.spawn_system_task(
                 self._ask, self._asking, allowance, since_unix_s, learn, name="use before the start"
             )
-        if not self._is_answered:
-            asking = self._asking
-            with trio.move_on_after(AGAIN_WAIT_S if self._has_failed else math.inf):
-                await asking.wait()
+        if self._is_answered:
+            return
+        asking = self._asking
+        if not self._has_failed:
+            await asking.wait()
+            return
+        with trio.move_on_after(AGAIN_WAIT_S):
+            await asking.wait()
 
     async def _ask(
         self, asking: trio.Event, allowance: Allowance, since_unix_s: int, learn: Callable[[int], None]

@@ -155,8 +155,6 @@ class LocalAllowances:
             counter.question = question
             since_s = use.since_unix_s(self._now())
             await question.ask(counter.allowance, since_s, partial(self._learned, use, since_s))
-            if counter.question is question and question.is_done:
-                counter.question = None
             if counter.use is use:
                 return
             # It is another window by now.
@@ -210,6 +208,8 @@ class _Counter:
         if not isinstance(self.use, CalendarUse):
             return False
         self.use.used(now)  # a clock that was set back is seen by that
+        if self.question is not None and self.question.is_done:
+            self.question = None
         return not self.use.is_known or self.question is not None
 
     def is_idle(self, now: Now) -> bool:

@@ -122,11 +122,11 @@ class CalendarUse:
         is_known: from the beginning: nobody can be asked, and it stays known.
     """
 
-    __slots__ = ("_is_asked_for", "_left", "_period", "_since_s", "_used", "is_known")
+    __slots__ = ("_is_asked_for", "_left", "_period", "_since_s", "_until_s", "_used", "is_known")
 
     def __init__(self, window: Calendar, now: Now, *, used: int = 0, is_known: bool = True) -> None:
         self._period = window.period
-        self._since_s = period_starts_at_s(window.period, now.unix_s)
+        self._begin(period_starts_at_s(window.period, now.unix_s))
         self._used = used
         self._left = (self._since_s, 0)  # the period before in which something was used, and how much
         self._is_asked_for = not is_known
@@ -139,18 +139,22 @@ class CalendarUse:
 
     def used(self, now: Now) -> int:
         """See UseWindow."""
+        if self._since_s <= now.unix_s < self._until_s:
+            return self._used
         since_s = period_starts_at_s(self._period, now.unix_s)
         if since_s > self._since_s:
             # Whoever counted in the period before has counted all of this one.
             if self._used:
                 self._left = (self._since_s, self._used)
-            self._since_s, self._used = since_s, 0
+            self._begin(since_s)
+            self._used = 0
         elif now.unix_s < self._since_s - MAX_SET_BACK_S:
             # The clock was ahead. What was used meanwhile was used in the period that it is back in.
             left_since_s, left_used = self._left
             if left_since_s == since_s:
                 self._used = min(self._used + left_used, MAX_AMOUNT)
-            self._since_s, self._left = since_s, (since_s, 0)
+            self._begin(since_s)
+            self._left = (since_s, 0)
             if self._is_asked_for:
                 self.is_known = False
         return self._used
@@ -175,7 +179,12 @@ class CalendarUse:
         return [self._ends_at_s(now) * US_PER_S, used] if used else []
 
     def _ends_at_s(self, now: Now) -> int:
-        return period_ends_at_s(self._period, self.since_unix_s(now))
+        self.used(now)
+        return self._until_s
+
+    def _begin(self, since_s: int) -> None:
+        self._since_s = since_s
+        self._until_s = period_ends_at_s(self._period, since_s)
 
 
 def period_starts_at_s(period: Literal["day", "month"], unix_s: int) -> int:

@@ -13,6 +13,7 @@ import trio
 
 from vastar_runtime.policies.allowance import MAX_AMOUNT, Allowance, AllowanceKey, Sliding, Unit
 from vastar_runtime.policies.bounded import BoundedTable
+from vastar_runtime.policies.earlier_use import Question
 from vastar_runtime.policies.use_windows import SLOTS, US_PER_S, CalendarUse, Now, SlidingUse, UseWindow, use_window
 
 from .redis_names import name_in_redis
@@ -30,8 +31,12 @@ class OwnUse:
         asking: what requests ask for at the moment; nobody knows yet whether they get it.
         told: how often Redis was told.
         awaited_by: requests that will look at it.
-        before: what was used before this process counted, until Redis knows that, too.
-        learning: is set when the request that finds out what was used before has done so, or has given up.
+        before: what was used before this process counted, until Redis knows that, too; what is used meanwhile is
+            added, as it was not in that.
+        is_answered: ``before`` is what the ledger says, and not 0 for want of an answer.
+        has_begun: Redis was told what was used before, or that nobody says.
+        question: what was used before is asked for.
+        learning: is set when the request that tells Redis what was used before has done so, or has given up.
         known_used, known_reserved: by all processes, as Redis said last.
     """
 
@@ -40,11 +45,14 @@ class OwnUse:
         "asking",
         "awaited_by",
         "before",
+        "has_begun",
         "in_flight",
+        "is_answered",
         "is_shared",
         "known_reserved",
         "known_used",
         "learning",
+        "question",
         "reserved",
         "told",
         "untold",
@@ -58,6 +66,8 @@ class OwnUse:
         self.untold = self.in_flight = self.reserved = self.asking = self.told = self.awaited_by = 0
         self.known_used = self.known_reserved = 0
         self.before: int | None = None
+        self.is_answered = self.has_begun = False
+        self.question: Question | None = None
         self.learning: trio.Event | None = None
 
     @property
@@ -65,10 +75,18 @@ class OwnUse:
         """What was used before is counted in, if it has to be."""
         return not isinstance(self.use, CalendarUse) or self.use.is_known
 
+    def has_to_ask(self, now: Now) -> bool:
+        """What was used before has to be counted in, and may not be."""
+        self.use.used(now)  # a clock that was set back is seen by that
+        if self.question is not None and self.question.is_done:
+            self.question = None
+        return not self.is_known or self.question is not None or self.before is not None
+
     def is_idle(self, now: Now) -> bool:
-        """It may be forgotten."""
-        holds = self.in_flight or self.asking or self.untold or self.awaited_by
-        return not holds and not (self.is_known and self.use.used(now))
+        """It may be forgotten; one that has to learn what was used before learns it again, if it can be had."""
+        if self.in_flight or self.asking or self.untold or self.awaited_by or self.before is not None:
+            return False
+        return (not self.is_known and self.question is None) or not self.use.used(now)
 
     def window(self) -> list[str | int]:
         """Its name in Redis, and its window there."""
@@ -91,15 +109,28 @@ class OwnUse:
         before = -1 if self.before is None else self.before
         return [*self.window(), min(self.reserved + self.asking, MAX_AMOUNT), use, int(is_all), slots, before], use
 
+    def add_used(self, amount: int) -> None:
+        """So much more was used, just now."""
+        self.add_untold(amount)
+        if self.before is not None and self.is_answered:
+            self.before = min(self.before + amount, MAX_AMOUNT)
+
     def add_untold(self, amount: int) -> None:
-        """So much more was used."""
+        """So much more was used, or Redis may not have heard of it."""
         self.untold = min(self.untold + amount, MAX_AMOUNT)
 
-    def begin(self, used: int, now: Now) -> None:
-        """Redis knows what was used before, and counts so much by now."""
+    def begin(self, used: int, now: Now, *, is_answered: bool) -> None:
+        """Redis was told what was used before, and counts so much by now.
+
+        Args:
+            is_answered: as it was when Redis was told.
+        """
         assert isinstance(self.use, CalendarUse)
         self.use.learn(used, now)
-        self.before = None
+        self.use.is_known = is_answered
+        self.has_begun = True
+        if is_answered or not self.is_answered:
+            self.before = None
 
 
 class OwnUses:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 import trio
@@ -35,7 +36,7 @@ from vastar_runtime.policies.allowance import (
     worse,
 )
 from vastar_runtime.policies.bounded import MAX_KEYS
-from vastar_runtime.policies.earlier_use import EarlierUse
+from vastar_runtime.policies.earlier_use import EarlierUse, Question
 from vastar_runtime.policies.use_windows import CalendarUse, Now
 
 from .own_use import OwnUse, OwnUses
@@ -111,7 +112,7 @@ class RedisAllowances:
         for own, asked in opened.charges:
             own.in_flight -= 1
             own.reserved -= asked
-            own.add_untold(used.of(own.allowance.unit))
+            own.add_used(used.of(own.allowance.unit))
             self._is_news(own)
         if opened.local is not None:
             self._local.settle(opened.local, used)
@@ -129,6 +130,7 @@ class RedisAllowances:
             for own in list(self._uses):
                 if isinstance(own.use, CalendarUse) and not own.is_shared and not is_set(own.allowance.key):
                     own.use.is_known = False
+                    own.question = own.before = None
 
     def standings(self, at_most: int) -> tuple[Standing, ...]:
         """As the protocol says; what Redis said last of those that this process has asked for."""
@@ -243,30 +245,42 @@ class RedisAllowances:
         self._has_news.set()
 
     async def _learn_used_before(self, own: OwnUse) -> None:
-        while not own.is_known:
+        now, use = self._link.now(), own.use
+        if not isinstance(use, CalendarUse) or not own.has_to_ask(now):
+            return
+        self._link.session()  # or nothing else is worth asking
+        question, since_s = own.question or Question(self._earlier_use), use.since_unix_s(now)
+        own.question = question
+        await question.ask(own.allowance, since_s, partial(self._learned, own, since_s))
+        while own.before is not None or not (own.is_known or own.has_begun):
             if own.learning is not None:
                 await own.learning.wait()
                 continue
+            if own.before is None:
+                own.before, own.is_answered = 0, False
             own.learning = trio.Event()
-            use = own.use
-            assert isinstance(use, CalendarUse)
             try:
                 session = self._link.session()
-                own.before = await self._earlier_use.of(own.allowance, use.since_unix_s(self._link.now()))
                 # Who asks may be gone by now, but not what was told, or it would be told twice.
                 with trio.CancelScope(shield=True):
                     await self._tell(session, [own], is_all=False, timeout_s=self._link.timeout_s)
             finally:  # who fails leaves it to the next
-                own.before = None
                 own.learning.set()
                 own.learning = None
+
+    def _learned(self, own: OwnUse, since_s: int, used: int) -> None:
+        assert isinstance(own.use, CalendarUse)
+        if own.use.since_unix_s(self._link.now()) == since_s:  # else that period is over
+            own.before, own.is_answered = used, True
+            self._is_news(own)
 
     async def _tell(
         self, session: Session, owns: Sequence[OwnUse], *, is_all: bool, timeout_s: float = BACKGROUND_TIMEOUT_S
     ) -> None:
-        items, uses = [], []
+        items, uses, answered = [], [], []
         for own in owns:
             self._news.pop(own, None)
+            answered.append(own.before is not None and own.is_answered)
             item, use = own.tell(session.now(), is_all=is_all)
             items.append(item)
             uses.append(use)
@@ -287,4 +301,4 @@ class RedisAllowances:
         for own, use in zip(owns, uses, strict=True):
             own.use.record(use, now)
         for position, used in begun:
-            owns[position].begin(used, now)
+            owns[position].begin(used, now, is_answered=answered[position])

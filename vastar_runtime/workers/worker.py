@@ -184,6 +184,7 @@ class Worker:
                     usage = usage_log(settings)
                     self._nursery.start_soon(usage.flush_forever)
                     self._metering = Metering(usage)
+                    self._nursery.start_soon(self._metering.record_running)
                 self._metering.configure(settings)
                 self._used_settings = settings
                 if self._serving is None:
