@@ -23,7 +23,8 @@ step mypy
 step generated code
 "$python" scripts/generate_schema.py --check
 step pytest
-"$python" -m pytest -n auto --cov --cov-report=term "$@"
+# One more than there are cores: many of the tests wait for processes of theirs.
+"$python" -m pytest -n "$(($(nproc) + 1))" --cov --cov-report=term "$@"
 if (($# == 0)); then
     step "coverage of wire, http and server"
     "$python" -m coverage report --fail-under=90 \
