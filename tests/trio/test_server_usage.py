@@ -38,6 +38,8 @@ class Counted(NamedTuple):
 class Recorded(UsageLog):
     """What was counted, one by one."""
 
+    is_kept = True
+
     def __init__(self) -> None:
         super().__init__(None)
         self.counted: list[Counted] = []

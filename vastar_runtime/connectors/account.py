@@ -42,7 +42,9 @@ class HttpAccount:
         self._begin(request)
 
     def _begin(self, request: OutboundRequest) -> None:
-        self._asked: Asked | None = read_asked(request.method, request.url.path, request.body)
+        self._asked: Asked | None = None
+        if self._metering.is_needed:
+            self._asked = read_asked(request.method, request.url.path, request.body)
         self._meter = None if self._asked is None else Meter(self._asked)
         self._whole: bytes | None = None
 

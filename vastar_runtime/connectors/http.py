@@ -199,7 +199,8 @@ class HttpCall:
     def _exchange(self, services: Services, passage: Passage) -> PromptExchange:
         if self._account is None:
             self._account = HttpAccount(services.metering, passage.tenant_id, self._outbound)
-            passage.account = self._account
+            if services.metering.is_needed:
+                passage.account = self._account
         if passage.judges_origins(self.origin) and self._outbound.names_other_host:
             raise EgressDenied(f"egress denies {self.origin}: the request's Host is another, and rules go by that")
         injections = services.credentials.for_request(passage.tenant_id, self.origin)

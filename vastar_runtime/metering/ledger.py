@@ -85,6 +85,11 @@ class UsageLog:
         self._pause_s = FLUSH_INTERVAL_S
         self._is_failing = False
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether what is counted is written anywhere."""
+        return self._store is not None
+
     def add(
         self,
         tenant_id: str,

@@ -37,6 +37,12 @@ class Running(Protocol):
         """Count what it has used by now."""
 
 
+def limits_tokens(settings: Settings) -> bool:
+    """Whether there is any limit or budget of tokens."""
+    in_scopes = any(change.stage == "token_limit" for scope in settings.scopes for change in scope.changes)
+    return bool(settings.budgets) or in_scopes or settings.policy.token_limit.limits_anything
+
+
 class Metering:
     """What all requests share.
 
@@ -45,17 +51,20 @@ class Metering:
 
     Attributes:
         running: those whose answers are under way.
+        is_needed: somebody wants to know, or is limited; else nothing is read.
     """
 
     def __init__(self, usage: UsageLog | None = None) -> None:
         self.running: set[Running] = set()
         self._usage = usage if usage is not None else UsageLog(None)
+        self.is_needed = True
         self._prices = Prices()
         self._begun = trio.Event()
 
     def configure(self, settings: Settings) -> None:
         """Other prices from the next request's end on; and whom the settings name is counted by that name."""
         self._prices = Prices(settings.prices)
+        self.is_needed = self._usage.is_kept or limits_tokens(settings)
         named = [budget.tenant for budget in settings.budgets]
         named += [scope.tenant for scope in settings.scopes if scope.tenant is not None]
         for rule in settings.access:
