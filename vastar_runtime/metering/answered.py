@@ -113,8 +113,8 @@ class Meter:
                 return
 
     def feed(self, piece: bytes) -> None:
-        """The next piece of the body, as it is on the way to the client. Small ones are read several at a time; not what
-        is encoded, as where that breaks what came before is still to be read."""
+        """The next piece of the body, as it is on the way to the client. Small ones are read several at a time, but not
+        what is encoded: where that breaks, what came before is still to be read."""
         if self._decoder is not None:
             self._read(piece)
             return
