@@ -160,6 +160,8 @@ async def test_a_redirect_leads_round_no_limit(usage, metering, autojump_clock):
         assert classes == [ErrorClass.SUCCESS, ErrorClass.SUCCESS, ErrorClass.RATE_LIMITED, ErrorClass.RATE_LIMITED]
         assert len(world.other.requests) == 2
         assert in_flight(world) == 0
+    # What was refused there is not counted, and costs nothing.
+    assert usage.counted == [Counted("http://other.test", "gpt-4o-2024", 9, 20, False, 49_000)] * 2
 
 
 @pytest.mark.parametrize("is_kept", [False, True], ids=["dialed", "kept"])

@@ -284,9 +284,11 @@ class Passage:
         account, spending = self.account, self._pipeline.spending
         if account is None:
             return
-        if account.sends(exchange) and self._reserved is not None:
-            spending.settle(self._reserved, NOTHING)
-            self._reserved = None
+        if account.sends(exchange):
+            self._was_sent = False  # what led there was, and used nothing
+            if self._reserved is not None:
+                spending.settle(self._reserved, NOTHING)
+                self._reserved = None
         if self._reserved is None and spending.applies(policy.token_limit, self.tenant_id):
             demand = account.demand(policy.token_limit.assumed_completion_tokens)
             if demand is not None:
