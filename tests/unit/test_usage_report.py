@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from usage_books import HOUR, batch, clock, counts
 
-from vastar_runtime.metering import report
+from vastar_runtime.metering import reading, report
 from vastar_runtime.metering.batch import UsageKey
 from vastar_runtime.metering.report import By, Group, Report, read_report
 from vastar_runtime.metering.store import UsageFileError, UsageStore
@@ -115,14 +115,14 @@ def test_a_file_that_begins_to_be_written_while_it_is_read_is_read_again(
     """What nobody had open was opened without locks, and may have been found half written."""
     write(path, batch("a"))
     store = UsageStore(str(path), unix_clock=clock)
-    open_to_read = report.open_to_read
+    open_to_read = reading.open_to_read
 
     def interfered(path: str, *, is_at_rest: bool) -> sqlite3.Connection | None:
         if is_at_rest:
             store.add(batch("a"))
         return open_to_read(path, is_at_rest=is_at_rest)
 
-    monkeypatch.setattr(report, "open_to_read", interfered)
+    monkeypatch.setattr(reading, "open_to_read", interfered)
     assert read(path).total.requests == 2
     store.close()
 

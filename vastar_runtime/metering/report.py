@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import time
@@ -13,8 +12,9 @@ from typing import Any
 import msgspec
 
 from .batch import SECONDS_PER_HOUR, named
+from .reading import read_file
 from .rows import COUNTS, clamped, stored_name, sum_of, whole
-from .usage_file import fault, faults, open_to_read, resting
+from .usage_file import fault
 
 # For the largest file that a daemon writes; a file of somebody else may have us count for ever.
 MAX_READING_S = 60.0
@@ -83,39 +83,24 @@ def read_report(path: str, *, since_hour: int, by: By, tenant_id: str | None, mo
     Raises:
         UsageFileError: it cannot be read.
     """
-    with faults(path):
-        before = resting(path)
-        if before is not None:
-            try:
-                report = _read_file(path, since_hour, by, tenant_id, most_groups, is_at_rest=True)
-            except sqlite3.Error:
-                if resting(path) == before:
-                    raise
-            else:
-                if resting(path) == before:
-                    return report
-        # Somebody writes it, or has begun to meanwhile.
-        return _read_file(path, since_hour, by, tenant_id, most_groups, is_at_rest=False)
+    report = read_file(path, lambda connection: _read_in_time(connection, path, since_hour, by, tenant_id, most_groups))
+    return Report() if report is None and os.path.exists(path) else report
 
 
-def _read_file(
-    path: str, since_hour: int, by: By, tenant_id: str | None, most_groups: int, *, is_at_rest: bool
-) -> Report | None:
-    connection = open_to_read(path, is_at_rest=is_at_rest)
-    if connection is None:
-        return Report() if os.path.exists(path) else None
+def _read_in_time(
+    connection: sqlite3.Connection, path: str, since_hour: int, by: By, tenant_id: str | None, most_groups: int
+) -> Report:
     deadline = time.monotonic() + MAX_READING_S
-    with contextlib.closing(connection):
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_LOOK)
-        connection.text_factory = lambda data: data.decode("utf-8", "replace")
-        try:
-            return _read(connection, since_hour, by, tenant_id, most_groups)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                raise
-            if time.monotonic() < deadline:  # Ctrl-C: the handler cannot raise it
-                raise KeyboardInterrupt from error
-            raise fault(path, f"reading it took longer than {MAX_READING_S:g} s; ask for less") from error
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_PER_LOOK)
+    connection.text_factory = lambda data: data.decode("utf-8", "replace")
+    try:
+        return _read(connection, since_hour, by, tenant_id, most_groups)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        if time.monotonic() < deadline:  # Ctrl-C: the handler cannot raise it
+            raise KeyboardInterrupt from error
+        raise fault(path, f"reading it took longer than {MAX_READING_S:g} s; ask for less") from error
 
 
 def _read(connection: sqlite3.Connection, since_hour: int, by: By, tenant_id: str | None, most_groups: int) -> Report:
