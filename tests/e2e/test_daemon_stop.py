@@ -99,6 +99,9 @@ async def test_a_client_that_never_reads_does_not_hold_a_second_signal_up():
                 for _ in range(300):
                     await client.send(b"\0\0\0\1\2" * 10)  # health checks, whose answers no one reads
                 await client.begin({"url": up.origin})
+                with trio.fail_after(20):
+                    while not up.connections:  # in flight: else there is nothing that a drain waits for
+                        await trio.lowlevel.checkpoint()
                 running.signal(signal.SIGTERM)
                 await trio.to_thread.run_sync(running.wait_for_log, "event=draining")
                 running.signal(signal.SIGTERM)

@@ -121,7 +121,8 @@ async def test_status_adds_the_workers_up():
         assert as_json["pid"] == supervisor
         assert as_json["active_requests"] == 8
         assert as_json["statistics"]["pool"]["active"] == 8
-        assert sum(worker["connections"] for worker in as_json["statistics"]["workers"]) == 9
+        # The clients' and the one that asks; that by which it has probed before may not be noted as closed yet.
+        assert sum(worker["connections"] for worker in as_json["statistics"]["workers"]) in (9, 10)
         assert len(set(pids) - {supervisor}) == WORKERS
         assert re.search(rf"^   PID: {supervisor}$", shown.stdout, re.MULTILINE)
         assert f"   Workers: {WORKERS} (PIDs {', '.join(map(str, pids))})\n" in shown.stdout
