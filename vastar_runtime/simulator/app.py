@@ -2,7 +2,7 @@
 
 import contextlib
 import hmac
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import get_args
 
 import anyio
@@ -15,6 +15,7 @@ from starlette.routing import Route
 from . import answers, messages
 from .api_error import ApiError, simulated_error
 from .completion import complete
+from .envelope import in_envelope
 from .request import parse, parse_as
 
 # A conversation of a million tokens of English has about this size.
@@ -142,14 +143,7 @@ async def _health(request: Request) -> Response:
 
 async def _api_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return _in_envelope(request, error)
-
-
-def _in_envelope(request: Request, error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
-    """The error as the API of this path has it."""
-    if request.scope["path"] == messages.PATH:
-        return messages.error_response(error, headers)
-    return error.response(headers)
+    return in_envelope(request.scope["path"], error)
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
@@ -163,7 +157,7 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
         answer = ApiError(405, f"{request.method} is not allowed on {path}.", code="method_not_supported")
     else:
         answer = ApiError(error.status_code, f"Invalid URL ({request.method} {path}).")
-    return _in_envelope(request, answer, error.headers)
+    return in_envelope(path, answer, error.headers)
 
 
 async def _client_gone(request: Request, error: Exception) -> Response:
@@ -173,4 +167,4 @@ async def _client_gone(request: Request, error: Exception) -> Response:
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     failure = ApiError(500, "The simulator failed; its error output says why.", type="server_error")
-    return _in_envelope(request, failure)
+    return in_envelope(request.scope["path"], failure)

@@ -1,0 +1,76 @@
+"""What a model is asked and what it replies, in no API's own form.
+
+Each API's module turns its request into an ``Asked``, and the ``Reply`` into its objects and events.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from .request import Message
+
+ToolUse = Literal["auto", "none", "required"]
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the model may call.
+
+    Attributes:
+        parameters: the JSON Schema of its arguments; {} when it takes none.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """The model calls a function.
+
+    Attributes:
+        arguments: a JSON object, as text, that the tool's schema allows.
+    """
+
+    name: str
+    arguments: str
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation to continue.
+
+    Attributes:
+        messages: oldest first, instructions among them.
+        token_limit: of the answer, at least 1; None for none.
+        stop: the answer ends before the first of these.
+        tools: those that are offered.
+        tool_use: "required" when one must be called, "none" when none may.
+        tool: the name of the one that must be called; None when that is left to the model.
+        schema: the JSON Schema that the answer's text must have, as JSON; {} for any JSON object; None for plain text.
+    """
+
+    messages: Sequence[Message]
+    token_limit: int | None = None
+    stop: Sequence[str] = ()
+    tools: Sequence[Tool] = ()
+    tool_use: ToolUse = "auto"
+    tool: str | None = None
+    schema: dict[str, Any] | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer.
+
+    Attributes:
+        text: "" when tools are called.
+        is_cut: ``token_limit`` ended it.
+        stopped_at: the one of ``stop`` that ended it; None when none did.
+        prompt_tokens: of all messages.
+        completion_tokens: of the text and the calls.
+    """
+
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    is_cut: bool = False
+    stopped_at: str | None = None
+    prompt_tokens: int
+    completion_tokens: int
