@@ -244,3 +244,42 @@ def test_hello_is_read_from_a_stream_that_was_never_said_to_be_one() -> None:
         meter.head(200, ((b"content-type", content_type),))
         meter.feed(events(*HELLO))
         assert meter.used().completion_tokens == 4
+
+
+_NUMBERS = st.one_of(st.integers(-1, 3), st.integers(0, 2**53 + 1), st.floats(), st.none(), st.text(max_size=3))
+
+
+@given(
+    model=st.one_of(st.text(max_size=3), st.just("gpt-4o-mini"), st.just("m" * 200), st.none()),
+    usage=st.one_of(
+        st.none(),
+        st.fixed_dictionaries(
+            {"prompt_tokens": st.integers(0, 9), "completion_tokens": st.integers(0, 9)},
+            optional={
+                "total_tokens": _NUMBERS,
+                "prompt_tokens_details": st.one_of(
+                    st.none(), st.dictionaries(st.just("cached_tokens"), _NUMBERS, max_size=1)
+                ),
+                "prompt_cache_hit_tokens": _NUMBERS,
+                "input_tokens": _NUMBERS,
+                "output_tokens": _NUMBERS,
+                "cache_read_input_tokens": _NUMBERS,
+                "cache_creation_input_tokens": _NUMBERS,
+                "input_tokens_details": st.dictionaries(st.just("cached_tokens"), _NUMBERS, max_size=1),
+            },
+        ),
+        st.dictionaries(st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens"]), _NUMBERS),
+    ),
+    status_code=st.sampled_from([200, 206, 400, 500]),
+    limit=st.sampled_from([None, 0, 7]),
+)
+def test_an_answer_that_came_whole_is_counted_as_one_that_came_in_two_pieces(
+    model: str | None, usage: Any, status_code: int, limit: int | None
+) -> None:
+    """The short way, which most answers take, and the long one."""
+    body = json.dumps({"model": model, "choices": [{"message": {"content": "four words of text"}}], "usage": usage})
+    asked = Asked("asked-for", 1000, limit)
+
+    whole = used_of([body.encode()], asked=asked, status_code=status_code)
+
+    assert whole == used_of([body[:9].encode(), body[9:].encode()], asked=asked, status_code=status_code)

@@ -18,6 +18,8 @@ from vastar_runtime.metering.asked import (
     MAX_TOKENS,
     REQUEST_TOKENS,
     Asked,
+    Asking,
+    begin_reading,
     read_asked,
 )
 from vastar_runtime.metering.estimate import IMAGE_TOKENS, estimated_tokens
@@ -300,3 +302,24 @@ def test_no_body_takes_long(unit: bytes) -> None:
         begun_s = time.process_time()
         read_asked("POST", CHAT, body)
         assert time.process_time() - begun_s < 1  # it takes 30 ms; what is not linear would take many seconds
+
+
+@given(st.one_of(st.binary(min_size=1, max_size=40), st.from_regex(rb"\{(\"[a-z]{1,8}\":\[?\"x\"\]?)?[,}]{0,2}")))
+def test_on_a_path_of_an_api_every_body_asks_for_something_whenever_it_is_read(body: bytes) -> None:
+    begun = begin_reading("POST", "/v1/chat/completions", body)
+
+    assert isinstance(begun, Asking)
+    assert begun.asked == begun.asked == read_asked("POST", "/v1/chat/completions", body)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v1/chat/completions", b"{}"),
+        ("POST", "/v1/chat/completions", b""),
+        ("POST", "/v1/messages/count_tokens", b"{}"),
+        ("POST", "/orders", b'{"model": "T"}'),
+    ],
+)
+def test_what_asks_no_language_model_is_told_at_once(method: str, path: str, body: bytes) -> None:
+    assert begin_reading(method, path, body) is read_asked(method, path, body) is None

@@ -8,7 +8,7 @@ from vastar_runtime.http.exchange import Exchange
 from vastar_runtime.http.request import OutboundRequest
 from vastar_runtime.http.response import ResponseHead
 from vastar_runtime.metering.answered import Meter
-from vastar_runtime.metering.asked import Asked, read_asked
+from vastar_runtime.metering.asked import Asked, Asking, begin_reading
 from vastar_runtime.metering.metering import Metering, Recorded
 from vastar_runtime.policies.allowance import Amount
 
@@ -42,9 +42,9 @@ class HttpAccount:
         self._begin(request)
 
     def _begin(self, request: OutboundRequest) -> None:
-        self._asked: Asked | None = None
+        self._asked: Asked | Asking | None = None
         if self._metering.is_needed:
-            self._asked = read_asked(request.method, request.url.path, request.body)
+            self._asked = begin_reading(request.method, request.url.path, request.body)
         self._meter = None if self._asked is None else Meter(self._asked)
         self._whole: bytes | None = None
 
@@ -82,9 +82,9 @@ class HttpAccount:
 
     def demand(self, assumed_completion_tokens: int) -> Amount | None:
         """See Account."""
-        asked = self._asked
-        if asked is None:
+        if self._asked is None:
             return None
+        asked = self._asked if isinstance(self._asked, Asked) else self._asked.asked
         self._assumed = assumed_completion_tokens * asked.completions
         completion_tokens = asked.max_completion_tokens
         if completion_tokens is None:

@@ -13,11 +13,11 @@ import msgspec
 from vastar_runtime.errors import UpstreamError
 from vastar_runtime.http.decoding import BodyDecoder, encodings_to_undo
 
-from .asked import Asked
+from .asked import Asked, Asking
 from .estimate import tokens_of_ascii
 from .event_stream import EventStream
 from .tally import Tally
-from .whole_body import WholeBody
+from .whole_body import WholeBody, usual
 
 # Small pieces are kept until there are so many bytes of them: to read twenty events at once takes less time.
 MAX_PENDING_BYTES = 8 * 1024
@@ -65,7 +65,7 @@ class Meter:
     """
 
     __slots__ = (
-        "_asked",
+        "_asking",
         "_body",
         "_decoder",
         "_is_given_up",
@@ -77,8 +77,8 @@ class Meter:
         "_waiting_bytes",
     )
 
-    def __init__(self, asked: Asked) -> None:
-        self._asked = asked
+    def __init__(self, asked: Asked | Asking) -> None:
+        self._asking = asked
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._status_code = 0  # of the final answer, when it has come
@@ -140,8 +140,11 @@ class Meter:
     def used(self) -> Used:
         """What the request has used, as far as that is known now; also after the answer broke off."""
         if self._pending:
+            told = self._told_at_once()
+            if told is not None:
+                return told
             self._read_pending()
-        asked = self._asked
+        asked = self._asking if isinstance(self._asking, Asked) else self._asking.asked
         if not self._status_code:  # the provider may have worked on it all the same
             return _used_unseen(asked)
         tally = Tally() if self._body is None else self._body.tally()
@@ -166,6 +169,20 @@ class Meter:
             completion += text
         # No prompt is empty: a server that says so has not counted.
         return Used(model, prompt or asked.prompt_tokens, tally.cached_prompt_tokens, completion, is_estimated)
+
+    def _told_at_once(self) -> Used | None:
+        """Of an answer that came whole and tells all, whatever was asked."""
+        if (
+            len(self._pending) > 1
+            or self._body is not None
+            or self._is_unreadable
+            or not 200 <= self._status_code < 400
+        ):
+            return None
+        told = usual(self._pending[0])
+        if told is None or not told.model:
+            return None
+        return Used(told.model, told.prompt_tokens, told.cached_prompt_tokens, told.completion_tokens, False)
 
     def _encoded(self, headers: tuple[tuple[bytes, bytes], ...]) -> None:
         encodings = b",".join([value for name, value in headers if name == b"content-encoding"]).decode("latin-1")

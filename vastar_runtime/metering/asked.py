@@ -67,6 +67,36 @@ class Asked(msgspec.Struct, frozen=True):
     answers_later: bool = False
 
 
+class Asking:
+    """What a request to a model's API asks for, read when somebody wants to know: most answers tell all that counts."""
+
+    __slots__ = ("_asked", "_body", "_path")
+
+    def __init__(self, path: str, body: bytes) -> None:
+        self._path = path
+        self._body = body
+        self._asked: Asked | None = None
+
+    @property
+    def asked(self) -> Asked:
+        """See read_asked."""
+        if self._asked is None:
+            self._asked = _read_body(api_of(self._path), self._body)
+            assert self._asked is not None  # on such a path every body asks for something
+            self._body = b""
+        return self._asked
+
+
+def begin_reading(method: str, path: str, body: bytes) -> Asked | Asking | None:
+    """As ``read_asked``, but where the path alone tells that it asks a language model, nothing is read yet."""
+    if not body or method not in _METHODS:
+        return None
+    api = api_of(path)
+    if api.counts_only:
+        return None
+    return Asking(path, body) if api.is_known else _read_body(api, body)
+
+
 def read_asked(method: str, path: str, body: bytes) -> Asked | None:
     """What the request asks for; None when it is none to a language model.
 
@@ -77,8 +107,10 @@ def read_asked(method: str, path: str, body: bytes) -> Asked | None:
     if not body or method not in _METHODS:
         return None
     api = api_of(path)
-    if api.counts_only:
-        return None
+    return None if api.counts_only else _read_body(api, body)
+
+
+def _read_body(api: Api, body: bytes) -> Asked | None:
     text = as_utf8(body)
     if not is_object(text):
         return _unread(api, text) if api.is_known else None

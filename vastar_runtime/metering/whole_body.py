@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from .estimate import estimated_tokens, tokens_of_ascii
 from .events import Choice, add_choice
-from .members import NOTHING, decoded, name
-from .tally import USAGE, Tally, Usage
+from .members import NOTHING, decoded, name, printable
+from .tally import MAX_TOLD_TOKENS, USAGE, Tally, Usage
 
 MAX_KEPT_BYTES = 256 * 1024
 HEAD_BYTES = 4 * 1024
@@ -42,8 +43,55 @@ class _Answer(msgspec.Struct, frozen=True, gc=False):
     status: msgspec.Raw = NOTHING
 
 
+class _Details(msgspec.Struct, frozen=True, gc=False):
+    cached_tokens: Annotated[int, msgspec.Meta(ge=0, le=MAX_TOLD_TOKENS)] = 0
+
+
+_Tokens = Annotated[int, msgspec.Meta(ge=1, le=MAX_TOLD_TOKENS)]
+
+
+class _UsualUsage(msgspec.Struct, frozen=True, gc=False):
+    prompt_tokens: _Tokens
+    completion_tokens: _Tokens
+    prompt_tokens_details: _Details | None = None
+    # Where one of these is there, it is a dialect that is read as all others.
+    prompt_cache_hit_tokens: msgspec.Raw = NOTHING
+    input_tokens_details: msgspec.Raw = NOTHING
+    cache_read_input_tokens: msgspec.Raw = NOTHING
+
+
+class _UsualAnswer(msgspec.Struct, frozen=True, gc=False):
+    model: Annotated[str, msgspec.Meta(min_length=1)]
+    usage: _UsualUsage
+
+
 _ANSWER = msgspec.json.Decoder(_Answer)
+_USUAL = msgspec.json.Decoder(_UsualAnswer)
 _CHOICES = msgspec.json.Decoder(list[Choice])
+
+
+class Told(NamedTuple):
+    """What an answer says, where it says all."""
+
+    model: str
+    prompt_tokens: int
+    cached_prompt_tokens: int
+    completion_tokens: int
+
+
+def usual(body: bytes) -> Told | None:
+    """What most answers say, in a third of the time that WholeBody takes; None of one that is not as most are."""
+    if len(body) > MAX_KEPT_BYTES or b'"usage"' not in body:
+        return None
+    try:
+        model, usage = msgspec.structs.astuple(_USUAL.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if not (usage.prompt_cache_hit_tokens is usage.input_tokens_details is usage.cache_read_input_tokens is NOTHING):
+        return None
+    details = usage.prompt_tokens_details
+    cached = 0 if details is None else min(details.cached_tokens, usage.prompt_tokens)
+    return Told(printable(model), usage.prompt_tokens, cached, usage.completion_tokens)
 
 
 class WholeBody:
