@@ -253,7 +253,7 @@ async def test_nobody_there_is_one_line():
     with reloadable() as daemon:
         nowhere = f"{daemon.running.socket_path}.none"
         done = await daemon.command("reload", "--socket", nowhere)
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (3, "")
         assert done.stderr == (
             f"Error: not running: nobody listens on {nowhere}; start it with: vastar-runtime start\n"
         )

@@ -5,12 +5,17 @@ without the simulator's web stack.
 """
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from vastar_runtime import __version__
-from vastar_runtime.errors import StartupError
+
+from .ending import ending
+
+NAME = "vastar-runtime"
 
 # Command to module; the click command object in it has the command's name.
 _COMMANDS = {
@@ -22,10 +27,14 @@ _COMMANDS = {
     "run": "run",
     "config": "config",
     "usage": "usage",
+    "request": "request",
     "simulator": "simulator",
     "demo": "demo",
+    "doctor": "doctor",
+    "completion": "completion",
     "clean": "clean",
 }
+_FOR_SCRIPTS = frozenset({"clean"})
 
 
 class _LazyGroup(click.Group):
@@ -39,32 +48,31 @@ class _LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names alone: their descriptions would have every module imported, at each press of TAB."""
+        names = [name for name in _COMMANDS if name not in _FOR_SCRIPTS and name.startswith(incomplete)]
+        return [*map(CompletionItem, names), *click.Command.shell_complete(self, ctx, incomplete)]
+
 
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: vastar-runtime start && vastar-runtime status",
 )
-@click.version_option(__version__, prog_name="vastar-runtime")
+@click.version_option(__version__, prog_name=NAME)
 def _group() -> None:
     """Run and control the Vastar Connector Runtime, the daemon that makes HTTP requests for local applications."""
 
 
-def main() -> None:
-    """Console script ``vastar-runtime``."""
-    _call(_group, "vastar-runtime")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Console script ``vastar-runtime``; by default with the arguments of this process."""
+    with ending():
+        sys.exit(_group.main(arguments, prog_name=NAME, standalone_mode=False))
 
 
 def run_daemon() -> None:
     """Console script ``vastar-connector-runtime``: ``run``, under the name that existing scripts look for."""
     from .run import run
 
-    _call(run, "vastar-connector-runtime")
-
-
-def _call(command: click.Command, name: str) -> None:
-    try:
-        command.main(prog_name=name)
-    except StartupError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+    with ending():
+        sys.exit(run.main(prog_name="vastar-connector-runtime", standalone_mode=False))

@@ -15,7 +15,7 @@ from vastar_runtime.config.values import write_value
 from vastar_runtime.errors import InvalidRequest, RequestError
 
 from .holding import holding
-from .options import config_option
+from .options import config_option, json_option
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 _TENANT_HELP = 'The client\'s tenant_id; SDK clients that set none have "default".  [default: a client without one]'
@@ -53,7 +53,7 @@ def config() -> None:
 
 @config.command(context_settings=_HELP, epilog="Example: vastar-runtime config check --config ./runtime.toml")
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def check(config_path: str | None, as_json: bool) -> None:
     """Check the file and the VASTAR_* variables.
 
@@ -79,7 +79,7 @@ def check(config_path: str | None, as_json: bool) -> None:
 
 @config.command(context_settings=_HELP, epilog="Example: vastar-runtime config show --config ./runtime.toml")
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def show(config_path: str | None, as_json: bool) -> None:
     """Print all settings, as file and variables have them now.
 

@@ -1,10 +1,13 @@
 """``vastar-runtime start``, ``stop`` and ``restart``: the daemon in the background."""
 
+import json
 import os
 import signal
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import click
+import msgspec
 
 from vastar_runtime import config
 from vastar_runtime.config.quoting import shown_address, shown_path
@@ -12,7 +15,7 @@ from vastar_runtime.errors import StartupError
 
 from .asking import ask_runtime
 from .background import end, open_log, spawn, tail
-from .options import config_option, listen_options, log_option, socket_option
+from .options import config_option, json_option, listen_options, log_option, socket_option
 from .probe import ANSWER_TIMEOUT_S, Found, State, probe
 from .process import Process
 from .run import READY
@@ -23,12 +26,45 @@ STOP_TIMEOUT_S = 45.0
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
+class _Started(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``start --json`` prints.
+
+    Attributes:
+        started: False: it ran already.
+        pid: None: it cannot be seen from here.
+        tcp, config_file, log: of a daemon that was started; None: it has none.
+        notes: what may be wrong with what was wanted.
+    """
+
+    started: bool
+    pid: int | None
+    socket: str
+    tcp: str | None = None
+    config_file: str | None = None
+    log: str | None = None
+    notes: list[str] = []
+
+
+class _Restarted(_Started, frozen=True, kw_only=True):
+    """What ``restart --json`` prints: of the new daemon, and the pid of the old one; None: none ran."""
+
+    stopped_pid: int | None
+
+
+class _Stopped(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``stop --json`` prints; the pid is None: none ran."""
+
+    stopped_pid: int | None
+    socket: str
+
+
 @click.command(
     context_settings=_HELP,
     epilog="Example: vastar-runtime start --socket /run/app/vastar.sock --log-file /var/log/vastar.log",
 )
 @listen_options
 @log_option
+@json_option
 def start(
     config_path: str | None,
     socket_path: str | None,
@@ -37,26 +73,36 @@ def start(
     workers: str | None,
     insecure_bind: bool,
     log_path: str,
+    as_json: bool,
 ) -> None:
     """Start the daemon in the background; returns when it answers."""
     wanted = _Wanted(config_path, socket_path, socket_mode, socket_group, workers, insecure_bind)
-    _start(wanted, wanted.examined(), log_path)
+    started = _start(wanted, wanted.examined(), log_path)
+    if as_json:
+        _print_json(started)
+    else:
+        _print(started)
 
 
 @click.command(context_settings=_HELP, epilog="Example: vastar-runtime stop --socket /run/app/vastar.sock")
 @config_option
 @socket_option
-def stop(config_path: str | None, socket_path: str | None) -> None:
+@json_option
+def stop(config_path: str | None, socket_path: str | None, as_json: bool) -> None:
     """Stop the daemon; returns when it has ended.
 
     Requests in flight finish first (30 s at most).
     """
-    _stop(config.load_socket_path(config_path=config_path, socket_path=socket_path))
+    path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
+    pid = _stop(path, _say_nothing if as_json else click.echo)
+    if as_json:
+        _print_json(_Stopped(stopped_pid=pid, socket=path))
 
 
 @click.command(context_settings=_HELP, epilog="Example: vastar-runtime restart --log-file /var/log/vastar.log")
 @listen_options
 @log_option
+@json_option
 def restart(
     config_path: str | None,
     socket_path: str | None,
@@ -65,6 +111,7 @@ def restart(
     workers: str | None,
     insecure_bind: bool,
     log_path: str,
+    as_json: bool,
 ) -> None:
     """Stop the daemon, if it runs, and start it.
 
@@ -74,8 +121,12 @@ def restart(
     path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
     wanted = _with_its_file(wanted, path)
     examined = wanted.examined()  # before anything stops: a mistake in the file must not end what runs
-    _stop(path)
-    _start(wanted, examined, log_path)
+    pid = _stop(path, _say_nothing if as_json else click.echo)
+    started = _start(wanted, examined, log_path)
+    if as_json:
+        _print_json(_Restarted(stopped_pid=pid, **msgspec.structs.asdict(started)))
+    else:
+        _print(started)
 
 
 class _Wanted(NamedTuple):
@@ -132,17 +183,17 @@ def _with_its_file(wanted: _Wanted, socket_path: str) -> _Wanted:
     return wanted._replace(config_path=file) if isinstance(file, str) else wanted
 
 
-def _start(wanted: _Wanted, examined: config.Examined, log_path: str) -> None:
+def _start(wanted: _Wanted, examined: config.Examined, log_path: str) -> _Started:
     settings = examined.settings
     path = settings.listen.socket_path
     found = probe(path)
     if found.state in (State.RUNNING, State.LEGACY, State.SILENT, State.FORBIDDEN):
-        _say_running(found)
+        notes = []
         if settings != config.examine({}, socket_path=path).settings:
-            click.echo(
-                "   Options and VASTAR_* variables given now do not apply to it; to apply them: vastar-runtime restart"
-            )
-        return
+            notes = [
+                "Options and VASTAR_* variables given now do not apply to it; to apply them: vastar-runtime restart"
+            ]
+        return _running_already(found, notes)
     log_fd = open_log(log_path)
     try:
         child = spawn(["run", *wanted.arguments()], log_fd, environ=os.environ, detached=True)
@@ -155,8 +206,7 @@ def _start(wanted: _Wanted, examined: config.Examined, log_path: str) -> None:
         child.process.wait()
         found = probe(path)
         if found.state is State.RUNNING:  # another start was faster
-            _say_running(found)
-            return
+            return _running_already(found)
         raise StartupError(child.line)
     found = probe(path)
     if found.state is not State.RUNNING:
@@ -164,24 +214,45 @@ def _start(wanted: _Wanted, examined: config.Examined, log_path: str) -> None:
         raise StartupError(
             f"the daemon (PID {child.process.pid}) started but does not answer on {path}; see {log_path}"
         )
-    _report("Started the daemon", found)
-    if settings.listen.tcp_port:
-        click.echo(f"   TCP: {shown_address(settings.listen.tcp_host, settings.listen.tcp_port)}")
-    if examined.file is not None:
-        click.echo(f"   Configuration: {shown_path(examined.file)}")
-    click.echo(f"   Log: {log_path}")
-    for credential in settings.credentials:
-        if credential.env is not None and not os.environ.get(credential.env):
-            click.echo(f"   Credential {credential.name!r} cannot be used: {credential.env} is not set here")
     child.process.returncode = 0  # it lives on: not ours to wait for
+    listen = settings.listen
+    return _Started(
+        started=True,
+        pid=found.pid,
+        socket=found.socket_path,
+        tcp=shown_address(listen.tcp_host, listen.tcp_port) if listen.tcp_port else None,
+        config_file=None if examined.file is None else shown_path(examined.file),
+        log=log_path,
+        notes=[
+            f"Credential {credential.name!r} cannot be used: {credential.env} is not set here"
+            for credential in settings.credentials
+            if credential.env is not None and not os.environ.get(credential.env)
+        ],
+    )
 
 
-def _say_running(found: Found) -> None:
+def _running_already(found: Found, notes: list[str] | None = None) -> _Started:
     """It runs already, which is what was wanted; or something else is in the way."""
     if found.state is State.RUNNING and not (found.health and found.health.draining):
-        _report("Already running", found)
-        return
+        return _Started(started=False, pid=found.pid, socket=found.socket_path, notes=notes or [])
     raise StartupError(_in_the_way(found))
+
+
+def _print(started: _Started) -> None:
+    click.echo("Started the daemon" if started.started else "Already running")
+    click.echo(f"   PID: {started.pid or 'not visible from here'}")
+    click.echo(f"   Socket: {started.socket}")
+    named = (("TCP", started.tcp), ("Configuration", started.config_file), ("Log", started.log))
+    for line in (*(f"{name}: {value}" for name, value in named if value is not None), *started.notes):
+        click.echo(f"   {line}")
+
+
+def _print_json(value: msgspec.Struct) -> None:
+    click.echo(json.dumps(msgspec.to_builtins(value), separators=(",", ":")))
+
+
+def _say_nothing(_line: str) -> None:
+    """For a script: what is said while it waits is for people."""
 
 
 def _in_the_way(found: Found) -> str:
@@ -207,17 +278,12 @@ def obstacle(found: Found) -> str:
             return f"{who} listens on {found.socket_path} but is no healthy daemon: {found.detail}"
 
 
-def _report(what: str, found: Found) -> None:
-    click.echo(what)
-    click.echo(f"   PID: {found.pid or 'not visible from here'}")
-    click.echo(f"   Socket: {found.socket_path}")
-
-
-def _stop(path: str) -> None:
+def _stop(path: str, say: Callable[[str], object]) -> int | None:
+    """The pid of the daemon that has ended; None: none ran."""
     found = probe(path)
     if found.state is State.NOT_RUNNING:
-        click.echo(f"Not running: nobody listens on {path}")
-        return
+        say(f"Not running: nobody listens on {path}")
+        return None
     if found.state is State.FORBIDDEN:
         raise StartupError(obstacle(found))
     if found.pid is None:
@@ -227,11 +293,11 @@ def _stop(path: str) -> None:
     try:
         with Process(found.pid) as process:
             if draining:
-                click.echo(f"Shutting down already (PID {found.pid}): waiting for it")
+                say(f"Shutting down already (PID {found.pid}): waiting for it")
             else:
                 process.send(signal.SIGTERM)
                 if not process.wait(1.0):
-                    click.echo("Requests in flight finish first (30 s at most)")
+                    say("Requests in flight finish first (30 s at most)")
             if not process.wait(STOP_TIMEOUT_S):
                 raise StartupError(
                     f"the daemon on {path} (PID {found.pid}) did not end within {STOP_TIMEOUT_S:g} s; "
@@ -239,4 +305,5 @@ def _stop(path: str) -> None:
                 )
     except ProcessLookupError:
         pass  # it ended between the two looks
-    click.echo(f"Stopped (PID {found.pid})")
+    say(f"Stopped (PID {found.pid})")
+    return found.pid

@@ -2,13 +2,23 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vastar_runtime.config import DEFAULT_CONFIG_PATH, DEFAULT_LOG_PATH, DEFAULT_SOCKET_PATH
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 _Function = Callable[..., Any]
+
+
+def complete_file(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """``shell_complete`` of an option whose value is a path: the shell looks for files itself."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
 
 
 def config_option(function: _Function) -> _Function:
@@ -17,6 +27,7 @@ def config_option(function: _Function) -> _Function:
         "--config",
         "config_path",
         metavar="PATH",
+        shell_complete=complete_file,
         help=f"The configuration file.  [env var: VASTAR_CONFIG; default: {DEFAULT_CONFIG_PATH}, if it exists]",
     )(function)
 
@@ -27,8 +38,14 @@ def socket_option(function: _Function) -> _Function:
         "--socket",
         "socket_path",
         metavar="PATH",
+        shell_complete=complete_file,
         help=f"The daemon's Unix socket.  [env var: VASTAR_SOCKET_PATH; default: {DEFAULT_SOCKET_PATH}]",
     )(function)
+
+
+def json_option(function: _Function) -> _Function:
+    """``--json``: argument ``as_json`` (bool)."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(function)
 
 
 def listen_options(function: _Function) -> _Function:
@@ -59,6 +76,7 @@ def log_option(function: _Function) -> _Function:
         "--log-file",
         "log_path",
         metavar="PATH",
+        shell_complete=complete_file,
         envvar="VASTAR_LOG_FILE",
         show_envvar=True,
         default=DEFAULT_LOG_PATH,

@@ -1,10 +1,13 @@
 """``vastar-runtime reload``."""
 
+import json
 import os
 import shlex
+import sys
 from typing import Any
 
 import click
+import msgspec
 
 from vastar_runtime import config
 from vastar_runtime.connectors.base import Reloaded
@@ -12,7 +15,8 @@ from vastar_runtime.errors import StartupError
 
 from .asking import ask_runtime, printable
 from .control import obstacle
-from .options import config_option, socket_option
+from .exit_codes import CommandFailed, ExitCode
+from .options import config_option, json_option, socket_option
 from .probe import ANSWER_TIMEOUT_S as PROBE_TIMEOUT_S
 from .probe import State, probe
 
@@ -23,22 +27,30 @@ _MAX_LINE_CHARACTERS = 4096  # a path may have so many
 @click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: vastar-runtime reload")
 @config_option
 @socket_option
-def reload(config_path: str | None, socket_path: str | None) -> None:
+@json_option
+def reload(config_path: str | None, socket_path: str | None, as_json: bool) -> None:
     """Have the daemon read its configuration again.
 
     The daemon reads the file that it was started with; the options here only say which daemon that is. Requests in
     flight keep their settings, and nothing is forgotten: neither spent limits nor open circuits. A file with a mistake
-    changes nothing; exit code 1.
+    changes nothing; exit code 1. Where no daemon runs: 3.
     """
     path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
     found = probe(path)
     if found.state is State.NOT_RUNNING:
-        raise StartupError(f"not running: nobody listens on {path}; start it with: vastar-runtime start")
+        message = f"not running: nobody listens on {path}; start it with: vastar-runtime start"
+        raise CommandFailed(ExitCode.NOT_RUNNING, message)
     if found.state is not State.RUNNING:
         raise StartupError(obstacle(found))
     if config_path is not None:
         _check_file(path, os.path.abspath(config_path))
     answer = ask_runtime(path, "reload", ANSWER_TIMEOUT_S, Reloaded)
+    if as_json:
+        # In ASCII: a path may hold what drives a terminal.
+        click.echo(json.dumps(msgspec.to_builtins(answer), separators=(",", ":")))
+        if answer.mistakes:
+            sys.exit(ExitCode.FAILED)
+        return
     if answer.mistakes:
         *others, last = (printable(mistake, _MAX_LINE_CHARACTERS) for mistake in answer.mistakes)
         for mistake in others:

@@ -13,12 +13,11 @@ from vastar_runtime.errors import StartupError
 
 from .asking import NOT_UNDERSTOOD, ask_runtime, printable
 from .control import obstacle
-from .options import config_option, socket_option
+from .exit_codes import ExitCode
+from .options import config_option, json_option, socket_option
 from .probe import ANSWER_TIMEOUT_S, Found, State, probe
 from .refusals import budgets, refusals
 
-EXIT_NOT_RUNNING = 3  # as an init script's status says it (LSB)
-EXIT_NOT_HEALTHY = 1
 _MAX_VERSION_CHARACTERS = 64
 _MAX_PATH_CHARACTERS = 4096
 _MOST_WORKERS = 64
@@ -48,7 +47,7 @@ class _Status(msgspec.Struct, frozen=True, kw_only=True):
 @click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: vastar-runtime status --json")
 @config_option
 @socket_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def status(config_path: str | None, socket_path: str | None, as_json: bool) -> None:
     """Say whether the daemon runs, and what holds requests back: circuits that are not closed, limits that refuse.
 
@@ -75,9 +74,9 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
         case State.RUNNING:
             sys.exit(0)
         case State.NOT_RUNNING:
-            sys.exit(EXIT_NOT_RUNNING)
+            sys.exit(ExitCode.NOT_RUNNING)
         case _:
-            sys.exit(EXIT_NOT_HEALTHY)
+            sys.exit(ExitCode.FAILED)
 
 
 def _statistics(found: Found) -> tuple[dict[str, Any] | None, list[str], str]:

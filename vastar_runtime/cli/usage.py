@@ -17,7 +17,7 @@ from vastar_runtime.config.state import default_path
 from vastar_runtime.errors import ConfigError, StartupError
 from vastar_runtime.metering.report import By, Group, Report, first_hour, read_report
 
-from .options import config_option
+from .options import complete_file, config_option, json_option
 from .usage_table import decimal, table
 
 _MOST_SHOWN = 50
@@ -107,11 +107,12 @@ def _since(_context: click.Context, _parameter: click.Parameter, text: str) -> i
     show_default=True,
     help="What a line is about; days are those of UTC.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @click.option(
     "--file",
     "file_path",
     metavar="PATH",
+    shell_complete=complete_file,
     help="The file that usage is kept in.  [default: the one that the configuration says]",
 )
 def usage(

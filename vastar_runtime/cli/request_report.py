@@ -1,0 +1,146 @@
+"""What ``request`` says of an exchange beside the answer itself: ``--json`` for scripts, ``--verbose`` for people."""
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from connector_sdk.errors import ConnectorException
+from connector_sdk.headers import Headers
+from connector_sdk.models import HTTPRequest
+from connector_sdk.wire.framing import MAX_FRAME_BYTES
+from vastar_runtime.errors import StartupError
+
+from .exit_codes import CommandFailed, ExitCode, exit_code_of
+from .request_output import head_lines
+
+# As much as a buffered answer can have; more belongs into a file.
+MAX_JSON_BODY_BYTES = MAX_FRAME_BYTES
+_USERINFO = re.compile(r"(?<=://)[^/?#\\]*@")
+_SECRET = re.compile(r"authorization|cookie|key|token|secret|password")
+_HIDDEN = "***"
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request came to nothing, or to less than was asked for.
+
+    Attributes:
+        error_class: as the wire has it, such as "TRANSIENT"; None: none of its classes.
+    """
+
+    error_class: str | None = msgspec.field(name="class")
+    message: str
+    retry_after_ms: int = 0
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``--json`` prints.
+
+    Attributes:
+        exit_code: the command's.
+        status: None: there was no answer.
+        headers: names in lower case; repeated values joined with ", " (Set-Cookie: "\\n").
+        body: the body, if it is UTF-8 and in no file.
+        body_base64: the body, if it is neither.
+        body_bytes: how long it is.
+        output: the file that it is in.
+        first_byte_ms: from the beginning to the head.
+        duration_ms: from the beginning to the end.
+        attempts: how often the daemon tried to send the request; 0: it never did, or did not say.
+    """
+
+    exit_code: int
+    status: int | None = None
+    headers: dict[str, str] = {}
+    body: str | None = None
+    body_base64: str | None = None
+    body_bytes: int = 0
+    output: str | None = None
+    first_byte_ms: float | None = None
+    duration_ms: float
+    attempts: int = 0
+    error: Failure | None = None
+
+    def line(self) -> str:
+        """In ASCII: what an upstream says is in it, and what is beyond may drive a terminal."""
+        return json.dumps(msgspec.to_builtins(self), separators=(",", ":"))
+
+
+class Collected:
+    """A body that is kept for the report."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: list[bytes] = []
+
+    def body(self, piece: bytes) -> None:
+        """Keep a piece.
+
+        Raises:
+            CommandFailed: the body is too long to be kept.
+        """
+        self.size += len(piece)
+        if self.size > MAX_JSON_BODY_BYTES:
+            raise CommandFailed(
+                ExitCode.NOT_WRITTEN,
+                f"the body is longer than {MAX_JSON_BODY_BYTES} bytes, the most that --json prints; "
+                "write it to a file with -o FILE",
+            )
+        self._pieces.append(piece)
+
+    def text(self) -> tuple[str | None, str | None]:
+        """The body as text, or else in base64."""
+        data = b"".join(self._pieces)
+        try:
+            return data.decode(), None
+        except UnicodeDecodeError:
+            return None, base64.b64encode(data).decode()
+
+
+def failure_of(error: StartupError | ConnectorException) -> Failure:
+    """The report's form of an error."""
+    if isinstance(error, ConnectorException):
+        return Failure(
+            error_class=error.get_error_class_name(), message=error.message, retry_after_ms=error.retry_after_ms
+        )
+    code = exit_code_of(error)
+    return Failure(error_class="TRANSIENT" if code is ExitCode.NOT_RUNNING else None, message=str(error))
+
+
+def joined(headers: Headers) -> dict[str, str]:
+    """One text for each name, as HTTPResponse has them."""
+    return {name: "\n".join(headers.get_list(name)) if name == "set-cookie" else headers[name] for name in headers}
+
+
+def sent_lines(request: HTTPRequest) -> Iterator[str]:
+    """What goes to the daemon, for a person; secrets are not shown."""
+    yield f"> {request.method} {_USERINFO.sub(f'{_HIDDEN}@', request.url)}"
+    yield from _marked(">", (f"{name}: {shown_value(name, value)}" for name, value in _pairs(request.headers)))
+    if request.body is not None:
+        yield f"> (body of {len(request.body)} bytes)"
+
+
+def received_lines(status_code: int, headers: Headers) -> Iterator[str]:
+    """The head of the answer, for a person; secrets are not shown."""
+    shown = [(name, shown_value(name, value)) for name, value in headers.multi_items()]
+    yield from _marked("<", head_lines(status_code, shown))
+
+
+def shown_value(name: str, value: str) -> str:
+    """A header's value as it may be shown: of a secret no more than its scheme."""
+    lower = name.lower()
+    if _SECRET.search(lower) is None or lower == "idempotency-key":
+        return value
+    scheme, space, _ = value.strip().partition(" ")
+    return f"{scheme} {_HIDDEN}" if space and lower.endswith("authorization") else _HIDDEN
+
+
+def _pairs(headers: Mapping[str, str] | None) -> list[tuple[str, str]]:
+    return headers.multi_items() if isinstance(headers, Headers) else list((headers or {}).items())
+
+
+def _marked(mark: str, lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        yield f"{mark} {line}"
