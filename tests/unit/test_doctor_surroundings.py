@@ -1,0 +1,188 @@
+"""What the doctor says of proxies, certificates, what the daemon writes, and its environment."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from pathlib import Path
+
+import pytest
+import trustme
+from doctor_circumstances import one, seen, told
+
+from vastar_runtime.cli.doctor_checks import tls
+from vastar_runtime.cli.doctor_checks.configuration import check_configuration
+from vastar_runtime.cli.doctor_checks.daemon_environment import compare, parse
+from vastar_runtime.cli.doctor_checks.finding import State
+from vastar_runtime.cli.doctor_checks.kept_files import check_log, check_usage, open_files_limit
+from vastar_runtime.cli.doctor_checks.other_daemons import Daemon, other_daemons
+from vastar_runtime.cli.doctor_checks.proxies import check_proxies, check_proxies_answer
+
+# --- proxies ---
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, [("proxies", State.OK, None)]),
+        ({"HTTP_PROXY": "socks5://u:s3cr3t@p:1"}, [("variable HTTP_PROXY", State.PROBLEM, "unset HTTP_PROXY")]),
+        ({"https_proxy": "http://u:s3cr3t@p:x"}, [("variable https_proxy", State.PROBLEM, "unset https_proxy")]),
+        (
+            {"http_proxy": "p:1", "HTTP_PROXY": "u:s3cr3t@q:1", "NO_PROXY": "localhost,127.0.0.1"},
+            [("variable http_proxy", State.WARNING, 'export HTTP_PROXY="$http_proxy"')],
+        ),
+        (
+            {"ALL_PROXY": "u:s3cr3t@p:1"},
+            [("proxies", State.WARNING, 'export NO_PROXY="${NO_PROXY:+$NO_PROXY,}localhost,127.0.0.1"')],
+        ),
+        (
+            {"ALL_PROXY": "p:1", "no_proxy": "localhost,.local"},
+            [("proxies", State.WARNING, 'export no_proxy="${no_proxy:+$no_proxy,}127.0.0.1"')],
+        ),
+        ({"ALL_PROXY": "p:1", "no_proxy": "localhost,127.0.0.0/8"}, [("proxies", State.OK, None)]),
+    ],
+)
+def test_proxy_variables(tmp_path: Path, variables: dict[str, str], expected: list[object]) -> None:
+    findings = list(check_proxies(seen(tmp_path, variables)))
+    assert [(f.name, f.state, f.command) for f in findings] == expected
+    assert "s3cr3t" not in str(findings)
+
+
+def test_a_proxy_that_does_not_answer_is_told_apart_from_one_that_does(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as answering:
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            port = closed.getsockname()[1]
+        up = answering.getsockname()[1]
+        environ = {"HTTP_PROXY": f"u:s3cr3t@127.0.0.1:{port}", "https_proxy": f"http://127.0.0.1:{up}"}
+        findings = list(check_proxies_answer(seen(tmp_path, environ)))
+    assert [(f.name, *told(f), f.command) for f in findings] == [
+        (
+            f"proxy 127.0.0.1:{port}",
+            State.PROBLEM,
+            "it does not answer (Connection refused); HTTP_PROXY names it",
+            "unset HTTP_PROXY",
+        ),
+        (f"proxy 127.0.0.1:{up}", State.OK, "accepts connections", None),
+    ]
+
+
+# --- TLS ---
+
+
+def test_a_store_that_is_missing_empty_expired_or_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority, none = trustme.CA(), tmp_path / "no-directory"
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(file)
+    good = tls.trust_store(str(file), str(none), is_chosen=True)
+    assert told(good) == (State.OK, f"1 authorities in SSL_CERT_FILE, {file}, 0 in {none}")
+    file.write_text("not a certificate\n")
+    empty = tls.trust_store(str(file), str(none), is_chosen=True)
+    assert told(empty) == (
+        State.PROBLEM,
+        f"SSL_CERT_FILE: {file} cannot be used: it holds no certificate: every https upstream is rejected",
+    )
+    assert empty.command == "unset SSL_CERT_FILE"
+    nothing = tls.trust_store(str(none), str(none), is_chosen=False)
+    assert nothing.state is State.PROBLEM
+    assert nothing.command == "apt-get install --reinstall ca-certificates"
+    missing = one(tls.check_trust_store_here(seen(tmp_path, {"SSL_CERT_FILE": "/nowhere.pem"})))
+    assert (missing.state, missing.command) == (State.PROBLEM, "unset SSL_CERT_FILE")
+    relative = one(tls.check_trust_store_here(seen(tmp_path, {"SSL_CERT_FILE": os.path.relpath(file)})))
+    assert (relative.state, relative.command) == (State.PROBLEM, 'export SSL_CERT_FILE="$PWD/$SSL_CERT_FILE"')
+    authority.cert_pem.write_to_path(file)
+    monkeypatch.setattr(tls.time, "time", lambda: 1e12)
+    assert "have expired" in tls.trust_store(str(file), str(none), is_chosen=True).found
+
+
+def test_a_store_that_only_other_programs_read(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    findings = list(tls.check_trust_store_here(seen(tmp_path, {"REQUESTS_CA_BUNDLE": str(file)})))
+    assert (findings[-1].state, findings[-1].command) == (State.WARNING, 'export SSL_CERT_FILE="$REQUESTS_CA_BUNDLE"')
+
+
+@pytest.mark.parametrize(
+    ("unix_s", "state"), [(0, State.PROBLEM), (1.8e9, State.OK), (5e9, State.PROBLEM), (1e30, State.PROBLEM)]
+)
+def test_a_clock_that_cannot_be_right(unix_s: float, state: State) -> None:
+    assert tls.clock(unix_s).state is state
+
+
+# --- files ---
+
+
+def test_a_log_that_cannot_be_written_and_the_directory_that_it_lacks(tmp_path: Path) -> None:
+    missing = one(check_log(seen(tmp_path, log_path=str(tmp_path / "a b" / "log"))))
+    assert (missing.state, missing.command) == (State.PROBLEM, f"mkdir -p '{tmp_path}/a b'")
+    link = tmp_path / "link"
+    link.symlink_to("/etc/hostname")
+    linked = one(check_log(seen(tmp_path, log_path=str(link))))
+    assert told(linked) == (State.PROBLEM, f"{link} is a symbolic link, not a file: start does not write to it")
+    assert linked.command == f"mv {link} {link}.moved-away"
+    (tmp_path / "log").touch()
+    assert one(check_log(seen(tmp_path))).state is State.OK
+
+
+def test_a_disk_that_is_full_or_nearly_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = os.statvfs(tmp_path)
+    for blocks, state, words in ((0, State.PROBLEM, "is full"), (1, State.WARNING, "has 0 MiB left")):
+        values = list(free)
+        values[1], values[4] = 4096, blocks
+        monkeypatch.setattr(os, "statvfs", lambda _path, values=values: os.statvfs_result(values))
+        for finding in (one(check_log(seen(tmp_path))), one(check_usage(seen(tmp_path)))):
+            assert finding.state is state
+            assert words in finding.found
+
+
+def test_usage_where_its_directory_is_a_file_or_nobody_says_where(tmp_path: Path) -> None:
+    assert (
+        one(check_usage(seen(tmp_path))).found
+        == f"{tmp_path}/.local/state/vastar/usage.db will be made when it is needed"
+    )
+    (tmp_path / ".local").touch()
+    assert one(check_usage(seen(tmp_path))).state is State.PROBLEM
+    assert one(check_usage(seen(tmp_path, {"HOME": ""}))).state is State.WARNING
+
+
+def test_few_open_files() -> None:
+    assert open_files_limit(1024).state is State.WARNING
+    assert open_files_limit(4096).state is State.OK
+    assert open_files_limit(resource.RLIM_INFINITY).found.endswith("may have any number")
+
+
+# --- other daemons, and the environment of this one ---
+
+
+def test_a_daemon_on_another_socket_is_named_with_what_to_type(tmp_path: Path) -> None:
+    here = seen(tmp_path)
+    assert list(other_daemons(here, [])) == []
+    finding = one(other_daemons(here, [Daemon(7, "/run/a b/s")]))
+    assert finding.state is State.WARNING
+    assert "PID 7 on /run/a b/s" in finding.found
+    assert finding.command == "export VASTAR_SOCKET_PATH='/run/a b/s'"
+
+
+def test_the_daemons_variables_are_compared_and_no_value_is_shown(tmp_path: Path) -> None:
+    its = parse(b"HTTP_PROXY=http://u:s3cr3t@p\0SSL_CERT_FILE=/ca.pem\0HTTP_PROXY=second\0=x\0\xff=\xfe\0no equals\0\0")
+    assert its["HTTP_PROXY"] == "http://u:s3cr3t@p"
+    finding = compare(seen(tmp_path, {"https_proxy": "p", "SSL_CERT_FILE": "/ca.pem"}), its)
+    assert finding.state is State.WARNING
+    assert "'HTTP_PROXY', 'HTTPS_PROXY' than" in finding.found
+    assert "s3cr3t" not in str(finding)
+    assert (
+        compare(seen(tmp_path, {"http_proxy": "http://u:s3cr3t@p", "SSL_CERT_FILE": "/ca.pem"}), its).state is State.OK
+    )
+    assert parse(b"\0" * 100) == {}
+
+
+def test_a_fifo_is_looked_at_and_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    path = str(tmp_path / "fifo")
+    assert (
+        one(check_log(seen(tmp_path, log_path=path))).found
+        == f"{path} is a FIFO, not a file: start does not write to it"
+    )
+    assert one(tls.check_trust_store_here(seen(tmp_path, {"SSL_CERT_FILE": path}))).state is State.PROBLEM
+    finding = one(check_configuration(seen(tmp_path, {"VASTAR_CONFIG": path})))
+    assert told(finding) == (State.PROBLEM, f"{path} is no regular file")

@@ -1,0 +1,7 @@
+"""What ``vastar-runtime doctor`` looks at, one file for each family of checks.
+
+``finding`` (what a check says), ``bounded`` (a look that ends in time, whatever hangs), ``circumstances`` (what checks
+look at: variables, settings, the daemon's answer) and ``files`` (looks at what lies at a path) are the ground; a check
+is a function from circumstances to findings. ``plan`` lists all of them; ``request`` and ``children`` send two requests
+through a daemon.
+"""

@@ -1,0 +1,151 @@
+"""The daemon: its version, its workers, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+from vastar_runtime import __version__
+from vastar_runtime.cli.refusals import refusals
+
+from .circumstances import NO_ANSWER, Circumstances
+from .files import process_state
+from .finding import Finding, counted, listed, not_checked, ok, problem, warning
+
+_MOST_TOLD = 10
+_MEANWHILE = {
+    "open": "nothing of that is limited meanwhile",
+    "closed": "what has such a limit is refused meanwhile",
+    "local": "each daemon counts for itself meanwhile",
+}
+
+
+def check_daemon(seen: Circumstances) -> Iterator[Finding]:
+    """Whether one runs, which one, and whether it is the version that is installed."""
+    found = seen.found
+    if found is None or found.health is None:
+        yield warning("daemon", "none runs for clients with these variables", "start one", seen.command("start"))
+        return
+    health = found.health
+    pid = "not visible from here" if found.pid is None else str(found.pid)
+    uptime = timedelta(seconds=health.uptime_ms // 1000)
+    in_flight = counted(health.active_requests, "request")
+    what = f"PID {pid}, version {health.version or 'not told'}, up for {uptime}, {in_flight} in flight"
+    if health.draining:
+        yield warning(
+            "daemon",
+            f"{what}: it shuts down, and takes no new request",
+            "wait until it has ended",
+            seen.command("stop"),
+        )
+    elif not health.healthy:
+        yield problem("daemon", f"{what}: it says that it is not well", "its log says why", seen.command("restart"))
+    elif health.version != __version__:
+        yield warning(
+            "daemon",
+            f"{what}; installed is {__version__}: what was installed since it was started does not run yet",
+            command=seen.command("restart"),
+        )
+    else:
+        yield ok("daemon", what)
+
+
+def check_daemon_statistics(seen: Circumstances) -> Iterator[Finding]:
+    """What the daemon tells its own user: workers, limits, credentials, shared limits."""
+    name = "limits and circuits"
+    if seen.statistics is None:
+        hangs = seen.is_running and NO_ANSWER in seen.statistics_problem
+        yield _silent(seen) if hangs else not_checked(name, seen.statistics_problem)
+        return
+    try:
+        findings = [
+            *_workers(seen, seen.statistics),
+            *_refusals(seen, seen.statistics),
+            *_credentials(seen.statistics),
+            *_shared_limits(seen.statistics),
+        ]
+    except (LookupError, TypeError, AttributeError):  # of another version, whose snapshot has another shape
+        yield not_checked(name, "the daemon is of another version, and tells it in another way")
+        return
+    yield from findings
+
+
+def _silent(seen: Circumstances) -> Finding:
+    """Its workers go on without the process that keeps what they share."""
+    found = f"it says that it is well, and its main process (PID {seen.pid}) does not answer: {seen.statistics_problem}"
+    if seen.pid is not None and process_state(seen.pid) == "T":
+        return problem("daemon's main process", f"{found}; it is stopped (SIGSTOP)", "", f"kill -CONT {seen.pid}")
+    return problem("daemon's main process", found, "the machine is overloaded, or it hangs", seen.command("restart"))
+
+
+def _workers(seen: Circumstances, told: dict[str, Any]) -> Iterator[Finding]:
+    workers, wanted = told["workers"], told["workers_wanted"]
+    silent = [int(worker["pid"]) for worker in workers if not worker.get("answers", True)]
+    if silent:
+        yield problem(
+            "workers",
+            f"{len(silent)} of {len(workers)} do not answer (PIDs {listed(map(str, silent))})",
+            "one that goes on hanging can be ended: it is replaced",
+            f"kill -9 {silent[0]}",
+        )
+    elif len(workers) < wanted:
+        yield warning(
+            "workers",
+            f"{len(workers)} of {wanted} serve: the others have ended and are started again",
+            "the log says why they end",
+            seen.command("status"),
+        )
+    elif wanted > 1:
+        yield ok("workers", f"all {wanted} serve")
+
+
+def _refusals(seen: Circumstances, told: dict[str, Any]) -> Iterator[Finding]:
+    lines = list(refusals(told["policies"]))
+    for line in lines[:_MOST_TOLD]:
+        if line.startswith("circuit "):
+            yield warning("circuit", line, "look at that service; it is tried again by itself", seen.command("status"))
+        else:
+            yield warning(
+                "limit",
+                line,
+                "wait, or raise it in the configuration and reload",
+                "vastar-runtime config explain --help",
+            )
+    if len(lines) > _MOST_TOLD:
+        yield warning("limits and circuits", f"{len(lines) - _MOST_TOLD} more", command=seen.command("status"))
+    if not lines:
+        yield ok("limits and circuits", "nothing is held back")
+
+
+def _credentials(told: dict[str, Any]) -> Iterator[Finding]:
+    for credential in told["credentials"][:_MOST_TOLD]:
+        name, why = f"credential {credential['name']} in the daemon", str(credential["problem"])
+        if not credential["is_usable"]:
+            if credential["problem"] is None:
+                yield warning(name, "it is being fetched", "look again in some seconds")
+            else:
+                yield problem(name, f"it cannot be used: {why}", _mend(credential["source"]))
+        elif credential["problem"] is not None:
+            yield warning(name, f"an older one is used: {why}", _mend(credential["source"]))
+
+
+def _mend(source: object) -> str:
+    if source == "env":
+        return "set the variable in the environment of the daemon, and restart it"
+    if source == "file":
+        return "mend the file; the daemon reads it again by itself"
+    return "mend the command; the daemon calls it again when ttl_ms has passed"
+
+
+def _shared_limits(told: dict[str, Any]) -> Iterator[Finding]:
+    shared = told["shared_limits"]
+    if shared is None:
+        return
+    place, reason, fail = shared["address"], shared["reason"], shared["fail"]
+    if reason is None:
+        yield ok("shared limits", f"Redis at {place} answers")
+        return
+    found = f"Redis at {place} cannot be asked ({reason}); {_MEANWHILE.get(fail, 'its choice holds meanwhile')}"
+    advice = "start Redis, or correct shared_limits; the daemon finds it again by itself"
+    yield problem("shared limits", found, advice)

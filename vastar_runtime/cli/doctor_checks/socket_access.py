@@ -1,0 +1,94 @@
+"""Whether those who are meant to use the daemon can open its socket."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Iterator
+from grp import getgrgid
+
+from vastar_runtime.config import Settings
+from vastar_runtime.config.quoting import shown_path
+
+from .circumstances import Circumstances
+from .files import closed_directory, group_name, groups_of, may, user_name
+from .finding import Finding, listed, not_checked, ok, problem, warning
+
+_TO_CONNECT = 2  # unix(7): permission to write
+_MOST_USERS = 50
+
+
+def check_socket_access(seen: Circumstances) -> Iterator[Finding]:
+    """``listen.socket_mode``, ``listen.socket_group`` and ``[[access]]`` against each other and the socket."""
+    listen, name = seen.settings.listen, "socket's mode"
+    if listen.socket_group is not None and not listen.socket_mode & 0o020:
+        yield problem(
+            name,
+            f"listen.socket_group is {listen.socket_group!r}, and listen.socket_mode {listen.socket_mode:04o} lets no "
+            "group in",
+            'set socket_mode = "0660" in [listen]',
+            seen.command("restart", "--socket-mode", "0660", "--socket-group", listen.socket_group),
+        )
+        return
+    if seen.socket is None or not seen.is_running:
+        return
+    try:
+        status = os.stat(seen.socket)
+    except OSError as error:
+        yield not_checked(name, f"{shown_path(seen.socket)}: {error.strerror}")
+        return
+    mode = stat.S_IMODE(status.st_mode)
+    found = f"{user_name(status.st_uid)}, group {group_name(status.st_gid)}, mode {mode:04o}"
+    shut_out = [*_users_shut_out(seen.settings, seen.socket, status), *_groups_shut_out(seen.settings, status)]
+    if shut_out:
+        yield problem(
+            name,
+            f"{found}: [[access]] allows {listed(shut_out)}, and the socket does not let them in",
+            'set socket_group and socket_mode = "0660" in [listen], or type this with a group that they are in',
+            _restart_for(seen),
+        )
+    elif mode & stat.S_IWOTH and not seen.settings.access:
+        yield warning(
+            name,
+            f"{found}: every user of this machine may send requests, and no [[access]] says who may what",
+            "let a group in instead (--socket-mode 0660 --socket-group GROUP), or add [[access]]",
+        )
+    else:
+        yield ok(name, found)
+
+
+def _users_shut_out(settings: Settings, path: str, status: os.stat_result) -> Iterator[str]:
+    uids = dict.fromkeys(int(user) for rule in settings.access for user in rule.users)
+    for uid in list(uids)[:_MOST_USERS]:
+        groups = groups_of(uid)
+        if not may(status, uid, groups, _TO_CONNECT):
+            yield user_name(uid)
+        elif (directory := closed_directory(path, uid, groups)) is not None:
+            yield f"{user_name(uid)} (who may not search {shown_path(directory)})"
+
+
+def _groups_shut_out(settings: Settings, status: os.stat_result) -> Iterator[str]:
+    gids = dict.fromkeys(int(group) for rule in settings.access for group in rule.groups)
+    for gid in list(gids)[:_MOST_USERS]:
+        is_in = status.st_mode & stat.S_IWOTH or (gid == status.st_gid and status.st_mode & stat.S_IWGRP)
+        if not is_in and not _members_are_in(gid, status):
+            yield f"group {group_name(gid)}"
+
+
+def _members_are_in(gid: int, status: os.stat_result) -> bool:
+    """Whether the group has members, and all of them may connect for another reason."""
+    try:
+        members = getgrgid(gid).gr_mem
+    except KeyError:
+        return False
+    return bool(members) and status.st_mode & stat.S_IWGRP != 0 and set(members) <= set(getgrgid(status.st_gid).gr_mem)
+
+
+def _restart_for(seen: Circumstances) -> str | None:
+    """With the group that rules name, where they name one."""
+    gids = {group for rule in seen.settings.access for group in rule.groups}
+    users = {user for rule in seen.settings.access for user in rule.users}
+    if len(gids) != 1 or users:
+        return None
+    return seen.command("restart", "--socket-mode", "0660", "--socket-group", shlex.quote(group_name(int(*gids))))

@@ -1,0 +1,137 @@
+"""The certificates that the daemon trusts, and the clock that they are judged by."""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+
+from vastar_runtime.config.quoting import shown_path
+from vastar_runtime.errors import ConfigError
+from vastar_runtime.http.dial import check_trust_store
+
+from .circumstances import Circumstances
+from .finding import Finding, counted, ok, problem, warning
+
+# Before this there was no such program; a machine whose clock says so has lost it.
+RELEASED_UNIX_S = 1_735_689_600  # 2025-01-01
+FAR_FUTURE_UNIX_S = 4_102_444_800  # 2100-01-01
+
+# What other programs read, and the daemon does not.
+_OTHERS_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+# How c_rehash names certificates, so that OpenSSL finds them by their subject.
+_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+\Z")
+_MOST_ENTRIES = 100_000
+
+
+def check_trust_store_here(seen: Circumstances) -> Iterator[Finding]:
+    """Which store there is, and whether it holds anything."""
+    name = "TLS trust store"
+    try:
+        check_trust_store(seen.environ)
+    except ConfigError as error:
+        variable = str(error).partition(":")[0]
+        yield problem(name, f"{error}; the daemon does not start with it", command=f"unset {variable}")
+        return
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        path = seen.environ.get(variable, "")
+        if path and not os.path.isabs(path):
+            yield problem(
+                name,
+                f"{variable}: {shown_path(path)} is relative, and a daemon that is started works in another directory",
+                "write the whole path",
+                f'export {variable}="$PWD/${variable}"',
+            )
+            return
+    defaults = ssl.get_default_verify_paths()
+    file = seen.environ.get("SSL_CERT_FILE") or defaults.openssl_cafile
+    directory = seen.environ.get("SSL_CERT_DIR") or defaults.openssl_capath
+    yield trust_store(file, directory, is_chosen=bool(seen.environ.get("SSL_CERT_FILE")))
+    yield from _meant_for_others(seen.environ, file)
+
+
+def trust_store(file: str, directory: str, *, is_chosen: bool) -> Finding:
+    """
+    Args:
+        file, directory: that OpenSSL reads; either may be missing.
+        is_chosen: SSL_CERT_FILE names the file.
+    """
+    name, hashed = "TLS trust store", _hashed_in(directory)
+    in_file = 0
+    if os.path.isfile(file):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.load_verify_locations(cafile=file)
+        except OSError as error:  # ssl.SSLError is one
+            reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+            advice = "correct it" if is_chosen else "make the system's store anew"
+            command = "unset SSL_CERT_FILE" if is_chosen else "update-ca-certificates --fresh"
+            rest = f"; {directory} has {hashed} beside it" if hashed else ": every https upstream is rejected"
+            what = f"SSL_CERT_FILE: {shown_path(file)}" if is_chosen else shown_path(file)
+            return problem(name, f"{what} cannot be used: {reason}{rest}", advice, command)
+        in_file = context.cert_store_stats()["x509_ca"]
+        certificates = context.get_ca_certs()
+        if certificates and all(_has_expired(str(certificate["notAfter"])) for certificate in certificates):
+            found = f"{shown_path(file)}: all of its {counted(in_file, 'certificate')} have expired"
+            return problem(name, found, "put the current ones into it", "unset SSL_CERT_FILE" if is_chosen else None)
+    if not in_file and not hashed:
+        return problem(
+            name,
+            f"neither {shown_path(file)} nor {shown_path(directory)} holds a certificate: every https upstream is "
+            "rejected",
+            "as root (Debian, Ubuntu; elsewhere the package is called ca-certificates as well)",
+            "apt-get install --reinstall ca-certificates",
+        )
+    by = "SSL_CERT_FILE, " if is_chosen else ""
+    return ok(name, f"{in_file} authorities in {by}{shown_path(file)}, {hashed} in {shown_path(directory)}")
+
+
+def check_clock(_seen: Circumstances) -> Iterator[Finding]:
+    """Certificates are valid between two points in time."""
+    yield clock(time.time())
+
+
+def clock(unix_s: float) -> Finding:
+    """
+    Args:
+        unix_s: what the clock says.
+    """
+    try:
+        shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(unix_s))
+    except (OverflowError, ValueError, OSError):
+        shown = f"{unix_s:.0f} s after 1970"
+    if RELEASED_UNIX_S <= unix_s < FAR_FUTURE_UNIX_S:
+        return ok("clock", shown)
+    found = f"it is wrong: {shown}; certificates are judged by it and rejected"
+    return problem("clock", found, "set it, as root", "timedatectl set-ntp true")
+
+
+def _hashed_in(directory: str) -> int:
+    """How many certificates OpenSSL can find in a directory."""
+    try:
+        with os.scandir(directory) as entries:
+            return sum(1 for entry, _ in zip(entries, range(_MOST_ENTRIES), strict=False) if _HASHED.match(entry.name))
+    except OSError:
+        return 0
+
+
+def _has_expired(not_after: str) -> bool:
+    return ssl.cert_time_to_seconds(not_after) < time.time()
+
+
+def _meant_for_others(environ: Mapping[str, str], file: str) -> Iterator[Finding]:
+    """Somebody has told other programs of another store."""
+    if environ.get("SSL_CERT_FILE"):
+        return
+    for name in _OTHERS_VARIABLES:
+        path = environ.get(name, "")
+        if os.path.isfile(path) and os.path.realpath(path) != os.path.realpath(file):
+            yield warning(
+                f"variable {name}",
+                f"it names {shown_path(path)}; the daemon does not read it, only SSL_CERT_FILE",
+                "if upstreams are to be trusted by it, before the daemon is started",
+                f'export SSL_CERT_FILE="${name}"',
+            )
+            return

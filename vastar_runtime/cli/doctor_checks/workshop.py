@@ -1,0 +1,148 @@
+"""A directory and processes for one request; nothing is left of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+from vastar_runtime.cli.background import end, tail
+from vastar_runtime.config import MAX_SOCKET_PATH_BYTES
+from vastar_runtime.errors import StartupError
+
+from .bounded import TookTooLong, within
+
+_LINE_BYTES = 4096
+_END_TIMEOUT_S = 2.0
+_SOCKET = "vastar.sock"
+_SHORT = "/tmp"  # noqa: S108 - a new directory is made there, for this user alone
+
+
+class EndedAtOnce(StartupError):
+    """What was started ended before it was ready."""
+
+
+class Workshop:
+    """A context manager. What it made is gone when it is left, also what a thread that was left behind goes on to make:
+    that finds it closed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._directory: str | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def directory(self) -> str:
+        """A new one, whose path is short enough for ``socket_path``.
+
+        Raises:
+            StartupError: none can be made.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise StartupError("the time is over")
+            if self._directory is None:
+                self._directory = _new_directory()
+            return self._directory
+
+    @property
+    def socket_path(self) -> str:
+        """For a daemon."""
+        return os.path.join(self.directory(), _SOCKET)
+
+    def start(self, arguments: Sequence[str], environ: Mapping[str, str], timeout_s: float) -> str:
+        """``python -m vastar_runtime ARGUMENTS --ready-fd N``, until it says its line, which is returned.
+
+        Raises:
+            EndedAtOnce: as its name says, with the last line that it wrote.
+            StartupError: it cannot be started, or said nothing in time.
+        """
+        name = arguments[0]
+        log_path = os.path.join(self.directory(), f"{name}.log")
+        read_fd, write_fd = os.pipe()
+        with open(read_fd, "rb", buffering=0) as pipe:
+            try:
+                self._spawn([*arguments, "--ready-fd", str(write_fd)], environ, log_path, write_fd)
+            except OSError as error:
+                raise StartupError(f"cannot start a {name}: {error.strerror or error}") from error
+            finally:
+                os.close(write_fd)
+            line = _read_line(pipe.fileno(), timeout_s)
+        if line is None:
+            raise StartupError(f"a {name} that was started was not ready within {timeout_s:g} s")
+        if not line:
+            said = " ".join(tail(log_path, 1)) or "it wrote nothing"
+            raise EndedAtOnce(f"a {name} that was started ended at once: {said}")
+        return line
+
+    def close(self) -> None:
+        """End what runs, and remove what there is."""
+        with self._lock:
+            self._is_closed = True
+            for process in self._processes:
+                process.terminate()
+            for process in self._processes:
+                end(process, _END_TIMEOUT_S)
+            if self._directory is not None:
+                directory = self._directory
+                with contextlib.suppress(TookTooLong):  # its disk hangs
+                    within(_END_TIMEOUT_S, lambda: shutil.rmtree(directory, ignore_errors=True))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _spawn(self, arguments: Sequence[str], environ: Mapping[str, str], log_path: str, write_fd: int) -> None:
+        with self._lock, open(log_path, "ab") as log:
+            if self._is_closed:
+                raise StartupError("the time is over")
+            self._processes.append(
+                subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                    # -P: a module that lies in the working directory must not stand in for one of ours.
+                    [sys.executable, "-P", "-m", "vastar_runtime", *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[write_fd],
+                    env=dict(environ),
+                )
+            )
+
+
+def _new_directory() -> str:
+    for parent in (None, _SHORT):
+        try:
+            directory = tempfile.mkdtemp(prefix="vastar-doctor-", dir=parent)
+        except OSError as error:
+            raise StartupError(f"no temporary directory can be made: {error.strerror or error}") from error
+        if len(os.fsencode(os.path.join(directory, _SOCKET))) <= MAX_SOCKET_PATH_BYTES:
+            return directory
+        os.rmdir(directory)
+    raise StartupError("the path of temporary directories is too long for a socket")
+
+
+def _read_line(fd: int, timeout_s: float) -> str | None:
+    """What comes before the end, which is one line; None when the time is over."""
+    deadline = time.monotonic() + timeout_s
+    data = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        while selector.select(max(0.0, deadline - time.monotonic())):
+            piece = os.read(fd, _LINE_BYTES)
+            if not piece or len(data) > _LINE_BYTES:
+                return data.decode(errors="replace").strip()
+            data += piece
+    return None
