@@ -80,11 +80,11 @@ class AsyncConnection:
         task: the one in which ``run`` runs; kept for whoever started it.
     """
 
-    def __init__(self, sock: AsyncSocket, endpoint: str) -> None:
+    def __init__(self, sock: AsyncSocket, config: RuntimeConfig) -> None:
         self.task: object = None
         self._socket = sock
-        self._endpoint = endpoint
-        self._wire = ClientConnection(AGENT)
+        self._endpoint = config.endpoint
+        self._wire = ClientConnection(AGENT, config.stream_window_bytes)
         self._exchanges: dict[int, Exchange] = {}
         self._rings_at = math.inf
         self._rings_earlier = anyio.Event()
@@ -276,7 +276,7 @@ async def open_connection(config: RuntimeConfig, timeout_ms: int, connect_ms: in
     """
     connect_ms, greeting_ms = connect_limits(timeout_ms, connect_ms)
     sock = AsyncSocket(await anyio.to_thread.run_sync(open_socket, config, connect_ms / 1000))
-    connection = AsyncConnection(sock, config.endpoint)
+    connection = AsyncConnection(sock, config)
     try:
         with anyio.fail_after(greeting_ms / 1000):
             await connection.meet()

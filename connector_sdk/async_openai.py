@@ -19,14 +19,9 @@ from .async_client import AsyncRuntimeClient
 from .async_streaming import AsyncStreamedResponse
 from .chat import ChatChunk, Usage
 from .chat_answer import END_GRACE_MS, MAX_REST_BYTES, ChatAnswer, whole_chunk
-from .chat_request import (
-    DEFAULT_BASE_URL,
-    DEFAULT_TIMEOUT_MS,
-    TEST_MODEL,
-    ChatCompletionRequest,
-    ChatEndpoint,
-    tiny_request,
-)
+from .chat_connector import ChatConnector
+from .chat_request import ChatCompletionRequest
+from .chat_retry import Tries
 from .config import RuntimeConfig
 from .errors import ConnectorException
 from .models import HTTPRequest
@@ -34,23 +29,16 @@ from .models import HTTPRequest
 Item = TypeVar("Item")
 
 
-class AsyncOpenAIConnector:
+class AsyncOpenAIConnector(ChatConnector):
     """As ``OpenAIConnector``, for tasks. Its completions share connections, and a cancelled task cancels its own.
 
     Args, Attributes, Raises: as ``OpenAIConnector``.
     """
 
-    def __init__(
-        self,
-        base_url: str = DEFAULT_BASE_URL,
-        api_key: str | None = None,
-        *,
-        config: RuntimeConfig | None = None,
-        timeout_ms: int = DEFAULT_TIMEOUT_MS,
-    ) -> None:
-        self._endpoint = ChatEndpoint(base_url, api_key, timeout_ms)
+    _client: AsyncRuntimeClient
+
+    def _connect_to(self, config: RuntimeConfig) -> None:
         self._client = AsyncRuntimeClient(config)
-        self.last_usage: Usage | None = None
 
     async def __aenter__(self) -> AsyncOpenAIConnector:
         return self
@@ -64,19 +52,23 @@ class AsyncOpenAIConnector:
         """Close the client: completions on their way fail, later ones raise."""
         await self._client.aclose()
 
-    async def test_connection(self, model: str = TEST_MODEL) -> str:
+    async def test_connection(self, model: str | None = None) -> str:
         """As ``OpenAIConnector.test_connection``."""
-        return await self.chat_completion(tiny_request(model))
+        return await self.chat_completion(self._test_request(model))
 
     async def chat_completion(self, request: ChatCompletionRequest) -> str:
         """As ``OpenAIConnector.chat_completion``."""
+        return (await self.complete(request)).delta.content or ""
+
+    async def complete(self, request: ChatCompletionRequest) -> ChatChunk:
+        """As ``OpenAIConnector.complete``."""
         usage = None
         try:
             with self._endpoint.key_hidden():
-                response = await self._client.execute_http(self._endpoint.http_request(request, is_stream=False))
-                chunk = whole_chunk(response.status_code, response.body, response.request_id)
+                chunk = await self._complete(self._endpoint.http_request(request, is_stream=False))
                 usage = chunk.usage
-                return chunk.delta.content or ""
+                self._count(request, chunk.model, usage)
+                return chunk
         finally:
             self.last_usage = usage
 
@@ -88,17 +80,26 @@ class AsyncOpenAIConnector:
                 ``OpenAIConnector.chat_completion_stream``.
             TypeError: the request has the wrong type.
         """
-        return AsyncChatStream(self, self._stream_request(request), lambda chunk: chunk.delta.content or None)
+        return AsyncChatStream(self, request, lambda chunk: chunk.delta.content or None)
 
     def stream_chunks(self, request: ChatCompletionRequest) -> AsyncChatStream[ChatChunk]:
         """The chunks of the completion as they come, tool calls, finish reason and usage among them.
 
         A server that knows no streams gives one chunk. Otherwise as ``chat_completion_stream``.
         """
-        return AsyncChatStream(self, self._stream_request(request), lambda chunk: chunk)
+        return AsyncChatStream(self, request, lambda chunk: chunk)
 
-    def _stream_request(self, request: ChatCompletionRequest) -> HTTPRequest:
-        return self._endpoint.http_request(request, is_stream=True)
+    async def _complete(self, request: HTTPRequest) -> ChatChunk:
+        tries = self._tries()
+        while True:
+            try:
+                response = await self._client.execute_http(request.with_timeout(tries.timeout_ms))
+                return whole_chunk(response.status_code, response.headers, response.body, response.request_id)
+            except ConnectorException as error:
+                wait_s = tries.wait_s(error)
+                if wait_s is None:
+                    raise
+            await self._retry_clock.sleep_async(wait_s)
 
 
 class AsyncChatStream(Generic[Item]):
@@ -110,17 +111,29 @@ class AsyncChatStream(Generic[Item]):
     No generator: asyncio closes one that was dropped at some later time, and trio warns about it.
     """
 
+    _has_come = False
+    _is_closed = False
+
     def __init__(
-        self, connector: AsyncOpenAIConnector, request: HTTPRequest, item_of: Callable[[ChatChunk], Item | None]
+        self,
+        connector: AsyncOpenAIConnector,
+        request: ChatCompletionRequest,
+        item_of: Callable[[ChatChunk], Item | None],
     ) -> None:
         self._connector = connector
         self._request = request
+        self._http_request = connector._endpoint.http_request(request, is_stream=True)
+        self._tries: Tries | None = None
         self._item_of = item_of
         self._one_reader = anyio.ResourceGuard("reading this chat stream")
         self._waiting: anyio.CancelScope | None = None
         self._reading: _Reading | None = None
         self._usage: Usage | None = None
-        self._is_closed = False
+        self._model: str | None = None
+
+    def __del__(self) -> None:
+        if self._has_come and not self._is_closed:  # dropped: what came of it is counted all the same
+            self._connector._count(self._request, self._model, self._usage)
 
     def __aiter__(self) -> AsyncChatStream[Item]:
         return self
@@ -153,21 +166,42 @@ class AsyncChatStream(Generic[Item]):
         self._close()
 
     async def _next_item(self) -> Item | None:
-        if self._reading is None:
-            response = await self._connector._client.open_stream(self._request)
-            self._reading = _Reading(response)
-        while (chunk := await self._reading.next_chunk()) is not None:
+        while (chunk := await self._next_chunk()) is not None:
+            self._has_come = True
             self._usage = chunk.usage or self._usage
+            self._model = chunk.model or self._model
             item = self._item_of(chunk)
             if item is not None:
                 return item
-        await self._reading.end()
         return None
+
+    async def _next_chunk(self) -> ChatChunk | None:
+        if self._tries is None:
+            self._tries = self._connector._tries()
+        while True:
+            try:
+                if self._reading is None:
+                    request = self._http_request.with_timeout(self._tries.timeout_ms)
+                    self._reading = _Reading(await self._connector._client.open_stream(request))
+                chunk = await self._reading.next_chunk()
+                if chunk is None:
+                    await self._reading.end()
+                return chunk
+            except ConnectorException as error:
+                wait_s = None if self._has_come else self._tries.wait_s(error)
+                if wait_s is None:
+                    raise
+            if self._reading is not None:
+                self._reading.response.close()
+                self._reading = None
+            await self._connector._retry_clock.sleep_async(wait_s)
 
     def _close(self) -> None:
         if not self._is_closed:
             self._is_closed = True
             self._connector.last_usage = self._usage
+            if self._has_come:
+                self._connector._count(self._request, self._model, self._usage)
             if self._waiting is not None:
                 self._waiting.cancel()
         if self._reading is not None:  # it may have come since the first close

@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 
+# No answer has a count near this: what is beyond it, or below 0, says nothing.
+MAX_TOKENS = 10**12
+
 
 class ToolCallDelta(msgspec.Struct, frozen=True):
     """What a chunk adds to one tool call.
@@ -32,11 +35,16 @@ class ChatDelta(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a completion cost, in tokens."""
+    """What a completion cost, in tokens.
+
+    Attributes:
+        cached_prompt_tokens: of the prompt what the API had in its cache; 0, too, when it does not tell.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
+    cached_prompt_tokens: int = 0
 
 
 class ChatChunk(msgspec.Struct, frozen=True):
@@ -79,7 +87,10 @@ def chat_usage(answer: dict[str, Any]) -> Usage | None:
     if not isinstance(usage, dict):
         return None
     return Usage(
-        _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")), _count(usage.get("total_tokens"))
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=_count(usage.get("completion_tokens")),
+        total_tokens=_count(usage.get("total_tokens")),
+        cached_prompt_tokens=_count(_dict(usage.get("prompt_tokens_details")).get("cached_tokens")),
     )
 
 
@@ -101,7 +112,7 @@ def _text(value: object) -> str | None:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    return value if type(value) is int and 0 <= value <= MAX_TOKENS else 0
 
 
 def _dict(value: object) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .chat import ChatChunk, chat_chunk
 from .errors import APIError, ConnectorException
 from .headers import Headers
+from .retry_after import retry_after_ms
 from .sse import ChatStreamDecoder
 from .wire.messages import ErrorClass
 
@@ -32,6 +33,7 @@ class ChatAnswer:
     def __init__(self, status: int, headers: Headers, request_id: int) -> None:
         self.is_complete = False
         self._status = status
+        self._headers = headers
         self._request_id = request_id
         is_stream = 200 <= status < 300 and "application/json" not in headers.get("content-type", "")
         self._stream = ChatStreamDecoder() if is_stream else None
@@ -53,11 +55,15 @@ class ChatAnswer:
         self._body += piece
         if not piece or len(self._body) > _MAX_ANSWER_BYTES:
             self.is_complete = True
-            yield whole_chunk(self._status, bytes(self._body[:_MAX_ANSWER_BYTES]), self._request_id)
+            body = bytes(self._body[:_MAX_ANSWER_BYTES])
+            yield whole_chunk(self._status, self._headers, body, self._request_id)
 
 
-def whole_chunk(status: int, body: bytes, request_id: int) -> ChatChunk:
+def whole_chunk(status: int, headers: Mapping[str, str], body: bytes, request_id: int) -> ChatChunk:
     """A completion that came in one piece, as one chunk.
+
+    Args:
+        headers: of the answer; names in lower case.
 
     Raises:
         APIError: the answer is an error.
@@ -65,19 +71,20 @@ def whole_chunk(status: int, body: bytes, request_id: int) -> ChatChunk:
     """
     text = body.decode("utf-8-sig", errors="replace")
     if not 200 <= status < 300:
-        raise APIError.from_error_object(_error_object(text, status), status, request_id)
+        error = _error_object(text, status)
+        raise APIError.from_error_object(error, status, request_id, retry_after_ms=retry_after_ms(headers))
     try:
         answer = json.loads(text)
         if isinstance(answer, dict) and answer.get("error") is not None:
             raise APIError.from_error_object(answer["error"], status, request_id)
         if not isinstance(answer["choices"][0]["message"], dict):
             raise TypeError("message is no object")
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as fault:
         raise ConnectorException(
             f"the answer is no chat completion: {_shown(text)!r}; see whether the URL is that of the API",
             ErrorClass.PERMANENT,
             request_id,
-        ) from error
+        ) from fault
     completion: dict[str, Any] = answer
     return chat_chunk(completion)
 

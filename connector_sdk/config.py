@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass, field
 
 from .errors import ConnectorException
+from .wire.daemon_connection import MAX_WINDOW_BYTES
+from .wire.flow import DEFAULT_WINDOW_BYTES
 from .wire.messages import ErrorClass
 
 DEFAULT_SOCKET_PATH = "/tmp/vastar-connector-runtime.sock"  # noqa: S108 - protocol.md part 1: every SDK knows it
@@ -32,7 +34,7 @@ def _use_tcp_from_environment() -> bool:
     text = os.environ.get("VASTAR_USE_TCP", "")
     word = text.strip().lower()
     if word not in ("true", "1", "false", "0", ""):
-        raise _invalid("VASTAR_USE_TCP", text, "true or false")
+        raise invalid("VASTAR_USE_TCP", text, "true or false")
     return word in ("true", "1")
 
 
@@ -46,7 +48,7 @@ def _tcp_port_from_environment() -> int:
     if not text:
         return DEFAULT_TCP_PORT
     if not (text.isascii() and text.isdigit() and len(text) <= 5):
-        raise _invalid("VASTAR_TCP_PORT", text, "a port from 1 to 65535")
+        raise invalid("VASTAR_TCP_PORT", text, "a port from 1 to 65535")
     return check_port("VASTAR_TCP_PORT", int(text))
 
 
@@ -59,7 +61,7 @@ def _timeout_ms_from_environment() -> int:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= MAX_TIMEOUT_MS / 1000:
-        raise _invalid("VASTAR_TIMEOUT", text, f"seconds above 0, at most {MAX_TIMEOUT_MS // 1000}")
+        raise invalid("VASTAR_TIMEOUT", text, f"seconds above 0, at most {MAX_TIMEOUT_MS // 1000}")
     return max(1, round(seconds * 1000))
 
 
@@ -74,6 +76,8 @@ class RuntimeConfig:
         socket_path: the daemon's Unix socket; by default ``VASTAR_SOCKET_PATH``.
         use_tcp: connect over TCP instead; by default whether ``VASTAR_USE_TCP`` is "true".
         tcp_host, tcp_port: where, with ``use_tcp``; by default ``VASTAR_TCP_HOST``, ``VASTAR_TCP_PORT``.
+        stream_window_bytes: how much of each streamed body may be here, or on its way here, and not read yet; at most
+            MAX_WINDOW_BYTES.
 
     Raises:
         ConnectorException: INVALID_REQUEST, naming the field or variable, its value and what is allowed.
@@ -87,6 +91,7 @@ class RuntimeConfig:
     use_tcp: bool = field(default_factory=_use_tcp_from_environment)
     tcp_host: str = field(default_factory=_tcp_host_from_environment)
     tcp_port: int = field(default_factory=_tcp_port_from_environment)
+    stream_window_bytes: int = DEFAULT_WINDOW_BYTES
 
     def __post_init__(self) -> None:
         check_type("tenant_id", self.tenant_id, str)
@@ -96,6 +101,9 @@ class RuntimeConfig:
         check_type("use_tcp", self.use_tcp, bool)
         check_host("tcp_host", self.tcp_host)
         check_port("tcp_port", self.tcp_port)
+        check_type("stream_window_bytes", self.stream_window_bytes, int)
+        if not 0 < self.stream_window_bytes <= MAX_WINDOW_BYTES:
+            raise invalid("stream_window_bytes", self.stream_window_bytes, f"bytes from 1 to {MAX_WINDOW_BYTES}")
 
     @property
     def endpoint(self) -> str:
@@ -114,7 +122,7 @@ def check_timeout_ms(name: str, value: int) -> int:
     """``value`` when it is a usable number of milliseconds; ConnectorException or TypeError otherwise."""
     check_type(name, value, int)
     if not 0 < value <= MAX_TIMEOUT_MS:
-        raise _invalid(name, value, f"milliseconds from 1 to {MAX_TIMEOUT_MS}")
+        raise invalid(name, value, f"milliseconds from 1 to {MAX_TIMEOUT_MS}")
     return value
 
 
@@ -122,10 +130,10 @@ def check_socket_path(name: str, path: str) -> str:
     """``path`` when the system can take it as a socket's; ConnectorException or TypeError otherwise."""
     check_type(name, path, str)
     if not path or "\0" in path:
-        raise _invalid(name, path, "the path of the daemon's socket")
+        raise invalid(name, path, "the path of the daemon's socket")
     size = len(os.fsencode(path))
     if size > MAX_SOCKET_PATH_BYTES:
-        raise _invalid(name, path, f"a path of at most {MAX_SOCKET_PATH_BYTES} bytes; this one has {size}")
+        raise invalid(name, path, f"a path of at most {MAX_SOCKET_PATH_BYTES} bytes; this one has {size}")
     return path
 
 
@@ -137,7 +145,7 @@ def check_host(name: str, host: str) -> str:
     except UnicodeError:
         is_host = False
     if not is_host:
-        raise _invalid(name, host, "a host name or an IP address")
+        raise invalid(name, host, "a host name or an IP address")
     return host
 
 
@@ -145,11 +153,12 @@ def check_port(name: str, port: int) -> int:
     """``port`` when it is one; ConnectorException or TypeError otherwise."""
     check_type(name, port, int)
     if not 0 < port <= 65535:
-        raise _invalid(name, port, "a port from 1 to 65535")
+        raise invalid(name, port, "a port from 1 to 65535")
     return port
 
 
-def _invalid(name: str, value: object, allowed: str) -> ConnectorException:
+def invalid(name: str, value: object, allowed: str) -> ConnectorException:
+    """INVALID_REQUEST: what was given by this name, and what it takes."""
     shown = repr(value)
     shown = shown if len(shown) <= _SHOWN_CHARACTERS else shown[:_SHOWN_CHARACTERS] + "…"
     return ConnectorException(f"{name}: {shown} cannot be used; it takes {allowed}", ErrorClass.INVALID_REQUEST)

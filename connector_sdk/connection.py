@@ -69,7 +69,7 @@ class Connection:
     def __init__(self, config: RuntimeConfig, timeout_ms: int, connect_ms: int | None = None) -> None:
         self._endpoint = config.endpoint
         self._pid = os.getpid()
-        self._wire = ClientConnection(AGENT)
+        self._wire = ClientConnection(AGENT, config.stream_window_bytes)
         self._request_id = 0
         self._timeout_ms = 0
         self._deadline = 0.0

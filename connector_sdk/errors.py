@@ -26,7 +26,8 @@ class ConnectorException(Exception):
         message: the line.
         error_class: how it failed (protocol.md part 1, error classes).
         request_id: the request's id on its connection, 0 when there was none yet.
-        retry_after_ms: how long the daemon asks to wait before another try, in milliseconds; 0: it asks for nothing.
+        retry_after_ms: how long the daemon, or the API, asks to wait before another try, in milliseconds; 0: it asks
+            for nothing.
         attempts: how often the daemon tried to send the request; 0: it never did, or did not say.
     """
 
@@ -82,20 +83,22 @@ class APIError(ConnectorException):
         type: str | None = None,
         code: str | None = None,
         param: str | None = None,
+        retry_after_ms: int = 0,
     ) -> None:
-        super().__init__(message, error_class, request_id)
+        super().__init__(message, error_class, request_id, retry_after_ms=retry_after_ms)
         self.status = status
         self.type = type
         self.code = code
         self.param = param
 
     @classmethod
-    def from_error_object(cls, error: object, status: int, request_id: int = 0) -> APIError:
+    def from_error_object(cls, error: object, status: int, request_id: int = 0, *, retry_after_ms: int = 0) -> APIError:
         """The exception for the value of ``"error"`` in an answer of the API.
 
         Args:
             error: ``{"message", "type", "code", "param"}``, any of them absent; some servers send a bare string.
             status: HTTP status of the answer.
+            retry_after_ms: what the answer's headers ask for; 0: nothing.
         """
         fields = error if isinstance(error, dict) else {"message": error}
         kind, code, param = (_text(fields.get(name)) for name in ("type", "code", "param"))
@@ -107,6 +110,7 @@ class APIError(ConnectorException):
             type=kind,
             code=code,
             param=param,
+            retry_after_ms=retry_after_ms,
         )
 
 

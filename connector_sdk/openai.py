@@ -4,7 +4,8 @@ with OpenAIConnector("https://api.openai.com/v1", api_key) as openai:
     for text in openai.chat_completion_stream(ChatCompletionRequest("gpt-4o-mini", [Message("user", "Hello")])):
         ...
 
-``AsyncOpenAIConnector`` is the same for tasks.
+``Conversation`` keeps what was said, ``UsageTracker`` what it cost. ``AsyncOpenAIConnector`` and ``AsyncConversation``
+are the same for tasks.
 """
 
 from __future__ import annotations
@@ -15,46 +16,72 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from .azure import AzureDeployment
 from .chat import ChatChunk, ChatDelta, ToolCallDelta, Usage
 from .chat_answer import END_GRACE_MS, MAX_REST_BYTES, ChatAnswer, whole_chunk
-from .chat_request import (
-    DEFAULT_BASE_URL,
-    DEFAULT_TIMEOUT_MS,
-    TEST_MODEL,
-    ChatCompletionRequest,
-    ChatEndpoint,
-    Message,
-    tiny_request,
-)
+from .chat_connector import ChatConnector, ConnectorOptions
+from .chat_request import ChatCompletionRequest, Message
+from .chat_retry import RetryClock
 from .client import RuntimeClient
 from .config import RuntimeConfig
+from .conversation import Conversation
 from .errors import ConnectorException
+from .models import HTTPRequest
 from .streaming import StreamedResponse
+from .token_estimate import estimated_tokens
+from .usage_tracker import Price, UsageTracker, load_prices
 
 if TYPE_CHECKING:
+    from .async_conversation import AsyncAnswer, AsyncConversation
     from .async_openai import AsyncChatStream, AsyncOpenAIConnector
 
 __all__ = [
+    "AsyncAnswer",
     "AsyncChatStream",
+    "AsyncConversation",
     "AsyncOpenAIConnector",
+    "AzureDeployment",
     "ChatChunk",
     "ChatCompletionRequest",
     "ChatDelta",
+    "ConnectorOptions",
+    "Conversation",
     "Message",
     "OpenAIConnector",
+    "Price",
+    "RetryClock",
     "ToolCallDelta",
     "Usage",
+    "UsageTracker",
+    "estimated_tokens",
+    "load_prices",
 ]
 
 
-class OpenAIConnector:
+class OpenAIConnector(ChatConnector):
     """Chat completions over a client of its own. Safe to share between threads.
+
+    ``from_env``, ``from_config`` and ``azure`` make one, too.
+
+    A completion that fails with an error that may pass (``is_retryable()``, or the API's 409) is asked for again: no
+    sooner than ``retry_after_ms`` of the error (``Retry-After``, and what the daemon asks for), otherwise after a
+    random part of 0.5 s, 1 s, 2 s, … 8 s; not once a piece of a stream is there, nor when the wait does not fit into
+    ``timeout_ms``. An API may have begun, and may charge, what it did not answer: ``max_retries=0`` never asks twice.
 
     Args:
         base_url: of the API, with or without "/v1" at its end.
         api_key: sent as bearer token, and never part of a message; None or "": no Authorization header.
         config: how to reach the daemon; None: everything by default and from the environment.
-        timeout_ms: for one completion, from its request to its last byte.
+        timeout_ms: for one completion, from its request to its last byte, retries and waits included.
+        model, max_tokens, temperature: for requests that leave them out; None: the API's default (it has none for the
+            model).
+        max_retries: how often at most a completion is asked for again.
+        stream_buffer: about how many chunks of a stream may have come that were not read yet. When so many wait, the
+            daemon reads no more, and the API has to wait, too. It is counted in bytes, 512 for each chunk, in place
+            of ``config.stream_window_bytes``; what the daemon and the system's sockets hold on the way comes on top.
+        usage_tracker: is told of every completion that came, whole or its beginning.
+        azure_deployment: ``base_url`` is that of an Azure resource.
+        retry_clock: time for retries.
 
     Attributes:
         last_usage: the tokens of the completion or stream that ended last, of all that run at once; None when the
@@ -65,17 +92,10 @@ class OpenAIConnector:
         TypeError: an argument of the wrong type.
     """
 
-    def __init__(
-        self,
-        base_url: str = DEFAULT_BASE_URL,
-        api_key: str | None = None,
-        *,
-        config: RuntimeConfig | None = None,
-        timeout_ms: int = DEFAULT_TIMEOUT_MS,
-    ) -> None:
-        self._endpoint = ChatEndpoint(base_url, api_key, timeout_ms)
+    _client: RuntimeClient
+
+    def _connect_to(self, config: RuntimeConfig) -> None:
         self._client = RuntimeClient(config)
-        self.last_usage: Usage | None = None
 
     def __enter__(self) -> OpenAIConnector:
         self._client.connect()
@@ -90,13 +110,16 @@ class OpenAIConnector:
         """Close the client; later calls raise."""
         self._client.close()
 
-    def test_connection(self, model: str = TEST_MODEL) -> str:
+    def test_connection(self, model: str | None = None) -> str:
         """Ask for a tiny completion and return its text.
+
+        Args:
+            model: None: the connector's, else "gpt-4o-mini".
 
         Raises:
             ConnectorException: as ``chat_completion``.
         """
-        return self.chat_completion(tiny_request(model))
+        return self.chat_completion(self._test_request(model))
 
     def chat_completion(self, request: ChatCompletionRequest) -> str:
         """The text of the completion; "" when the model answered without any.
@@ -105,13 +128,21 @@ class OpenAIConnector:
             APIError: the API answered with an error.
             ConnectorException: the API could not be reached, or its answer is no chat completion.
         """
+        return self.complete(request).delta.content or ""
+
+    def complete(self, request: ChatCompletionRequest) -> ChatChunk:
+        """The completion as one chunk: its text, tool calls, finish reason and usage.
+
+        Raises:
+            ConnectorException: as ``chat_completion``.
+        """
         usage = None
         try:
             with self._endpoint.key_hidden():
-                response = self._client.execute_http(self._endpoint.http_request(request, is_stream=False))
-                chunk = whole_chunk(response.status_code, response.body, response.request_id)
+                chunk = self._complete(self._endpoint.http_request(request, is_stream=False))
                 usage = chunk.usage
-                return chunk.delta.content or ""
+                self._count(request, chunk.model, usage)
+                return chunk
         finally:
             self.last_usage = usage
 
@@ -135,17 +166,49 @@ class OpenAIConnector:
 
         A server that knows no streams gives one chunk. Otherwise as ``chat_completion_stream``.
         """
-        usage = None
+        usage = model = None
+        has_come = False
         try:
             with self._endpoint.key_hidden():
                 http_request = self._endpoint.http_request(request, is_stream=True)
-                with self._client.stream_http(http_request) as response:
-                    for chunk in _chunks(response):
-                        usage = chunk.usage or usage
+                with contextlib.closing(self._stream(http_request)) as chunks:
+                    for chunk in chunks:
+                        has_come = True
+                        usage, model = chunk.usage or usage, chunk.model or model
                         yield chunk
-                    _end(response)
         finally:
             self.last_usage = usage
+            if has_come:
+                self._count(request, model, usage)
+
+    def _complete(self, request: HTTPRequest) -> ChatChunk:
+        tries = self._tries()
+        while True:
+            try:
+                response = self._client.execute_http(request.with_timeout(tries.timeout_ms))
+                return whole_chunk(response.status_code, response.headers, response.body, response.request_id)
+            except ConnectorException as error:
+                wait_s = tries.wait_s(error)
+                if wait_s is None:
+                    raise
+            self._retry_clock.sleep(wait_s)
+
+    def _stream(self, request: HTTPRequest) -> Generator[ChatChunk, None, None]:
+        tries = self._tries()
+        has_come = False
+        while True:
+            try:
+                with self._client.stream_http(request.with_timeout(tries.timeout_ms)) as response:
+                    for chunk in _chunks(response):
+                        has_come = True
+                        yield chunk
+                    _end(response)
+                    return
+            except ConnectorException as error:
+                wait_s = None if has_come else tries.wait_s(error)
+                if wait_s is None:
+                    raise
+            self._retry_clock.sleep(wait_s)
 
 
 def _chunks(response: StreamedResponse) -> Generator[ChatChunk, None, None]:
@@ -168,9 +231,13 @@ def _end(response: StreamedResponse) -> None:
 
 
 def __getattr__(name: str) -> object:
-    """The async connector on first use: who does not use it does not load anyio."""
+    """What is async, on first use: who does not use it does not load anyio."""
     if name in ("AsyncChatStream", "AsyncOpenAIConnector"):
         from . import async_openai
 
         return getattr(async_openai, name)
+    if name in ("AsyncAnswer", "AsyncConversation"):
+        from . import async_conversation
+
+        return getattr(async_conversation, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

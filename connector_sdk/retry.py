@@ -15,6 +15,28 @@ T = TypeVar("T")
 _NAMES = {member.name.replace("_", ""): member for member in ErrorClass}
 
 
+class Backoff:
+    """How long to wait before one try after another: exponential, with full jitter.
+
+    Before retry n (from 0), a random part of ``initial_ms * 2**n``, at most ``most_ms``: callers that failed together
+    do not come back together.
+
+    Args:
+        random: gives a number from 0 to 1.
+    """
+
+    def __init__(self, initial_ms: float, most_ms: float, random: Callable[[], float]) -> None:
+        self._next_ms = min(initial_ms, most_ms)
+        self._most_ms = most_ms
+        self._random = random
+
+    def next_ms(self, at_least_ms: float) -> float:
+        """The next wait, never shorter than what was asked for."""
+        wait_ms = max(self._random() * self._next_ms, at_least_ms)
+        self._next_ms = min(self._next_ms * 2, self._most_ms)
+        return wait_ms
+
+
 def retry_with_backoff(
     func: Callable[[], T],
     max_retries: int = 3,
@@ -27,9 +49,9 @@ def retry_with_backoff(
 ) -> T:
     """``func()``, called again after a retryable ConnectorException, at most ``max_retries`` times.
 
-    Before retry n (from 0) it waits a random part of ``initial_backoff_ms * 2**n``, at most ``max_backoff_ms``:
-    callers that failed together do not come back together. It never waits less than the daemon asks for
-    (``retry_after_ms``); where that is over ``max_backoff_ms``, the exception is raised at once.
+    Before retry n (from 0) it waits a random part of ``initial_backoff_ms * 2**n``, at most ``max_backoff_ms``
+    (``Backoff``). It never waits less than the daemon or the API asks for (``retry_after_ms``); where that is over
+    ``max_backoff_ms``, the exception is raised at once.
 
     Args:
         retryable_errors: names of the error classes to retry, in place of what ``is_retryable()`` says, such as
@@ -44,7 +66,7 @@ def retry_with_backoff(
     if min(max_retries, initial_backoff_ms, max_backoff_ms) < 0:
         raise ValueError("max_retries, initial_backoff_ms and max_backoff_ms must not be negative")
     chosen = None if retryable_errors is None else _error_classes(retryable_errors)
-    backoff_ms = min(initial_backoff_ms, max_backoff_ms)
+    backoff = Backoff(initial_backoff_ms, max_backoff_ms, random)
     retries_left = max_retries
     while True:
         try:
@@ -54,9 +76,8 @@ def retry_with_backoff(
             wanted_ms = error.retry_after_ms
             if not is_retryable or retries_left == 0 or wanted_ms > max_backoff_ms:
                 raise
-        sleep(max(random() * backoff_ms, wanted_ms) / 1000)
+        sleep(backoff.next_ms(wanted_ms) / 1000)
         retries_left -= 1
-        backoff_ms = min(backoff_ms * 2, max_backoff_ms)
 
 
 def _error_classes(names: Iterable[str]) -> frozenset[ErrorClass]:

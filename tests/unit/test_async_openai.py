@@ -34,6 +34,7 @@ def run(request: pytest.FixtureRequest, socket_path: str) -> Run:
     def run(story: Story, **settings: Any) -> None:
         async def main() -> None:
             with anyio.fail_after(PATIENCE_S):
+                settings.setdefault("max_retries", 0)
                 async with AsyncOpenAIConnector(config=config_for(socket_path), **settings) as connector:
                     await story(connector)
 
@@ -54,7 +55,7 @@ def test_it_asks_exactly_what_the_blocking_one_asks(run: Run, socket_path: str) 
         with pytest.raises(ConnectorException):
             await anext(connector.stream_chunks(HELLO))
 
-    settings = {"base_url": "http://h/v1/", "api_key": KEY, "timeout_ms": 7_000}
+    settings = {"base_url": "http://h/v1/", "api_key": KEY, "timeout_ms": 7_000, "max_retries": 0}
     with ScriptedDaemon(answering(COMPLETION), socket_path) as daemon:
         run(story, **settings)
         with OpenAIConnector(config=config_for(socket_path), **settings) as connector:

@@ -39,7 +39,7 @@ def upstream(socket_path: str) -> Upstream:
 
 def _connector(daemon: ScriptedDaemon, *arguments: Any, **settings: Any) -> OpenAIConnector:
     assert daemon.path is not None
-    return OpenAIConnector(*arguments, config=config_for(daemon.path), **settings)
+    return OpenAIConnector(*arguments, config=config_for(daemon.path), **{"max_retries": 0, **settings})
 
 
 def _sent(daemon: ScriptedDaemon) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def _stream(*pieces: bytes) -> Callable[[Peer, ExecuteRequest], None]:
 
 
 def _connector(path: str, **settings: Any) -> OpenAIConnector:
-    return OpenAIConnector(config=config_for(path), **settings)
+    return OpenAIConnector(config=config_for(path), **{"max_retries": 0, **settings})
 
 
 def test_text_as_it_arrives(socket_path: str) -> None:

@@ -8,7 +8,7 @@ import sys
 import connector_sdk
 import connector_sdk.openai
 
-HEAVY = ("click", "trio", "anyio", "httpx", "httpx2", "h11", "starlette", "hypercorn", "vastar_runtime")
+HEAVY = ("click", "trio", "anyio", "httpx", "httpx2", "h11", "starlette", "hypercorn", "yaml", "vastar_runtime")
 
 
 def test_every_public_name_is_there() -> None:

@@ -28,6 +28,7 @@ _COMMANDS = {
     "config": "config",
     "usage": "usage",
     "request": "request",
+    "chat": "chat",
     "simulator": "simulator",
     "demo": "demo",
     "doctor": "doctor",

@@ -1,0 +1,137 @@
+"""``vastar-runtime chat``."""
+
+import io
+import os
+import sys
+from urllib.parse import urlsplit
+
+import click
+
+from connector_sdk.client import RuntimeClient
+from connector_sdk.config import RuntimeConfig
+from connector_sdk.errors import ConnectorException
+from connector_sdk.openai import AsyncConversation, AsyncOpenAIConnector, UsageTracker
+from connector_sdk.openai_environment import settings_from_environment
+from connector_sdk.price_table import Price
+from connector_sdk.wire.messages import ErrorClass
+from vastar_runtime import config
+from vastar_runtime.config.origins import glob, parse_pattern, split_origin
+
+from .chat_input import Questions
+from .chat_session import ChatSession
+from .exit_codes import CommandFailed, ExitCode
+from .options import config_option, socket_option
+
+_HELP = """Have a conversation with a model, through the daemon.
+
+Answers come as the model writes them, each with all that was said before it. Ctrl-C ends an answer, and nothing else;
+at the prompt, a second one or Ctrl-D ends the conversation. /help lists its commands.
+
+Which API it is, and with which key, the variables say that the SDK's from_env() reads: OPENAI_API_KEY,
+OPENAI_BASE_URL, OPENAI_MODEL, AZURE_OPENAI_ENDPOINT and those that belong to it, USE_SIMULATOR. Without any of them it
+is the simulator at http://localhost:4545. Without a key none is sent; the daemon may add one.
+
+From a file or a pipe, each line is a question. The exit code is then that of the first that failed, as
+vastar-runtime request has it.
+"""
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=_HELP,
+    epilog='Example: vastar-runtime chat --model gpt-4o-mini --system "Answer in one sentence."',
+)
+@click.option("--model", metavar="NAME", help="Which model answers.  [env var: OPENAI_MODEL; default: gpt-4o-mini]")
+@click.option("--system", metavar="TEXT", help="What the model is told before everything else.")
+@click.option("--base-url", metavar="URL", help="Where the API is; it gets OPENAI_API_KEY.  [default: see above]")
+@click.option(
+    "--max-history-tokens",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Of what was said, send at most so many tokens, about; the oldest is forgotten.  [default: send everything]",
+)
+@click.option("--tenant", "tenant_id", metavar="ID", default="default", show_default=True, help="On whose behalf.")
+@config_option
+@socket_option
+def chat(
+    model: str | None,
+    system: str | None,
+    base_url: str | None,
+    max_history_tokens: int | None,
+    tenant_id: str,
+    config_path: str | None,
+    socket_path: str | None,
+) -> None:
+    if sys.stdin is None or sys.stdout is None:
+        raise CommandFailed(ExitCode.NOT_WRITTEN, "a conversation needs a standard input and a standard output")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an answer may hold what this terminal cannot show
+    settings = settings_from_environment(os.environ, base_url=base_url or "")
+    daemon = _daemon(config_path, socket_path, tenant_id)
+    tracker = UsageTracker(_Prices(config_path, settings.base_url).price_of)
+    connector = AsyncOpenAIConnector.from_settings(settings, config=daemon, usage_tracker=tracker)
+    conversation = AsyncConversation(connector, model, system=system, max_history_tokens=max_history_tokens)
+    _see_that_it_runs(daemon)
+    session = ChatSession(conversation, connector, tracker, Questions(sys.stdin, sys.stdout), sys.stdout)
+    sys.exit(session.run())
+
+
+def _daemon(config_path: str | None, socket_path: str | None, tenant_id: str) -> RuntimeConfig:
+    """As the SDK has it, at the socket that the other commands would use."""
+    path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
+    settings = RuntimeConfig(tenant_id=tenant_id, socket_path=path)
+    if socket_path is not None or config_path is not None:
+        settings.use_tcp = False  # what is said here goes over what a variable says
+    return settings
+
+
+def _see_that_it_runs(daemon: RuntimeConfig) -> None:
+    client = RuntimeClient(daemon)
+    try:
+        client.connect()
+    except ConnectorException as error:
+        is_absent = error.error_class is ErrorClass.TRANSIENT
+        raise CommandFailed(ExitCode.NOT_RUNNING if is_absent else ExitCode.FAILED, error.message) from error
+    finally:
+        client.close()
+
+
+class _Prices:
+    """What the daemon's configuration says that models of this API cost, in the order of its file."""
+
+    def __init__(self, config_path: str | None, base_url: str) -> None:
+        # Mistakes are those of the daemon's commands to tell: what could be read of the prices holds.
+        settings = config.examine(config_path=config_path).settings
+        self._currency = settings.usage.currency
+        origin = _origin(base_url)
+        self._prices = [
+            price
+            for price in settings.prices
+            if price.origin is None or parse_pattern(price.origin).matches(split_origin(origin))
+        ]
+
+    def price_of(self, model: str) -> Price | None:
+        """The first that fits; None: none does."""
+        for price in self._prices:
+            if glob(price.model, model):
+                cached = price.cached_prompt_per_million
+                return Price(
+                    _decimal(price.prompt_per_million),
+                    _decimal(price.completion_per_million),
+                    self._currency,
+                    None if cached is None else _decimal(cached),
+                )
+        return None
+
+
+def _decimal(amount: float) -> str:
+    return f"{amount:.12f}"
+
+
+def _origin(url: str) -> str:
+    try:
+        parts = urlsplit(url.lower())
+    except ValueError:
+        return ""  # the daemon will say what is wrong with it
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
