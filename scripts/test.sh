@@ -22,6 +22,12 @@ step mypy
 "$python" -m mypy
 step generated code
 "$python" scripts/generate_schema.py --check
+"$python" scripts/generate_config_reference.py --check
+"$python" scripts/generate_command_reference.py --check
+step guides
+site="$(mktemp -d)"
+trap 'rm -rf "$site"' EXIT
+"$python" -m mkdocs build --strict --quiet --site-dir "$site"
 step pytest
 # One more than there are cores: many of the tests wait for processes of theirs.
 "$python" -m pytest -n "$(($(nproc) + 1))" --cov --cov-report=term "$@"
