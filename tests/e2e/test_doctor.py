@@ -205,8 +205,7 @@ def test_a_daemon_in_trouble_story_by_story(runtime: Place) -> None:
 
 
 def test_what_this_user_may_not_use_and_an_environment_that_differs(runtime: Place) -> None:
-    """SPT_NOENV keeps the process title from taking the place of the variables in /proc."""
-    daemon = runtime.begin("run", SPT_NOENV="1", HTTPS_PROXY="http://127.0.0.1:1")
+    daemon = runtime.begin("run", HTTPS_PROXY="http://127.0.0.1:1")
     read_until(daemon.stderr, "started")
     differs = found(runtime, check_daemon_environment)
     assert (differs.state, differs.command) == (State.WARNING, "vastar-runtime restart")

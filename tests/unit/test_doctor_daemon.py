@@ -29,12 +29,14 @@ from vastar_runtime.cli.doctor_checks import tcp
 from vastar_runtime.cli.doctor_checks.circumstances import Circumstances, look
 from vastar_runtime.cli.doctor_checks.configuration import check_configuration_in_use
 from vastar_runtime.cli.doctor_checks.daemon import check_daemon, check_daemon_statistics
+from vastar_runtime.cli.doctor_checks.daemon_environment import check_daemon_environment
 from vastar_runtime.cli.doctor_checks.finding import Finding, State
 from vastar_runtime.cli.doctor_checks.socket_access import check_socket_access
 from vastar_runtime.cli.doctor_checks.socket_place import check_socket, check_socket_directory, check_socket_path
 from vastar_runtime.cli.doctor_checks.tcp import check_tcp
 from vastar_runtime.cli.probe import Found
 from vastar_runtime.cli.probe import State as OnSocket
+from vastar_runtime.daemon.environment import fingerprints
 
 INVALID = ExecuteResponse(error_class=ErrorClass.INVALID_REQUEST, error_message="Invalid FlatBuffers message")
 HEALTH = HealthCheckResponse(healthy=True, version=__version__, uptime_ms=90_061_000)
@@ -310,3 +312,19 @@ def test_a_file_that_changed_or_is_another_than_the_daemons(directory: Path) -> 
     file.unlink()
     gone = one(check_configuration_in_use(msgspec.structs.replace(here, statistics=read_later)))
     assert gone.found == f"{file} is gone since the daemon read it"
+
+
+def test_the_daemons_variables_are_compared_and_no_value_is_told() -> None:
+    its = fingerprints({"HTTP_PROXY": "http://u:s3cr3t@p", "SSL_CERT_FILE": "/ca.pem", "HOME": "/x"})
+    assert its.keys() == {"HTTP_PROXY", "SSL_CERT_FILE"}
+    assert "s3cr3t" not in str(its)
+
+    def compared(**environ: str) -> Finding:
+        return one(check_daemon_environment(daemon(told={"environment": its}, environ=environ)))
+
+    differs = compared(https_proxy="p", SSL_CERT_FILE="/ca.pem")
+    assert (differs.state, differs.command) == (State.WARNING, "vastar-runtime restart")
+    assert "'HTTPS_PROXY', 'HTTP_PROXY' than" in differs.found
+    assert compared(http_proxy="http://u:s3cr3t@p", SSL_CERT_FILE="/ca.pem").state is State.OK
+    older = one(check_daemon_environment(daemon(told={})))
+    assert (older.state, older.found) == (State.NOT_CHECKED, "the daemon does not tell it")

@@ -1,4 +1,4 @@
-"""What the doctor says of proxies, certificates, what the daemon writes, and its environment."""
+"""What the doctor says of proxies, certificates, and what the daemon writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from doctor_circumstances import one, seen, told
 
 from vastar_runtime.cli.doctor_checks import tls
 from vastar_runtime.cli.doctor_checks.configuration import check_configuration
-from vastar_runtime.cli.doctor_checks.daemon_environment import compare, parse
 from vastar_runtime.cli.doctor_checks.finding import State
 from vastar_runtime.cli.doctor_checks.kept_files import check_log, check_usage, open_files_limit
 from vastar_runtime.cli.doctor_checks.other_daemons import Daemon, other_daemons
@@ -161,19 +160,6 @@ def test_a_daemon_on_another_socket_is_named_with_what_to_type(tmp_path: Path) -
     assert finding.state is State.WARNING
     assert "PID 7 on /run/a b/s" in finding.found
     assert finding.command == "export VASTAR_SOCKET_PATH='/run/a b/s'"
-
-
-def test_the_daemons_variables_are_compared_and_no_value_is_shown(tmp_path: Path) -> None:
-    its = parse(b"HTTP_PROXY=http://u:s3cr3t@p\0SSL_CERT_FILE=/ca.pem\0HTTP_PROXY=second\0=x\0\xff=\xfe\0no equals\0\0")
-    assert its["HTTP_PROXY"] == "http://u:s3cr3t@p"
-    finding = compare(seen(tmp_path, {"https_proxy": "p", "SSL_CERT_FILE": "/ca.pem"}), its)
-    assert finding.state is State.WARNING
-    assert "'HTTP_PROXY', 'HTTPS_PROXY' than" in finding.found
-    assert "s3cr3t" not in str(finding)
-    assert (
-        compare(seen(tmp_path, {"http_proxy": "http://u:s3cr3t@p", "SSL_CERT_FILE": "/ca.pem"}), its).state is State.OK
-    )
-    assert parse(b"\0" * 100) == {}
 
 
 def test_a_fifo_is_looked_at_and_not_opened(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from vastar_runtime.server.memory import MAX_HELD_BYTES_IN_ALL, MemoryBudget
 from vastar_runtime.server.session import Health
 
 from .configuration import Configuration
+from .environment import fingerprints
 from .process import run_process, use_resolver
 from .serving import Serving
 from .shared import all_told, backends, shared_limits, statistics_of
@@ -146,6 +147,7 @@ class Daemon:
             policies=self._pipeline.statistics(),
             credentials=self._credentials.statistics(),
             shared_limits=statistics_of(self._shared, self._configuration.settings),
+            environment=fingerprints(os.environ),
         )
 
     async def reload(self) -> Reloaded:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from vastar_runtime.credentials import CredentialStatistics
@@ -44,6 +46,7 @@ class Statistics(msgspec.Struct, frozen=True):
         workers_wanted: how many there are to be; fewer while one that ended has not been replaced yet.
         pool: of all of them together.
         policies: one for all of them.
+        environment: see ``environment.fingerprints``.
     """
 
     config_file: str | None
@@ -54,3 +57,4 @@ class Statistics(msgspec.Struct, frozen=True):
     credentials: tuple[CredentialStatistics, ...] = ()
     shared_limits: SharedLimitsStatistics | None = None
     workers_wanted: int = 1
+    environment: Mapping[str, str] = {}

@@ -18,6 +18,7 @@ from vastar_runtime.config import Examined, Policies, Settings
 from vastar_runtime.connectors.base import Reloaded
 from vastar_runtime.credentials import CredentialStatistics
 from vastar_runtime.daemon.configuration import Configuration
+from vastar_runtime.daemon.environment import fingerprints
 from vastar_runtime.daemon.process import run_process
 from vastar_runtime.daemon.serving import DRAIN_S
 from vastar_runtime.daemon.shared import all_told, backends, shared_limits, statistics_of
@@ -301,6 +302,7 @@ class Supervisor:
             credentials=_worst(held.credentials for held in told.values()),
             shared_limits=statistics_of(self._shared, self._configuration.settings),
             workers_wanted=self._number_of_workers,
+            environment=fingerprints(os.environ),
         )
 
 
