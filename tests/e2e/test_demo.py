@@ -32,7 +32,7 @@ def assert_nothing_is_left(runtime: Place, demo: "subprocess.Popen[str]") -> Non
 @contextmanager
 def api(runtime: Place, *options: str) -> Iterator[str]:
     """A server that asks for KEY; its base URL."""
-    server = runtime.begin("simulator", "--port", "0", "--chunk-delay-ms", "0", "--require-key", KEY)
+    server = runtime.begin("simulator", "--port", "0", "--tokens-per-second", "0", "--require-key", KEY)
     yield read_until(server.stdout, "listening").split()[3] + "/v1"
     server.terminate()
     server.wait(50)

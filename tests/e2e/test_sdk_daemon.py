@@ -72,7 +72,7 @@ def client(config: RuntimeConfig) -> Iterator[RuntimeClient]:
 
 @pytest.fixture(scope="module")
 def simulator_url() -> Iterator[str]:
-    options = ("--port", "0", "--chunk-delay-ms", "0", "--require-key", "sk-right")
+    options = ("--port", "0", "--tokens-per-second", "0", "--require-key", "sk-right")
     with _process("simulator", *options) as (_, url):
         yield url
 

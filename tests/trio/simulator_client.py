@@ -11,6 +11,7 @@ import msgspec
 import trio
 
 from vastar_runtime.simulator.serve import serve
+from vastar_runtime.simulator.settings import SimulatorSettings
 
 COMPLETIONS = "/v1/chat/completions"
 
@@ -68,9 +69,11 @@ class Simulator(msgspec.Struct):
 
 
 @asynccontextmanager
-async def simulator(chunk_delay_ms: int = 0, **options: Any):
+async def simulator(tokens_per_second: float = 0, **options: Any):
+    """Options are those of SimulatorSettings; without others it answers as fast as it can."""
+    settings = SimulatorSettings(tokens_per_second=tokens_per_second, **options)
     async with trio.open_nursery() as nursery:
-        yield Simulator(await nursery.start(partial(serve, "127.0.0.1", 0, chunk_delay_ms=chunk_delay_ms, **options)))
+        yield Simulator(await nursery.start(serve, "127.0.0.1", 0, settings))
         nursery.cancel_scope.cancel()
 
 

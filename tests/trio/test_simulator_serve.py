@@ -11,6 +11,7 @@ from simulator_client import ask, question, request_bytes, simulator
 
 from vastar_runtime.errors import StartupError
 from vastar_runtime.simulator.serve import serve
+from vastar_runtime.simulator.settings import SimulatorSettings
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closes", "resets"])
@@ -25,7 +26,8 @@ from vastar_runtime.simulator.serve import serve
 )
 async def test_a_client_that_vanishes_leaves_nothing_behind_and_nothing_in_the_log(sent, reset, caplog):
     caplog.set_level(logging.DEBUG)
-    async with simulator(chunk_delay_ms=60_000) as ask:
+    caplog.set_level(logging.WARNING, "vastar_runtime.simulator.request_log")
+    async with simulator(tokens_per_second=0.02) as ask:
         tasks = trio.lowlevel.current_statistics().tasks_living
         client = await trio.open_tcp_stream("127.0.0.1", ask.port)
         await client.send_all(sent)
@@ -41,6 +43,16 @@ async def test_a_client_that_vanishes_leaves_nothing_behind_and_nothing_in_the_l
     assert caplog.records == []
 
 
+async def test_a_client_that_does_not_wait_for_its_answer_is_not_waited_for_either():
+    async with simulator(first_token_ms=600_000) as ask:
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        client = await trio.open_tcp_stream("127.0.0.1", ask.port)
+        await client.send_all(request_bytes(question()))
+        await until(lambda: trio.lowlevel.current_statistics().tasks_living > tasks + 3)
+        await client.aclose()
+        await until(lambda: trio.lowlevel.current_statistics().tasks_living == tasks)
+
+
 async def until(condition):
     """Waits for what a real socket brings about in its own time."""
     with trio.fail_after(10):
@@ -52,7 +64,7 @@ async def test_a_fault_of_the_simulator_is_a_500_in_the_envelope_and_in_the_log(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a fault of our own")
 
-    monkeypatch.setattr("vastar_runtime.simulator.app.complete", fail)
+    monkeypatch.setattr("vastar_runtime.simulator.voice.Voice.reply", fail)
     async with simulator() as ask:
         answer = await ask(question())
         # The log is written after the answer.
@@ -74,7 +86,7 @@ async def test_a_connection_that_fails_ends_no_other(monkeypatch, caplog):
 
 
 async def test_a_stop_ends_open_streams_at_once():
-    async with simulator(chunk_delay_ms=60_000) as ask:
+    async with simulator(tokens_per_second=0.02) as ask:
         client = await trio.open_tcp_stream("127.0.0.1", ask.port)
         await client.send_all(request_bytes(question(stream=True)))
         assert await client.receive_some()
@@ -105,7 +117,7 @@ async def was_taken(client: trio.SocketStream, data: bytes) -> bool:
 async def test_a_taken_port_is_named():
     async with simulator() as ask:
         with pytest.raises(StartupError) as caught:
-            await serve("127.0.0.1", ask.port)
+            await serve("127.0.0.1", ask.port, SimulatorSettings())
     assert str(caught.value) == (
         f"cannot listen on 127.0.0.1:{ask.port}: address already in use; choose another with --port"
     )
@@ -113,18 +125,18 @@ async def test_a_taken_port_is_named():
 
 async def test_a_foreign_address_and_a_bad_name_are_named():
     with pytest.raises(StartupError, match=r"^cannot listen on 192\.0\.2\.1:0: .+; choose another with --host$"):
-        await serve("192.0.2.1", 0)
+        await serve("192.0.2.1", 0, SimulatorSettings())
     with pytest.raises(StartupError, match=r"^cannot listen on 'no such host': .+; choose another with --host$"):
-        await serve("no such host", 0)
+        await serve("no such host", 0, SimulatorSettings())
     with pytest.raises(StartupError, match=r"^cannot listen on 'a\.\.b': .+; choose another with --host$"):
-        await serve("a..b", 0)
+        await serve("a..b", 0, SimulatorSettings())
 
 
 async def test_the_port_is_free_again_after_a_stop():
     async with simulator() as ask:
         assert (await ask(question())).status == 200
     async with trio.open_nursery() as nursery:
-        url = await nursery.start(serve, "127.0.0.1", ask.port)
+        url = await nursery.start(serve, "127.0.0.1", ask.port, SimulatorSettings())
         assert url == f"http://127.0.0.1:{ask.port}"
         nursery.cancel_scope.cancel()
 
@@ -132,7 +144,7 @@ async def test_the_port_is_free_again_after_a_stop():
 async def test_the_url_of_an_ipv6_address_has_brackets():
     async with trio.open_nursery() as nursery:
         try:
-            url = await nursery.start(serve, "::1", 0)
+            url = await nursery.start(serve, "::1", 0, SimulatorSettings())
         except StartupError as error:
             pytest.skip(f"no IPv6 here: {error}")
         assert (await trio.to_thread.run_sync(partial(ask, url, question()))).status == 200

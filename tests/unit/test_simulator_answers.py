@@ -79,8 +79,56 @@ def test_a_text_within_the_limit_is_left_whole():
     assert answers.cut("Three words here\n", 3) == "Three words here\n"
 
 
+SPACED = st.text(st.characters(max_codepoint=0xDFF))
+
+
 @given(st.text())
-def test_pieces_join_to_the_text_and_divide_no_word(text):
-    pieces = answers.split_words(text)
+def test_pieces_join_to_the_text(text):
+    assert "".join(answers.split_words(text)) == text
+    assert "".join(answers.split_tokens(text)) == text
+
+
+@given(SPACED)
+def test_pieces_divide_no_word(text):
+    assert [word for piece in answers.split_words(text) for word in piece.split()] == text.split()
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("Two  words.\n\nEnd", ["Two  ", "words.\n\n", "End"]),
+        ("日本語のテキスト です", ["日本", "語の", "テキ", "スト ", "です"]),
+        ("か\u3099き\u3099く\u3099", ["か\u3099き\u3099", "く\u3099"]),
+        ("a \u0301b", ["a \u0301b"]),
+        ("👩‍👩‍👧 👍🏽 🇩🇪🇫🇷", ["👩‍👩‍👧 ", "👍🏽 ", "🇩🇪🇫🇷"]),
+    ],
+)
+def test_no_piece_begins_with_a_mark_of_the_character_before_it(text, pieces):
+    assert answers.split_words(text) == pieces
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("cafe\u0301 au lait", "cafe\u0301"),
+        ("नमस्ते दुनिया", "नमस्ते"),
+        ("👩‍👩‍👧👍", "👩‍👩‍👧"),
+        ("🇩🇪🇫🇷", "🇩🇪"),
+        ("👍🏽!", "👍🏽"),
+    ],
+)
+def test_a_character_and_its_marks_are_one_token(text, first):
+    assert answers.cut(text, 1) == first
+
+
+@given(st.text(st.characters(max_codepoint=0x7F)))
+def test_the_fast_count_of_ascii_is_the_same(text):
+    assert answers.count_tokens(text) == sum(not token.isspace() for token in answers.split_tokens(text))
+
+
+@given(st.text(), st.integers(min_value=4, max_value=12))
+def test_pieces_of_bytes_divide_no_character(text, most):
+    pieces = list(answers.split_bytes(text, most))
     assert "".join(pieces) == text
-    assert [word for piece in pieces for word in piece.split()] == text.split()
+    assert all(0 < len(piece.encode()) <= most for piece in pieces)
+    assert all(len(piece.encode()) > most - 4 for piece in pieces[:-1])

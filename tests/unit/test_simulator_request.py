@@ -5,9 +5,26 @@ import json
 import pytest
 
 from vastar_runtime.simulator.api_error import MAX_MESSAGE_CHARS, ApiError
-from vastar_runtime.simulator.request import MAX_MODEL_CHARS, parse
+from vastar_runtime.simulator.chat_request import parse, parse_for_deployment
+from vastar_runtime.simulator.reply import Tool
+from vastar_runtime.simulator.request import MAX_MODEL_CHARS
 
 HELLO = [{"role": "user", "content": "Hello"}]
+
+SUM = {"type": "function", "function": {"name": "sum"}}
+
+
+def named(name: str) -> dict[str, object]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def assistant(*ids: str) -> dict[str, object]:
+    calls = [{"id": id, "type": "function", "function": {"name": "sum", "arguments": '{"a":1}'}} for id in ids]
+    return {"role": "assistant", "content": None, "tool_calls": calls}
+
+
+def tool(id: str, content: str = "42") -> dict[str, object]:
+    return {"role": "tool", "tool_call_id": id, "content": content}
 
 
 def body(**fields: object) -> bytes:
@@ -22,7 +39,7 @@ def refusal(data: bytes) -> ApiError:
 
 
 def test_fields_that_the_simulator_does_not_read_are_accepted():
-    request = parse(body(top_p=0.5, stream_options={"include_usage": True}, tools=[], temperature=0.2, max_tokens=None))
+    request = parse(body(seed=1, store=True, logprobs=True, tools=[], temperature=0.2, max_tokens=None, user="me"))
     assert (request.model, request.stream, request.token_limit) == ("any", None, None)
 
 
@@ -37,8 +54,86 @@ def test_content_may_be_a_list_of_text_parts():
 
 
 def test_an_assistant_that_made_a_tool_call_needs_no_content():
-    history = [{"role": "assistant", "content": None, "tool_calls": []}, {"role": "tool", "content": "42"}]
-    assert [message.text for message in parse(body(messages=history)).messages] == ["", "42"]
+    history = [assistant("one"), tool("one", "42")]
+    said = parse(body(messages=history)).asked.messages
+    assert [(message.role, message.text) for message in said] == [("assistant", 'sum {"a":1}'), ("tool", "42")]
+
+
+@pytest.mark.parametrize(
+    ("history", "param", "says"),
+    [
+        ([tool("one")], "messages[0].role", "'one' is in none"),
+        ([{"role": "tool", "content": "42"}], "messages[0].tool_call_id", "Missing required parameter"),
+        ([assistant("one"), tool("two")], "messages[1].role", "'two' is in none"),
+        ([assistant("one"), *HELLO], "messages[1].role", "did not have response messages: one"),
+        ([assistant("one", "two"), tool("one")], "messages[2].role", "did not have response messages: two"),
+        ([assistant("one"), tool("one"), *HELLO, tool("one")], "messages[3].role", "'one' is in none"),
+    ],
+)
+def test_every_call_is_answered_and_nothing_else_is(history, param, says):
+    error = refusal(body(messages=history))
+    assert error.param == param
+    assert says in error.message
+
+
+def test_what_is_asked_in_no_api_s_own_form():
+    asked = parse(
+        body(
+            stop="END",
+            max_tokens=9,
+            tools=[{"type": "function", "function": {"name": "sum", "description": "Adds.", "strict": True}}],
+            tool_choice={"type": "function", "function": {"name": "sum"}},
+            response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
+        )
+    ).asked
+    assert (asked.stop, asked.token_limit, asked.tools, asked.tool_use, asked.tool, asked.schema) == (
+        ["END"],
+        9,
+        [Tool("sum", {})],
+        "required",
+        "sum",
+        {"type": "object"},
+    )
+    plain = parse(body(stop=["a", "b"], tool_choice="none", response_format={"type": "text"})).asked
+    assert (plain.stop, plain.tools, plain.tool_use, plain.tool, plain.schema) == (["a", "b"], [], "none", None, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "says"),
+    [
+        ({"stream_options": {"include_usage": True}}, "stream_options", "only allowed when 'stream' is enabled"),
+        ({"stop": ""}, "stop", "empty"),
+        ({"stop": list("abcde")}, "stop", "length <= 4"),
+        ({"tool_choice": "auto"}, "tool_choice", "only allowed when 'tools' are specified"),
+        ({"tools": [SUM], "tool_choice": named("other")}, "tool_choice", "'other' not found"),
+        ({"tools": [SUM], "tool_choice": "perhaps"}, "tool_choice", "'perhaps'"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type", "tools of type function"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "matching regex"),
+        ({"tools": [SUM] * 129}, "tools", "length <= 128"),
+        ({"response_format": {"type": "json_object"}}, "messages", "the word 'json'"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "text, json_object and json_schema"),
+        ({"n": 9}, "n", "<= 8"),
+        ({"n": 0}, "n", ">= 1"),
+        ({"top_p": 1.5}, "top_p", "<= 1"),
+        ({"presence_penalty": 3}, "presence_penalty", "<= 2"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages[0].content[0].type",
+            "reads parts of type text",
+        ),
+    ],
+)
+def test_what_cannot_be_asked_is_named_and_explained(fields, param, says):
+    error = refusal(body(**fields))
+    assert error.param == param
+    assert says in error.message
+
+
+def test_a_deployment_stands_for_the_model():
+    without = json.dumps({"messages": HELLO}).encode()
+    assert parse_for_deployment(without, "mine").model == "mine"
+    assert parse_for_deployment(body(), "mine").model == "any"
+    assert parse_for_deployment(without, "mine").asked == parse(body()).asked
 
 
 @pytest.mark.parametrize(

@@ -1,56 +1,207 @@
 """``vastar-runtime simulator``."""
 
+import logging
+import math
 import signal
+import sys
 from collections.abc import AsyncIterator
-from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import trio
 
-from vastar_runtime.errors import StartupError
-from vastar_runtime.simulator.app import DEFAULT_CHUNK_DELAY_MS
+from vastar_runtime.errors import ConfigError, StartupError
+from vastar_runtime.simulator.existing_config import ExistingConfig, read
+from vastar_runtime.simulator.faults import FaultError, parse
+from vastar_runtime.simulator.request import MAX_MODEL_CHARS
 from vastar_runtime.simulator.serve import serve
+from vastar_runtime.simulator.settings import DEFAULT_TOKENS_PER_SECOND, SimulatorSettings
 
-# One chunk a minute is slower than any pace worth a demonstration.
-MAX_CHUNK_DELAY_MS = 60_000
+from .options import complete_file
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 4545
+DEFAULT_LOG_LEVEL = "warning"
+
+# Slower than any pace worth a demonstration: a piece every 100 seconds, ten minutes before the first.
+MIN_TOKENS_PER_SECOND = 0.01
+MAX_TOKENS_PER_SECOND = 1_000_000
+MAX_FIRST_TOKEN_MS = 600_000
+MAX_SEED = 2**63 - 1
+
+# Each is looked through for every request.
+MAX_MODELS = 1000
+
+_T = TypeVar("_T")
+
+
+def _complete_directory(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> "list[CompletionItem]":
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="dir")]
+
+
+def _finite(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    """No NaN, which is within every range."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is no number")
+    return value
+
+
+def _pace(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    value = _finite(context, parameter, value)
+    if 0 < value < MIN_TOKENS_PER_SECOND:
+        raise click.BadParameter(f"{value} is neither 0 nor at least {MIN_TOKENS_PER_SECOND}")
+    return value
+
+
+def _fault(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        try:
+            parse(value)
+        except FaultError as error:
+            raise click.BadParameter(str(error)) from error
+    return value
 
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: vastar-runtime simulator --port 4545 --require-key sk-test",
+    epilog="Example: vastar-runtime simulator --port 4545 --require-key sk-test --responses ./zresponse",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address or name to listen on.")
-@click.option("--port", default=4545, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: any free one.")
-@click.option("--require-key", metavar="KEY", help="Answer 401 unless the client sends this bearer key.")
+@click.option("--host", metavar="ADDRESS", help=f"Address or name to listen on.  [default: {DEFAULT_HOST}]")
+@click.option("--port", type=click.IntRange(0, 65535), help=f"Port; 0: any free one.  [default: {DEFAULT_PORT}]")
+@click.option("--require-key", metavar="KEY", help="Answer 401 unless the client sends this key.")
 @click.option(
-    "--chunk-delay-ms",
-    default=DEFAULT_CHUNK_DELAY_MS,
+    "--model",
+    "models",
+    metavar="NAME",
+    multiple=True,
+    help="A model that exists; repeatable. Others then get 404.  [default: every name exists]",
+)
+@click.option(
+    "--responses",
+    metavar="DIR",
+    shell_complete=_complete_directory,
+    help="Answer with the *.md files of this directory; they are read again when they change.",
+)
+@click.option("--echo", is_flag=True, help="Answer with what the user said last.")
+@click.option("--rai", is_flag=True, help="Answer chat completions as the RAI endpoint simulator does.")
+@click.option(
+    "--tokens-per-second",
+    metavar="NUMBER",
+    default=DEFAULT_TOKENS_PER_SECOND,
     show_default=True,
-    type=click.IntRange(0, MAX_CHUNK_DELAY_MS),
-    help="Pause between two chunks of a stream, in milliseconds.",
+    type=click.FloatRange(0, MAX_TOKENS_PER_SECOND),
+    callback=_pace,
+    help="Pieces of a stream in a second; 0: no pauses.",
+)
+@click.option(
+    "--first-token-ms",
+    metavar="MS",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, MAX_FIRST_TOKEN_MS),
+    help="Time before the first piece, or before a whole answer, in milliseconds.",
+)
+@click.option(
+    "--jitter",
+    metavar="SHARE",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    callback=_finite,
+    help="Make each pause longer or shorter by up to this share of it.",
+)
+@click.option(
+    "--seed",
+    metavar="NUMBER",
+    type=click.IntRange(0, MAX_SEED),
+    help="Make jitter, and faults that happen to a share of requests, the same in every run.",
+)
+@click.option(
+    "--fault",
+    metavar="FAULT",
+    callback=_fault,
+    help="What goes wrong with every request, as in the header X-Simulate: status=503, latency=500ms, cut-after=5, …",
+)
+@click.option(
+    "--config",
+    "config_path",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="A config.yml of the RAI endpoint simulator; options win over it, and what has no effect is said.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help=f"What is said on standard error; info: each request.  [default: {DEFAULT_LOG_LEVEL}]",
 )
 @click.option("--ready-fd", type=click.IntRange(min=0), hidden=True)
-def simulator(host: str, port: int, require_key: str | None, chunk_delay_ms: int, ready_fd: int | None) -> None:
-    """Answer OpenAI chat completions from a few fixed texts, without network or key.
+def simulator(
+    host: str | None,
+    port: int | None,
+    config_path: str | None,
+    log_level: str | None,
+    ready_fd: int | None,
+    **options: Any,
+) -> None:
+    """Answer as the APIs of OpenAI, Azure and Anthropic do, from a few texts, without network or key.
 
-    The models simulate-quota and simulate-unknown answer with the API's errors.
+    Chat completions, responses, messages, embeddings and models. Tools are called when they must be, or when the
+    question mentions them. The models simulate-quota and simulate-unknown answer with the API's errors.
     """
-    if require_key is not None and not require_key.strip():
-        raise click.BadParameter("the key is empty, so that no client could have it", param_hint="--require-key")
-    failure = trio.run(_run, host, port, require_key, chunk_delay_ms, ready_fd)
+    try:
+        file = ExistingConfig() if config_path is None else read(config_path)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    settings = _settings(options, file)
+    for line in file.unused:
+        click.echo(line, err=True)
+    level = log_level or file.log_level or DEFAULT_LOG_LEVEL
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    address = (_first(host, file.host, DEFAULT_HOST), _first(port, file.port, DEFAULT_PORT))
+    failure = trio.run(_run, *address, settings, ready_fd)
     if failure is not None:
         raise click.ClickException(failure)
 
 
-async def _run(host: str, port: int, require_key: str | None, chunk_delay_ms: int, ready_fd: int | None) -> str | None:
+def _first(*values: _T | None) -> _T:
+    return next(value for value in values if value is not None)
+
+
+def _settings(options: dict[str, Any], file: ExistingConfig) -> SimulatorSettings:
+    """Raises click.UsageError for options that cannot be together or have no sense."""
+    require_key, models, responses = options["require_key"], options["models"], options["responses"]
+    if require_key is not None and not require_key.strip():
+        raise click.BadParameter("the key is empty, so that no client could have it", param_hint="--require-key")
+    if len(models) > MAX_MODELS or not all(0 < len(model) <= MAX_MODEL_CHARS for model in models):
+        raise click.BadParameter(
+            f"at most {MAX_MODELS} names of 1 to {MAX_MODEL_CHARS} characters", param_hint="--model"
+        )
+    if options["echo"] and responses is not None:
+        raise click.UsageError("--echo and --responses exclude each other: an answer has one source")
+    if responses is None and not options["echo"]:
+        if file.database is not None:
+            raise click.UsageError(
+                f"{file.database}: source: database is not served here: write its answers as *.md files into a folder "
+                "and name that with --responses DIR, or say source: file"
+            )
+        responses = file.folder
+    return SimulatorSettings(**options | {"responses": responses})
+
+
+async def _run(host: str, port: int, settings: SimulatorSettings, ready_fd: int | None) -> str | None:
     """Serves until a signal; returns why when it cannot (what is raised here leaves the nursery in a group)."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
             try:
-                url = await nursery.start(
-                    partial(serve, host, port, require_key=require_key, chunk_delay_ms=chunk_delay_ms)
-                )
+                url = await nursery.start(serve, host, port, settings)
             except StartupError as error:
                 nursery.cancel_scope.cancel()
                 return str(error)

@@ -1,5 +1,6 @@
 """The errors of the OpenAI API: a status and the envelope ``{"error": {"message", "type", "param", "code"}}``."""
 
+import uuid
 from collections.abc import Mapping
 
 from starlette.responses import JSONResponse
@@ -36,8 +37,14 @@ class ApiError(Exception):
         self.code = code
 
     def response(self, headers: Mapping[str, str] | None = None) -> JSONResponse:
+        """The error in OpenAI's envelope, with an x-request-id."""
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return JSONResponse({"error": error}, self.status, headers)
+        return JSONResponse({"error": error}, self.status, {"x-request-id": new_request_id()} | dict(headers or {}))
+
+
+def new_request_id() -> str:
+    """Of the header x-request-id: "req_" and 32 hexadecimal digits."""
+    return f"req_{uuid.uuid4().hex}"
 
 
 def simulated_error(model: str) -> ApiError | None:

@@ -1,17 +1,23 @@
-"""The shapes of an answer: a ``chat.completion`` object, or the events of a ``chat.completion.chunk`` stream.
+"""OpenAI's ``POST /v1/chat/completions``: a ``chat.completion`` object, or the events of a stream of its chunks.
 
-Source: OpenAI API reference, "The chat completion object" and "The chat completion chunk object".
+Source: OpenAI API reference, "The chat completion object" and "The chat completion chunk object". The request is in
+chat_request.py.
 """
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from . import answers
-from .request import ChatRequest
+from .chat_request import ChatRequest, parse
+from .reply import Reply
+
+__all__ = ["PATH", "Completion", "answer", "parse"]
+
+PATH = "/v1/chat/completions"
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,70 +26,110 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: "chatcmpl-" and 32 hexadecimal digits.
         created: Unix time in seconds.
-        finish_reason: "length" when max_tokens cut the answer.
+        choices: how often the reply is in it.
+        includes_usage: the last chunk of a stream has the usage.
     """
 
     id: str
     created: int
     model: str
-    content: str
-    finish_reason: Literal["stop", "length"]
-    prompt_tokens: int
+    reply: Reply
+    choices: int
+    includes_usage: bool
 
     def as_json(self) -> dict[str, Any]:
         """The ``chat.completion`` object."""
-        message = {"role": "assistant", "content": self.content, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
-        return self._object("chat.completion", [choice], self._usage())
+        choices = []
+        for index in range(self.choices):
+            message: dict[str, Any] = {"role": "assistant", "content": self._content, "refusal": None}
+            if self.reply.tool_calls:
+                message["tool_calls"] = [_call(call.name, call.arguments) for call in self.reply.tool_calls]
+            choices.append({"index": index, "message": message, "logprobs": None, "finish_reason": self._finish_reason})
+        return self._object("chat.completion", choices) | {"usage": self._usage()}
 
     def as_events(self) -> Iterator[bytes]:
-        """Server-sent events: the role, the content word by word, the finish reason, the usage, ``[DONE]``.
+        """Server-sent events: roles, the content word by word or the calls, finish reasons, usage, ``[DONE]``."""
+        # All choices go on at the same pace.
+        for deltas in zip(*(self._deltas() for _ in range(self.choices)), strict=True):
+            for index, delta in enumerate(deltas):
+                yield self._chunk(index, delta, None)
+        for index in range(self.choices):
+            yield self._chunk(index, {}, self._finish_reason)
+        if self.includes_usage:
+            yield _event(self._object("chat.completion.chunk", []) | {"usage": self._usage()})
+        yield b"data: [DONE]\n\n"
 
-        The usage chunk is sent whether or not ``stream_options`` asks for it.
-        """
-        yield self._chunk({"role": "assistant", "content": "", "refusal": None})
-        for words in answers.split_words(self.content):
-            yield self._chunk({"content": words})
-        yield self._chunk({}, self.finish_reason)
-        yield _event(msgspec.json.encode(self._object("chat.completion.chunk", [], self._usage())))
-        yield _event(b"[DONE]")
+    def _deltas(self) -> Iterator[dict[str, Any]]:
+        yield {"role": "assistant", "content": None if self.reply.tool_calls else "", "refusal": None}
+        for words in answers.split_words(self.reply.text):
+            yield {"content": words}
+        for number, call in enumerate(self.reply.tool_calls):
+            yield {"tool_calls": [{"index": number} | _call(call.name, "")]}
+            for piece in answers.split_tokens(call.arguments):
+                yield {"tool_calls": [{"index": number, "function": {"arguments": piece}}]}
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return _event(msgspec.json.encode(self._object("chat.completion.chunk", [choice], None)))
+    @property
+    def _content(self) -> str | None:
+        return None if self.reply.tool_calls else self.reply.text
 
-    def _object(self, kind: str, choices: list[dict[str, Any]], usage: dict[str, int] | None) -> dict[str, Any]:
+    @property
+    def _finish_reason(self) -> str:
+        if self.reply.is_cut:
+            return "length"
+        return "tool_calls" if self.reply.tool_calls else "stop"
+
+    def _chunk(self, index: int, delta: dict[str, Any], finish_reason: str | None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        # Where the usage will come, every other chunk says that it is not this one.
+        usage = {"usage": None} if self.includes_usage else {}
+        return _event(self._object("chat.completion.chunk", [choice]) | usage)
+
+    def _object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         return {
             "id": self.id,
             "object": kind,
             "created": self.created,
             "model": self.model,
             "choices": choices,
-            "usage": usage,
+            "system_fingerprint": "fp_simulator",
         }
 
-    def _usage(self) -> dict[str, int]:
-        completion_tokens = answers.count_tokens(self.content)
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": self.prompt_tokens + completion_tokens,
-        }
+    def _usage(self) -> dict[str, Any]:
+        return usage(self.reply.prompt_tokens, self.reply.completion_tokens * self.choices)
 
 
-def complete(request: ChatRequest, texts: Sequence[str]) -> Completion:
-    """Answers a request with one of ``texts``, within its token limit."""
-    whole = answers.answer(request.messages, texts)
-    content = whole if request.token_limit is None else answers.cut(whole, request.token_limit)
+def answer(request: ChatRequest, reply: Reply) -> Completion:
+    """The reply in this API's form, as often as the request wants it."""
     return Completion(
         id=f"chatcmpl-{uuid.uuid4().hex}",
         created=int(time.time()),
         model=request.model,
-        content=content,
-        finish_reason="stop" if content == whole else "length",
-        prompt_tokens=sum(answers.count_tokens(message.text) for message in request.messages),
+        reply=reply,
+        choices=request.n or 1,
+        includes_usage=request.includes_usage,
     )
 
 
-def _event(data: bytes) -> bytes:
-    return b"data: %b\n\n" % data
+def usage(prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:
+    """The object ``usage``, in which nothing was cached, heard, or thought about."""
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def _call(name: str, arguments: str) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: %b\n\n" % msgspec.json.encode(data)

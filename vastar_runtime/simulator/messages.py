@@ -1,82 +1,83 @@
-"""Anthropic's ``POST /v1/messages``: its request, its ``message`` object, its stream of events and its error envelope.
+"""Anthropic's ``POST /v1/messages``: its ``message`` object, its stream of events and its error envelope.
 
-Source: Anthropic API reference, "Messages", "Streaming messages" and "Errors". Other fields are accepted and have no
-effect.
+Source: Anthropic API reference, "Messages", "Count Message tokens" and "Errors". The request is in messages_request.py.
 """
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 from starlette.responses import JSONResponse
 
-from . import answers
-from .api_error import ApiError
-from .request import MAX_MODEL_CHARS, Message, TextPart
+from .api_error import ApiError, new_request_id
+from .message_events import as_events
+from .messages_request import CountRequest, MessagesRequest, parse, parse_count
+from .reply import Reply
+
+__all__ = [
+    "COUNT_PATH",
+    "PATH",
+    "CountRequest",
+    "MessageAnswer",
+    "MessagesRequest",
+    "answer",
+    "check_version",
+    "error_response",
+    "parse",
+    "parse_count",
+]
 
 PATH = "/v1/messages"
+COUNT_PATH = "/v1/messages/count_tokens"
 
-_ERROR_TYPES = {401: "authentication_error", 404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error"}
-
-
-Role = Literal["user", "assistant"]
-
-
-class Turn(msgspec.Struct, frozen=True):
-    """One message of the conversation; images, documents and tools are refused."""
-
-    role: Role
-    content: str | list[TextPart]
-
-
-class MessagesRequest(msgspec.Struct, frozen=True):
-    """A request; null is the same as absent in the optional fields."""
-
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_MODEL_CHARS)]
-    messages: Annotated[list[Turn], msgspec.Meta(min_length=1)]
-    max_tokens: Annotated[int, msgspec.Meta(ge=1)]
-    system: str | list[TextPart] | None = None
-    stream: bool | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-
-    @property
-    def conversation(self) -> list[Message]:
-        """The same as messages of a chat, the instructions first."""
-        turns = [Message(turn.role, turn.content) for turn in self.messages]
-        return turns if self.system is None else [Message("system", self.system), *turns]
+_ERROR_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
+class MessageAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """One answer, before it takes the shape of JSON or of a stream.
 
     Attributes:
         id: "msg_" and 32 hexadecimal digits.
-        stop_reason: "max_tokens" when that cut the answer.
+        content: its blocks: a text, tool_use.
     """
 
     id: str
     model: str
-    text: str
-    stop_reason: Literal["end_turn", "max_tokens"]
-    input_tokens: int
+    reply: Reply
+    content: list[dict[str, Any]]
 
     def as_json(self) -> dict[str, Any]:
         """The ``message`` object."""
-        return self._message([{"type": "text", "text": self.text}], self.stop_reason, answers.count_tokens(self.text))
+        return self._message(self.content, self._stop_reason, self.reply.stopped_at, self.reply.completion_tokens)
 
     def as_events(self) -> Iterator[bytes]:
-        """Server-sent events: the message without its text, the text word by word, the stop reason with the usage."""
-        yield _event("message_start", message=self._message([], None, 0))
-        yield _event("content_block_start", index=0, content_block={"type": "text", "text": ""})
-        for words in answers.split_words(self.text):
-            yield _event("content_block_delta", index=0, delta={"type": "text_delta", "text": words})
-        yield _event("content_block_stop", index=0)
-        usage = {"output_tokens": answers.count_tokens(self.text)}
-        yield _event("message_delta", delta={"stop_reason": self.stop_reason, "stop_sequence": None}, usage=usage)
-        yield _event("message_stop")
+        """Server-sent events, from message_start to message_stop."""
+        # The first token is there when the message starts.
+        begun = self._message([], None, None, min(1, self.reply.completion_tokens))
+        return as_events(begun, self.as_json(), tuple(call.arguments for call in self.reply.tool_calls))
 
-    def _message(self, content: list[dict[str, str]], stop_reason: str | None, output_tokens: int) -> dict[str, Any]:
+    @property
+    def _stop_reason(self) -> str:
+        if self.reply.is_cut:
+            return "max_tokens"
+        if self.reply.stopped_at is not None:
+            return "stop_sequence"
+        return "tool_use" if self.reply.tool_calls else "end_turn"
+
+    def _message(
+        self, content: list[dict[str, Any]], stop_reason: str | None, stop_sequence: str | None, output_tokens: int
+    ) -> dict[str, Any]:
         return {
             "id": self.id,
             "type": "message",
@@ -84,29 +85,44 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
             "model": self.model,
             "content": content,
             "stop_reason": stop_reason,
-            "stop_sequence": None,
-            "usage": {"input_tokens": self.input_tokens, "output_tokens": output_tokens},
+            "stop_sequence": stop_sequence,
+            "usage": {
+                "input_tokens": self.reply.prompt_tokens,
+                "cache_creation_input_tokens": 0,
+                "cache_read_input_tokens": 0,
+                "output_tokens": output_tokens,
+                "service_tier": "standard",
+            },
         }
 
 
-def reply(request: MessagesRequest, texts: Sequence[str]) -> Reply:
-    """Answers a request with one of ``texts``, within its token limit."""
-    whole = answers.answer(request.conversation, texts)
-    text = answers.cut(whole, request.max_tokens)
-    return Reply(
-        id=f"msg_{uuid.uuid4().hex}",
-        model=request.model,
-        text=text,
-        stop_reason="end_turn" if text == whole else "max_tokens",
-        input_tokens=sum(answers.count_tokens(message.text) for message in request.conversation),
+def answer(request: MessagesRequest, reply: Reply) -> MessageAnswer:
+    """The reply in this API's form, with ids of its own."""
+    content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}] if reply.text else []
+    content += (
+        {"type": "tool_use", "id": _id("toolu"), "name": call.name, "input": msgspec.json.decode(call.arguments)}
+        for call in reply.tool_calls
     )
+    return MessageAnswer(id=_id("msg"), model=request.model, reply=reply, content=content)
+
+
+def check_version(headers: Mapping[str, str]) -> None:
+    """Refuse a request that does not say which version of the API it speaks, as the API does; any will do.
+
+    Raises:
+        ApiError: status 400.
+    """
+    if not headers.get("anthropic-version"):
+        raise ApiError(400, "anthropic-version: header is required; send anthropic-version: 2023-06-01.")
 
 
 def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """An error in this API's envelope; its types go by the status."""
+    """An error in this API's envelope, whose types go by the status; with a request-id, unless ``headers`` has it."""
+    headers = {"request-id": new_request_id()} | dict(headers or {})
     kind = _ERROR_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
-    return JSONResponse({"type": "error", "error": {"type": kind, "message": error.message}}, error.status, headers)
+    body = {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": headers["request-id"]}
+    return JSONResponse(body, error.status, headers)
 
 
-def _event(kind: str, **fields: Any) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (kind.encode(), msgspec.json.encode({"type": kind} | fields))
+def _id(kind: str) -> str:
+    return f"{kind}_{uuid.uuid4().hex}"

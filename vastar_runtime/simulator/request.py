@@ -1,11 +1,8 @@
-"""The request of a chat completion: the fields that the simulator reads, checked as the API checks them.
-
-Source: OpenAI API reference, "Create chat completion". Other fields are accepted and have no effect.
-"""
+"""Requests of all APIs: the message of a conversation, and how a body is read and what is wrong with it is named."""
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -40,27 +37,6 @@ class Message(msgspec.Struct, frozen=True):
         if isinstance(self.content, str):
             return self.content
         return "".join(part.text for part in self.content or ())
-
-
-class ChatRequest(msgspec.Struct, frozen=True):
-    """A chat completion request; null is the same as absent in the optional fields."""
-
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_MODEL_CHARS)]
-    messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
-    stream: bool | None = None
-    max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-
-    @property
-    def token_limit(self) -> int | None:
-        """``max_completion_tokens``, or the older name of the same field."""
-        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-
-
-def parse(body: bytes) -> ChatRequest:
-    """The chat completion request in ``body``; raises as ``parse_as``."""
-    return parse_as(ChatRequest, body, get_args(Role))
 
 
 def parse_as(kind: type[T], body: bytes, roles: Sequence[str]) -> T:

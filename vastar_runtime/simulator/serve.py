@@ -15,7 +15,11 @@ from hypercorn.typing import ConnectionState
 
 from vastar_runtime.errors import StartupError
 
-from .app import DEFAULT_CHUNK_DELAY_MS, create_app
+from .app import create_app
+from .connection import STATE_KEY, Connection
+from .fault_injection import FaultInjection
+from .journal import Journal
+from .settings import SimulatorSettings
 
 # Longer than the clients' pools keep an idle connection, so that it is the client who closes it: a server that closes
 # first now and then does so under a request that is on its way.
@@ -27,9 +31,8 @@ _log = logging.getLogger(__name__)
 async def serve(
     host: str,
     port: int,
+    settings: SimulatorSettings,
     *,
-    require_key: str | None = None,
-    chunk_delay_ms: int = DEFAULT_CHUNK_DELAY_MS,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serves until it is cancelled; open streams then end at once.
@@ -37,14 +40,16 @@ async def serve(
     Args:
         host: a name or an address; of a name's several addresses the first is used, IPv4 before IPv6.
         port: 0 to 65535; 0 takes any free port.
-        require_key, chunk_delay_ms: see create_app.
+        settings: of the application, and what goes wrong with it.
         task_status: is given the base URL, such as "http://127.0.0.1:43215", when connections are accepted.
 
     Raises:
-        StartupError: the address cannot be listened on.
+        StartupError: the address cannot be listened on; the fault is none; there is nothing to answer with.
     """
+    # Outermost, so that it shows what came of a fault.
+    journal = Journal(FaultInjection(create_app(settings), settings.fault, settings.seed))
     # The two libraries write the same ASGI types differently, hence the ignored arguments.
-    app = ASGIWrapper(create_app(require_key=require_key, chunk_delay_ms=chunk_delay_ms))  # type: ignore[arg-type]
+    app = ASGIWrapper(journal)  # type: ignore[arg-type]
     with await _listen(host, port) as listener:
         async with trio.open_nursery() as nursery:
             await nursery.start(
@@ -62,7 +67,8 @@ async def _converse(app: ASGIWrapper, config: Config, stream: trio.SocketStream)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_close_when_cancelled, stream)
         try:
-            await TCPServer(app, config, WorkerContext(None), ConnectionState({}), stream)  # type: ignore[arg-type]
+            state = ConnectionState({STATE_KEY: Connection(stream, nursery.cancel_scope)})
+            await TCPServer(app, config, WorkerContext(None), state, stream)  # type: ignore[arg-type]
         except Exception:
             _log.exception("a connection of the simulator failed")
         nursery.cancel_scope.cancel()
@@ -80,6 +86,8 @@ def _server_config() -> Config:
     config.errorlog = _log
     config.include_server_header = False
     config.keep_alive_timeout = KEEP_ALIVE_S
+    # The journal shows names as they came, and passes them on in lower case.
+    config.h11_pass_raw_headers = True
     return config
 
 

@@ -1,0 +1,311 @@
+"""The official ``openai`` package and the simulator: every story goes the same directly and through the daemon."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import openai
+import pydantic
+import pytest
+from daemon_process import DaemonProcess
+from package_stories import (
+    Suite,
+    Way,
+    failure,
+    four_ways,
+    got,
+    items_of,
+    opened,
+    plain,
+    plain_error,
+    simulate,
+    simulator_thread,
+    told,
+)
+
+from connector_sdk import RuntimeConfig
+
+HELLO: Any = [{"role": "user", "content": "Hello, what is a deadline?"}]
+ASKED: Any = {"model": "large", "messages": HELLO}
+PARAMETERS = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+TOOL: Any = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}
+NAMED = {"type": "function", "name": "weather"}
+RESPONSES_TOOL: Any = {"type": "function", "name": "weather", "parameters": PARAMETERS, "strict": True}
+
+
+class Place(pydantic.BaseModel):
+    name: str
+    inhabitants: int
+    districts: list[str]
+
+
+@pytest.fixture(scope="module")
+def suite(running: DaemonProcess) -> Iterator[Suite]:
+    config = RuntimeConfig(socket_path=running.socket_path, use_tcp=False, tenant_id="openai")
+    with simulator_thread(require_key="sk-right", models=("large", "small")) as url, four_ways(config) as ways:
+        yield Suite(
+            ways,
+            url,
+            lambda way: (openai.AsyncOpenAI if way.is_async else openai.OpenAI)(
+                base_url=f"{url}/v1", api_key="sk-right", max_retries=0, **way.options()
+            ),
+        )
+
+
+# --- chat ---
+
+
+def test_a_chat_whole_and_streamed(suite: Suite) -> None:
+    async def story(client: Any) -> Any:
+        raw = await got(client.chat.completions.with_raw_response.create(**ASKED))
+        whole = await got(raw.parse())
+        assert whole._request_id
+        chunks = await items_of(await got(client.chat.completions.create(**ASKED, stream=True)))
+        counted = await items_of(
+            await got(client.chat.completions.create(**ASKED, stream=True, stream_options={"include_usage": True}))
+        )
+        async with opened(client.chat.completions.stream(**ASKED)) as stream:
+            await items_of(stream)
+            final = await got(stream.get_final_completion())
+        short = await got(client.chat.completions.create(**ASKED, max_completion_tokens=5))
+        stopped = await got(client.chat.completions.create(**ASKED, stop=[" "]))
+        return plain([raw.headers["content-type"], whole, chunks, counted, final, short, stopped])
+
+    content_type, whole, chunks, counted, final, short, stopped = suite.told(story)
+    assert content_type == "application/json"
+    text = whole["choices"][0]["message"]["content"]
+    assert len(text.split()) > 30
+    assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == text
+    assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks[-2:]] == [None, "stop"]
+    assert (counted[-1]["choices"], counted[-1]["usage"]) == ([], whole["usage"])
+    assert len(counted) == len(chunks) + 1
+    assert final["choices"][0]["message"]["content"] == text
+    assert (short["choices"][0]["finish_reason"], short["usage"]["completion_tokens"]) == ("length", 5)
+    assert stopped["choices"][0]["message"]["content"] == text.partition(" ")[0]
+
+
+def test_a_tool_is_called_and_what_it_returned_is_talked_about(suite: Suite) -> None:
+    async def story(client: Any) -> Any:
+        offer: Any = ASKED | {"tools": [TOOL], "tool_choice": "required"}
+        whole = await got(client.chat.completions.create(**offer))
+        async with opened(client.chat.completions.stream(**offer)) as stream:
+            await items_of(stream)
+            streamed = await got(stream.get_final_completion())
+        message = whole.choices[0].message
+        result = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "31 degrees"}
+        history = [*HELLO, message.to_dict(), result]
+        text = await got(client.chat.completions.create(model="large", messages=history, tools=[TOOL]))
+        chunks = await items_of(
+            await got(client.chat.completions.create(model="large", messages=history, tools=[TOOL], stream=True))
+        )
+        return plain([whole, streamed, text, chunks])
+
+    whole, streamed, text, chunks = suite.told(story)
+    (choice,) = whole["choices"]
+    (call,) = choice["message"]["tool_calls"]
+    assert (choice["finish_reason"], call["function"]["name"]) == ("tool_calls", "weather")
+    assert set(msgspec.json.decode(call["function"]["arguments"])) == {"city"}
+    (streamed_call,) = streamed["choices"][0]["message"]["tool_calls"]
+    assert streamed_call["function"]["arguments"] == call["function"]["arguments"]
+    said = text["choices"][0]["message"]["content"]
+    assert said
+    assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == said
+
+
+def test_a_text_of_the_form_that_was_asked_for(suite: Suite) -> None:
+    async def story(client: Any) -> Any:
+        chat = await got(client.chat.completions.parse(**ASKED, response_format=Place))
+        response = await got(client.responses.parse(model="large", input="A place.", text_format=Place))
+        return [chat.choices[0].message.parsed, response.output_parsed]
+
+    assert [type(place) for place in suite.told(story)] == [Place, Place]
+
+
+# --- the other resources ---
+
+
+def test_embeddings_are_near_for_texts_that_are_alike(suite: Suite) -> None:
+    texts = ["the cat sat on the mat", "the cat sat on a mat", "quarterly revenue of insurance companies"]
+
+    async def story(client: Any) -> Any:
+        packed = await got(client.embeddings.create(model="large", input=texts))
+        floats = await got(client.embeddings.create(model="large", input=texts, encoding_format="float"))
+        small = await got(client.embeddings.create(model="large", input=texts[0], dimensions=8))
+        return plain([packed, floats, small])
+
+    packed, floats, small = suite.told(story)
+    cat, alike, other = (data["embedding"] for data in packed["data"])
+    assert math.dist(cat, alike) < math.dist(cat, other)
+    assert [value for data in floats["data"] for value in data["embedding"]] == pytest.approx([*cat, *alike, *other])
+    assert (packed["usage"], len(small["data"][0]["embedding"])) == (floats["usage"], 8)
+
+
+def test_the_models(suite: Suite) -> None:
+    async def story(client: Any) -> Any:
+        return plain([await items_of(client.models.list()), await got(client.models.retrieve("small"))])
+
+    listed, small = suite.told(story)
+    assert [model["object"] for model in listed] == ["model", "model"]
+    assert small in listed
+
+
+def test_responses_whole_and_streamed(suite: Suite) -> None:
+    asked: Any = {"model": "large", "input": "Hello, what is a deadline?", "instructions": "Be brief."}
+
+    async def story(client: Any) -> Any:
+        whole = await got(client.responses.create(**asked))
+        events = await items_of(await got(client.responses.create(**asked, stream=True)))
+        async with opened(client.responses.stream(**asked)) as stream:
+            await items_of(stream)
+            final = await got(stream.get_final_response())
+        assert whole.output_text == final.output_text
+        short = await got(client.responses.create(**asked, max_output_tokens=16))
+        cut = await items_of(await got(client.responses.create(**asked, max_output_tokens=16, stream=True)))
+        return plain([whole, events, whole.output_text, short, cut[-1]])
+
+    whole, events, text, short, cut = suite.told(story)
+    assert len(text.split()) > 30
+    assert "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta") == text
+    assert events[-1]["response"] == whole
+    assert (short["status"], short["usage"]["output_tokens"]) == ("incomplete", 16)
+    assert (cut["type"], cut["response"]["incomplete_details"]) == (
+        "response.incomplete",
+        {"reason": "max_output_tokens"},
+    )
+
+
+def test_responses_that_call_a_tool(suite: Suite) -> None:
+    asked: Any = {"model": "large", "tools": [RESPONSES_TOOL]}
+
+    async def story(client: Any) -> Any:
+        whole = await got(client.responses.create(**asked, input="How warm is it?", tool_choice="required"))
+        async with opened(
+            client.responses.stream(
+                **asked, input="How warm is it?", tool_choice={"type": "function", "name": "weather"}
+            )
+        ) as stream:
+            events = await items_of(stream)
+            final = await got(stream.get_final_response())
+        call = whole.output[0]
+        history = [{"role": "user", "content": "How warm is it?"}, call.to_dict()]
+        history.append({"type": "function_call_output", "call_id": call.call_id, "output": "31 degrees"})
+        text = await got(client.responses.create(**asked, input=history))
+        return plain([whole, events, final, text, text.output_text])
+
+    whole, events, final, text, said = suite.told(story)
+    (call,) = whole["output"]
+    assert (call["type"], call["name"]) == ("function_call", "weather")
+    assert [item["arguments"] for item in final["output"]] == [call["arguments"]]
+    deltas = [event["delta"] for event in events if event["type"] == "response.function_call_arguments.delta"]
+    assert "".join(deltas) == call["arguments"]
+    assert (text["status"], said != "") == ("completed", True)
+
+
+def test_an_azure_deployment(suite: Suite) -> None:
+    def client(way: Way) -> Any:
+        kind = openai.AsyncAzureOpenAI if way.is_async else openai.AzureOpenAI
+        return kind(
+            azure_endpoint=suite.url,
+            api_key="sk-right",
+            api_version="2024-02-15-preview",
+            max_retries=0,
+            # Of its own: the package hangs hooks on it.
+            http_client=way.open(),
+        )
+
+    async def story(client: Any) -> Any:
+        asked: Any = {"model": "small", "messages": HELLO}
+        whole = await got(client.chat.completions.create(**asked))
+        chunks = await items_of(await got(client.chat.completions.create(**asked, stream=True)))
+        vectors = await got(client.embeddings.create(model="small", input="Hello"))
+        await got(client.close())
+        return plain([whole, chunks, vectors])
+
+    whole, chunks, _ = told(story, [(way, client(way)) for way in suite.ways])
+    text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])
+    assert text == whole["choices"][0]["message"]["content"]
+
+
+# --- errors ---
+
+
+def test_the_apis_errors(suite: Suite) -> None:
+    async def story(client: Any) -> Any:
+        wrong_key = client.with_options(api_key="sk-wrong")
+        chat, wrong_chat = client.chat.completions, wrong_key.chat.completions
+        busy, broken = simulate("status=429;retry-after=7"), simulate("status=500")
+        return [
+            await failure(lambda: chat.create(model="large", messages=[]), openai.BadRequestError),
+            await failure(lambda: client.responses.create(model="large", input=[]), openai.BadRequestError),
+            await failure(lambda: wrong_chat.create(**ASKED), openai.AuthenticationError),
+            await failure(lambda: chat.create(model="unknown", messages=HELLO, stream=True), openai.NotFoundError),
+            await failure(lambda: client.models.retrieve("unknown"), openai.NotFoundError),
+            await failure(lambda: chat.create(**ASKED, extra_headers=busy), openai.RateLimitError),
+            await failure(lambda: chat.create(**ASKED, extra_headers=broken), openai.InternalServerError),
+        ]
+
+    errors = suite.told(story)
+    assert [(error["status_code"], error["param"], error["code"]) for error in errors[:5]] == [
+        (400, "messages", errors[0]["code"]),
+        (400, "input", None),
+        (401, None, "invalid_api_key"),
+        (404, errors[3]["param"], "model_not_found"),
+        (404, errors[4]["param"], "model_not_found"),
+    ]
+    assert [(error["status_code"], error["retry_after"]) for error in errors[5:]] == [(429, "7"), (500, None)]
+    assert all(error["body"]["message"] for error in errors)
+
+
+def test_the_package_tries_again_as_long_as_it_was_told(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    def at_once(client: Any, *args: Any) -> float:
+        waits.append(calculated(client, *args))
+        return 0
+
+    calculated = openai._base_client.BaseClient._calculate_retry_timeout
+    monkeypatch.setattr(openai._base_client.BaseClient, "_calculate_retry_timeout", at_once)
+
+    async def story(client: Any) -> Any:
+        waits.clear()
+        user, other = uuid.uuid4().hex, uuid.uuid4().hex
+        patient = client.with_options(max_retries=2)
+        header = simulate("status=429;retry-after=7;first=2")
+        found = await got(patient.chat.completions.create(**ASKED, user=user, extra_headers=header))
+        error = await failure(
+            lambda: patient.with_options(max_retries=1).chat.completions.create(
+                **ASKED, user=other, extra_headers=simulate("status=500")
+            ),
+            openai.InternalServerError,
+        )
+        return [plain(found), error, waits[:2], len(waits), suite.seen(user), suite.seen(other)]
+
+    found, _, named, waited, asked, failed = suite.told(story)
+    assert found["choices"][0]["message"]["content"]
+    assert (named, waited, asked, failed) == ([7, 7], 3, 3, 2)
+
+
+def test_a_stream_that_breaks_off_and_an_answer_that_does_not_come(suite: Suite) -> None:
+    async def story(client: Any) -> Any:
+        stream = await got(client.chat.completions.create(**ASKED, stream=True, extra_headers=simulate("cut-after=5")))
+        chunks: list[Any] = []
+        with pytest.raises(openai.APIConnectionError) as cut:
+            await items_of(stream, chunks)
+        hasty = client.with_options(timeout=0.1)
+        late = await failure(
+            lambda: hasty.chat.completions.create(**ASKED, extra_headers=simulate("hang")), openai.APITimeoutError
+        )
+        return [plain(chunks), plain_error(cut.value), type(cut.value.__cause__).__name__, late]
+
+    chunks, *_ = suite.told(story)
+    assert len(chunks) == 5

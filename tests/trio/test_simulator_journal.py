@@ -1,0 +1,162 @@
+"""``/__sim/requests``: what the simulator shows of what it received."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import trio
+from simulator_client import COMPLETIONS, Simulator, question, request_bytes, simulator
+
+from vastar_runtime.simulator import journal
+from vastar_runtime.simulator.journal_entry import MAX_BODY_BYTES
+
+PATH = "/__sim/requests"
+
+
+async def shown(ask: Simulator, query: str = "") -> list[dict[str, Any]]:
+    answer = await ask(path=PATH + query, method="GET")
+    assert answer.status == 200
+    assert set(answer.json) == {"requests"}
+    requests: list[dict[str, Any]] = answer.json["requests"]
+    return requests
+
+
+async def shown_when(ask: Simulator, ended: str) -> dict[str, Any]:
+    """The last request, once it has ended so."""
+    with trio.fail_after(10):
+        while (last := (await shown(ask))[-1])["ended"] != ended:
+            await trio.sleep(0.001)
+    return last
+
+
+async def test_a_request_is_shown_as_it_came_with_what_became_of_it() -> None:
+    async with simulator() as ask, await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+        began = time.time() * 1000
+        await client.send_all(
+            b"POST /v1/models/caf%C3%A9?a=1&b=%20 HTTP/1.1\r\nHost: x\r\nX-One: 1\r\nauthorization: Bearer sk-1\r\n"
+            b"X-One: 2\r\nX-SIMULATE: status=503\r\nContent-Length: 5\r\n\r\n" + "café".encode()
+        )
+        head = bytes(await client.receive_some())
+        entry = await shown_when(ask, "complete")
+    assert began - 1000 < entry.pop("time") < began + 60_000
+    assert 0 <= entry.pop("duration_ms") < 10_000
+    assert entry == {
+        "number": 1,
+        "method": "POST",
+        "path": "/v1/models/café",
+        "query": "a=1&b=%20",
+        "headers": [
+            ["Host", "x"],
+            ["X-One", "1"],
+            ["authorization", "Bearer sk-1"],
+            ["X-One", "2"],
+            ["X-SIMULATE", "status=503"],
+            ["Content-Length", "5"],
+        ],
+        "body": "café",
+        "body_base64": None,
+        "body_bytes": 5,
+        "body_is_cut": False,
+        "status": 503,
+        "fault": "status=503",
+        "ended": "complete",
+        "bytes_sent": int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]),
+    }
+
+
+async def test_how_a_request_ended() -> None:
+    async with simulator(fault="cut-after=2;first=1") as ask:
+        async with await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+            await client.send_all(request_bytes(question(stream=True)))
+            with pytest.raises(trio.BrokenResourceError):
+                while await client.receive_some():
+                    pass
+        cut = await shown_when(ask, "reset")
+        assert (cut["status"], cut["fault"]) == (200, "cut-after=2;first=1")
+        assert cut["bytes_sent"] > 100
+        async with await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+            await client.send_all(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX-Simulate: hang\r\n\r\n")
+            hanging = await shown_when(ask, "running")
+            assert (hanging["status"], hanging["fault"], hanging["bytes_sent"]) == (None, "hang", 0)
+        left = await shown_when(ask, "client left")
+        assert left["number"] == hanging["number"] == 2
+        async with await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+            await client.send_all(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX-Simulate: garbage\r\n\r\n")
+            data = bytes(await client.receive_some())
+        closed = await shown_when(ask, "closed")
+        assert (closed["status"], closed["bytes_sent"]) == (None, len(data))
+
+
+async def test_bodies_are_cut_and_what_is_no_text_is_base64() -> None:
+    async with simulator() as ask:
+        await ask("é".encode() * MAX_BODY_BYTES)
+        await ask(b"\xff\x00")
+        await ask(b"\xc3")
+        await ask(b"a" + "é".encode() * MAX_BODY_BYTES)
+        long, binary, half, odd = await shown(ask)
+    assert (long["body"], long["body_is_cut"], long["body_bytes"]) == ("é" * (MAX_BODY_BYTES // 2), True, 32768)
+    assert (binary["body"], binary["body_base64"], binary["body_is_cut"]) == (None, "/wA=", False)
+    assert half["body_base64"] == "ww=="
+    assert odd["body"] == "a" + "é" * (MAX_BODY_BYTES // 2 - 1)
+
+
+async def test_the_latest_of_a_path_and_forgetting() -> None:
+    async with simulator() as ask:
+        for path in ("/v1/models", COMPLETIONS, "/v1/models", "/v1/models/a"):
+            await ask(path=path, method="GET")
+        assert [entry["number"] for entry in await shown(ask)] == [1, 2, 3, 4]
+        assert [entry["number"] for entry in await shown(ask, "?path=/v1/models")] == [1, 3]
+        assert [entry["number"] for entry in await shown(ask, "?path=/v1/models&limit=1")] == [3]
+        forgotten = await ask(path=PATH, method="DELETE")
+        assert (forgotten.status, forgotten.body) == (204, b"")
+        assert await shown(ask) == []
+        await ask(path="/health", method="GET")
+        assert [entry["number"] for entry in await shown(ask)] == [5]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "says"),
+    [
+        ("GET", "/__sim", 404, "Invalid URL (GET /__sim); there is /__sim/requests."),
+        ("GET", "/__sim/other", 404, "Invalid URL (GET /__sim/other); there is /__sim/requests."),
+        ("POST", PATH, 405, "POST is not allowed on /__sim/requests."),
+        ("GET", PATH + "?limit=0", 400, "limit is '0'; it takes 1 to 1000."),
+        ("GET", PATH + "?limit=x", 400, "limit is 'x'; it takes 1 to 1000."),
+        ("GET", PATH + "?method=GET", 400, "Unknown parameter 'method'; there are path and limit."),
+    ],
+)
+async def test_what_cannot_be_asked_for(method: str, path: str, status: int, says: str) -> None:
+    async with simulator() as ask:
+        answer = await ask(path=path, method=method)
+        assert await shown(ask) == []
+    assert (answer.status, answer.error["message"]) == (status, says)
+    assert answer.headers.get("allow") == ("GET, DELETE" if status == 405 else None)
+
+
+async def test_the_journal_is_bounded_by_count_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"x" * 100, "more_body": False}
+
+    def scope(path: str) -> dict[str, Any]:
+        state = {"connection": StillThere()}
+        return {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], "state": state}
+
+    kept = journal.Journal(nothing)
+    for number in range(journal.MAX_ENTRIES + 5):
+        await kept(scope(f"/{number}"), receive, None)  # type: ignore[arg-type]
+    assert [entry.path for entry in kept._entries][::999] == ["/5", "/1004"]
+    monkeypatch.setattr(journal, "MAX_BYTES", 1000)
+    await kept(scope("/last"), receive, None)  # type: ignore[arg-type]
+    assert len(kept._entries) == 9
+    assert kept._bytes == sum(entry.size for entry in kept._entries) <= 1000
+
+
+class StillThere:
+    has_left = was_reset = False
+    garbage_bytes = 0

@@ -1,0 +1,238 @@
+"""The request of a chat completion: the fields that the simulator reads, checked as the API checks them.
+
+Source: OpenAI API reference, "Create chat completion". Other fields are accepted and have no effect.
+"""
+
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+
+from .api_error import ApiError
+from .reply import Asked, Tool
+from .request import MAX_MODEL_CHARS, Message, Role, parse_as
+from .unread import explained
+from .voice import MAX_TOOLS
+
+# Each is sent in full.
+MAX_CHOICES = 8
+MAX_STOPS = 4
+
+_KINDS = (
+    (r"messages\[\d+\]\.content\[\d+\]\.type", "of content the simulator reads parts of type text"),
+    (r"tools\[\d+\]\.type", "the simulator offers the model tools of type function"),
+    (r"response_format\.type", "the formats are text, json_object and json_schema"),
+)
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z")]
+_Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
+_Limit = Annotated[int, msgspec.Meta(ge=1)]
+_Stop = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class FunctionCall(msgspec.Struct, frozen=True):
+    name: str
+    arguments: str
+
+
+class CallMade(msgspec.Struct, frozen=True):
+    """A call in the history."""
+
+    id: str
+    type: Literal["function"]
+    function: FunctionCall
+
+
+class ChatMessage(Message, frozen=True):
+    """One message: an assistant's may have calls, and a tool's answers one of them."""
+
+    tool_calls: list[CallMade] | None = None
+    tool_call_id: str | None = None
+
+    @property
+    def said(self) -> Message:
+        """The same in no API's own form, the calls as text."""
+        calls = "".join(f"{call.function.name} {call.function.arguments}" for call in self.tool_calls or ())
+        return Message(self.role, self.text + calls)
+
+
+class Function(msgspec.Struct, frozen=True):
+    name: Name
+    parameters: dict[str, Any] | None = None
+
+
+class FunctionTool(msgspec.Struct, frozen=True):
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionName(msgspec.Struct, frozen=True):
+    name: str
+
+
+class FunctionChoice(msgspec.Struct, frozen=True):
+    type: Literal["function"]
+    function: FunctionName
+
+
+class TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+    pass
+
+
+class JsonFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_object"):
+    pass
+
+
+class NamedSchema(msgspec.Struct, frozen=True):
+    name: Name
+    schema: dict[str, Any] | None = None
+
+
+class SchemaFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_schema"):
+    json_schema: NamedSchema
+
+
+class StreamOptions(msgspec.Struct, frozen=True):
+    include_usage: bool | None = None
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A chat completion request; null is the same as absent in the optional fields."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_MODEL_CHARS)]
+    messages: Annotated[list[ChatMessage], msgspec.Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: _Limit | None = None
+    max_completion_tokens: _Limit | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHOICES)] | None = None
+    stop: str | Annotated[list[_Stop], msgspec.Meta(max_length=MAX_STOPS)] | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
+    tools: Annotated[list[FunctionTool], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | FunctionChoice | None = None
+    response_format: TextFormat | JsonFormat | SchemaFormat | None = None
+
+    @property
+    def token_limit(self) -> int | None:
+        """``max_completion_tokens``, or the older name of the same field."""
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with a chunk that has the usage."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def asked(self) -> Asked:
+        choice = self.tool_choice or "auto"
+        return Asked(
+            messages=[message.said for message in self.messages],
+            token_limit=self.token_limit,
+            stop=[self.stop] if isinstance(self.stop, str) else self.stop or (),
+            tools=[Tool(tool.function.name, tool.function.parameters or {}) for tool in self.tools or ()],
+            tool_use="required" if isinstance(choice, FunctionChoice) else choice,
+            tool=choice.function.name if isinstance(choice, FunctionChoice) else None,
+            schema=self._schema,
+        )
+
+    @property
+    def _schema(self) -> dict[str, Any] | None:
+        match self.response_format:
+            case SchemaFormat(json_schema=named):
+                return named.schema or {}
+            case JsonFormat():
+                return {}
+            case _:
+                return None
+
+
+class _DeploymentRequest(ChatRequest, frozen=True, kw_only=True):
+    """The same to a deployment, which stands for its model."""
+
+    model: Annotated[str, msgspec.Meta(max_length=MAX_MODEL_CHARS)] | None = None  # type: ignore[assignment]
+
+
+def parse(body: bytes) -> ChatRequest:
+    """The chat completion request in ``body``.
+
+    Raises:
+        ApiError: status 400, naming the field that is wrong, or that the body is not JSON.
+    """
+    return _parse_as(ChatRequest, body)
+
+
+def parse_for_deployment(body: bytes, deployment: str) -> ChatRequest:
+    """The same; the model is the deployment where the body has none. Raises as ``parse``."""
+    request = _parse_as(_DeploymentRequest, body)
+    return msgspec.structs.replace(request, model=request.model or deployment)
+
+
+def _parse_as(kind: type[ChatRequest], body: bytes) -> ChatRequest:
+    try:
+        request = parse_as(kind, body, get_args(Role))
+    except ApiError as error:
+        raise explained(error, _KINDS) from error
+    _check_combinations(request)
+    _check_calls(request.messages)
+    return request
+
+
+def _check_combinations(request: ChatRequest) -> None:
+    if request.stream_options is not None and not request.stream:
+        raise ApiError(
+            400, "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"
+        )
+    if request.stop == "":
+        raise ApiError(400, "Invalid request body: 'stop' is an empty text.", param="stop")
+    names = {tool.function.name for tool in request.tools or ()}
+    choice = request.tool_choice
+    if choice is not None and choice != "none" and not names:
+        raise ApiError(400, "'tool_choice' is only allowed when 'tools' are specified.", param="tool_choice")
+    if isinstance(choice, FunctionChoice) and choice.function.name not in names:
+        raise ApiError(
+            400, f"Tool choice {choice.function.name[:64]!r} not found in 'tools' parameter.", param="tool_choice"
+        )
+    if isinstance(request.response_format, JsonFormat) and not any(
+        "json" in message.text.lower() for message in request.messages
+    ):
+        raise ApiError(
+            400,
+            "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
+            param="messages",
+        )
+
+
+def _check_calls(messages: list[ChatMessage]) -> None:
+    """Every call is answered right after it, and nothing else is."""
+    missing: dict[str, None] = {}
+    called: set[str] = set()
+    for index, message in enumerate(messages):
+        if message.role == "tool":
+            if message.tool_call_id is None:
+                param = f"messages[{index}].tool_call_id"
+                raise ApiError(400, f"Missing required parameter: {param!r}.", param=param)
+            if message.tool_call_id not in called:
+                raise ApiError(
+                    400,
+                    "Messages with role 'tool' must be a response to a preceding message with 'tool_calls' that has "
+                    f"their 'tool_call_id'; {message.tool_call_id[:64]!r} is in none.",
+                    param=f"messages[{index}].role",
+                )
+            missing.pop(message.tool_call_id, None)
+        else:
+            _check_missing(missing, index)
+            missing = {call.id: None for call in message.tool_calls or ()}
+            called = set(missing)
+    _check_missing(missing, len(messages))
+
+
+def _check_missing(missing: dict[str, None], index: int) -> None:
+    if missing:
+        raise ApiError(
+            400,
+            "An assistant message with 'tool_calls' must be followed by tool messages responding to each "
+            f"'tool_call_id'. These did not have response messages: {', '.join(list(missing)[:5])[:100]}.",
+            param=f"messages[{index}].role",
+        )
