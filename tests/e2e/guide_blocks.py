@@ -27,6 +27,8 @@ MARKERS = frozenset({"file", "output", "input", "exit", "background", "running",
 _FENCE = re.compile(r"(?P<comments>(?:^<!-- [^\n]* -->\n)*)^```(?P<language>[a-z]*)\n(?P<text>.*?)^```$", re.M | re.S)
 # Where a command can stand: at the beginning, after another one, and after what starts one.
 _CALLED = r"(?:^\s*|[;&|(]\s*|\bsudo (?:-u \w+ )?|-- |CMD |Exec\w+=)"
+# Up to a pipe, a redirection, a comment or the like, but for those in quotes.
+_ARGUMENTS = re.compile(r"""(?:"[^"]*"|'[^']*'|(?<!\s)#|\d(?!\d*>)|[^"'|;&<>)`#\d])*""")
 _COMMENT = re.compile(r"<!-- ([a-z ]+?)(?:: (.*))? -->")
 _LOOKS_LIKE_ONE = re.compile(r"^\s*(```|~~~)", re.M)
 
@@ -70,4 +72,4 @@ def commands_in(text: str, name: str) -> list[str]:
     continued lines joined, pipes and redirections left out."""
     joined = re.sub(r"\\\n\s*", " ", text)
     lines = re.findall(rf"{_CALLED}(?:[A-Z_]+=\S* )*(?:[\w/.]*/)?{re.escape(name)}(?![\w/.-])([^\n]*)", joined, re.M)
-    return [re.split(r"\s#|[|;&<>)`]|\s\d?>", line)[0].strip() for line in lines]
+    return [_ARGUMENTS.match(line)[0].strip() for line in lines]  # type: ignore[index]  # it matches anything

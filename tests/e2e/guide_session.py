@@ -100,9 +100,14 @@ class Session:
     def background(self, block: Block) -> None:
         """Start a command that listens, on any free port, which stands for the one on the page from here on."""
         (port,) = re.findall(r"--port (\d+)", block.text)
-        command = self.localised(block.text.replace(f"--port {port}", "--port 0")).split()
+        command = self.localised(block.text.replace(f"--port {port}", "--port 0"))
+        # By a shell, as it is typed; which becomes the command, and so is what is ended.
         process = subprocess.Popen(
-            command, cwd=self.environ["PWD"], env=self.environ, text=True, stdout=subprocess.PIPE
+            ["bash", "-euc", f"exec {command}"],
+            cwd=self.environ["PWD"],
+            env=self.environ,
+            text=True,
+            stdout=subprocess.PIPE,
         )
         self._background.append(process)
         assert process.stdout is not None

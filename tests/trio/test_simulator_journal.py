@@ -89,6 +89,15 @@ async def test_how_a_request_ended() -> None:
         assert (closed["status"], closed["bytes_sent"]) == (None, len(data))
 
 
+@pytest.mark.parametrize("fault", ["none", "latency=1ms"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_who_has_the_whole_answer_finds_it_complete(fault: str, stream: bool) -> None:
+    async with simulator() as ask:
+        for number in range(1, 6):
+            await ask(question(stream=stream), **{"X-Simulate": fault})
+            assert [entry["ended"] for entry in await shown(ask)] == ["complete"] * number
+
+
 async def test_bodies_are_cut_and_what_is_no_text_is_base64() -> None:
     async with simulator() as ask:
         await ask("é".encode() * MAX_BODY_BYTES)

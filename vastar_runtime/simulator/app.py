@@ -10,7 +10,6 @@ import anyio
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -33,7 +32,6 @@ from .keys import AZURE_ROOT, KeyCheck
 from .models import Models
 from .pace import Pace, Paced
 from .reply import Asked, Reply
-from .request_log import RequestLog
 from .settings import SimulatorSettings
 from .sources import source_of
 from .voice import Voice
@@ -102,7 +100,6 @@ def create_app(settings: SimulatorSettings) -> Starlette:
             ClientDisconnect: _client_gone,
             Exception: _internal_error,
         },
-        middleware=[Middleware(RequestLog)],
     )
     # The API knows a path or does not; it never redirects one.
     app.router.redirect_slashes = False

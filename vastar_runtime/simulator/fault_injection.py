@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vastar_runtime.errors import StartupError
 
@@ -65,9 +65,17 @@ class FaultInjection:
         if fault is None:
             await self._app(scope, receive, send)
             return
+        watch = trio.CancelScope()
+
+        async def send_unwatched(message: Message) -> None:
+            # Who has all of the answer may leave while Hypercorn is still about to note that it was the end.
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                watch.cancel()
+            await send(message)
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_close_when_left, connection_of(scope))
-            await self._apply(fault, scope, Upload(receive), send)
+            nursery.start_soon(_close_when_left, connection_of(scope), watch)
+            await self._apply(fault, scope, Upload(receive), send_unwatched)
             nursery.cancel_scope.cancel()
 
     def _asked(self, scope: Scope) -> Fault | None:
@@ -105,10 +113,11 @@ class FaultInjection:
             await _spoiled(fault, connection, send, lambda send: self._app(scope, upload, send))
 
 
-async def _close_when_left(connection: Connection) -> None:
+async def _close_when_left(connection: Connection, watch: trio.CancelScope) -> None:
     """Leaves all that is done for a client, in whatever pause it is, when that has left."""
-    await connection.left()
-    connection.close()
+    with watch:
+        await connection.left()
+        connection.close()
 
 
 async def _spoiled(fault: Fault, connection: Connection, send: Send, answer: Callable[[Send], Awaitable[None]]) -> None:

@@ -76,14 +76,12 @@ class Journal:
         async def note_and_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 entry.status = message["status"]
-            # Asked before: who has the end may leave at once.
-            is_end = message["type"] == "http.response.body" and not message.get("more_body", False)
-            is_complete = is_end and not connection.has_left
+            if message["type"] == "http.response.body":
+                entry.bytes_sent += 0 if is_head else len(message.get("body", b""))
+                # Before it is sent: who has the end may look here at once.
+                if not message.get("more_body", False) and not connection.has_left:
+                    entry.end("complete")
             await send(message)
-            if message["type"] == "http.response.body" and not is_head:
-                entry.bytes_sent += len(message.get("body", b""))
-            if is_complete:
-                entry.end("complete")
 
         try:
             await self._app(scope, receive_and_note, note_and_send)

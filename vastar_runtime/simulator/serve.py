@@ -19,6 +19,7 @@ from .app import create_app
 from .connection import STATE_KEY, Connection
 from .fault_injection import FaultInjection
 from .journal import Journal
+from .request_log import RequestLog
 from .settings import SimulatorSettings
 
 # Longer than the clients' pools keep an idle connection, so that it is the client who closes it: a server that closes
@@ -46,10 +47,10 @@ async def serve(
     Raises:
         StartupError: the address cannot be listened on; the fault is none; there is nothing to answer with.
     """
-    # Outermost, so that it shows what came of a fault.
-    journal = Journal(FaultInjection(create_app(settings), settings.fault, settings.seed))
+    # Record and log are outermost, so that they show what came of a fault.
+    recorded = RequestLog(Journal(FaultInjection(create_app(settings), settings.fault, settings.seed)))
     # The two libraries write the same ASGI types differently, hence the ignored arguments.
-    app = ASGIWrapper(journal)  # type: ignore[arg-type]
+    app = ASGIWrapper(recorded)  # type: ignore[arg-type]
     with await _listen(host, port) as listener:
         async with trio.open_nursery() as nursery:
             await nursery.start(
