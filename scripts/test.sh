@@ -13,6 +13,8 @@ cd "$ROOT"
 # Tests and the programs that they start find this environment's commands, and nothing of an outer one.
 export PATH="$VENV/bin:$PATH"
 unset PYTHONPATH PYTHONHOME
+# Hundreds of processes are started: without bytecode on disk each would compile all of the source anew.
+unset PYTHONDONTWRITEBYTECODE
 python="$VENV/bin/python"
 
 step ruff
@@ -29,8 +31,9 @@ site="$(mktemp -d)"
 trap 'rm -rf "$site"' EXIT
 "$python" -m mkdocs build --strict --quiet --site-dir "$site"
 step pytest
-# One more than there are cores: many of the tests wait for processes of theirs.
-"$python" -m pytest -n "$(($(nproc) + 1))" --cov --cov-report=term "$@"
+# One more than there are cores: many of the tests wait for processes of theirs. Who has nothing left to do takes tests
+# from the others: the slow ones stand together.
+"$python" -m pytest -n "$(($(nproc) + 1))" --dist worksteal --cov --cov-report=term "$@"
 if (($# == 0)); then
     step "coverage of wire, http and server"
     "$python" -m coverage report --fail-under=90 \

@@ -132,6 +132,7 @@ async def test_over_http_a_key_goes_to_this_machine_only(authority: trustme.CA, 
                     assert (await get(client, up)).status == 200
 
 
+@pytest.mark.unmeasured
 @BOTH
 async def test_a_file_is_rotated_under_load_without_a_failed_request(tmp_path: Path, workers: int) -> None:
     file = tmp_path / "key"
@@ -273,7 +274,10 @@ def _planted(tmp_path: Path, origin: str, source: str) -> Iterator[str]:
 
 
 @BOTH
-@pytest.mark.parametrize("source", ["env", "file", "command"])
+@pytest.mark.parametrize(
+    "source",
+    ["file", pytest.param("env", marks=pytest.mark.unmeasured), pytest.param("command", marks=pytest.mark.unmeasured)],
+)
 async def test_the_key_is_in_nothing_that_daemon_or_sdk_write(tmp_path: Path, source: str, workers: int) -> None:
     async def script(peer: Peer) -> None:
         while (request := await peer.request()) is not None:

@@ -4,11 +4,14 @@ import os
 import re
 from pathlib import Path
 
+import pytest
 import trio
 from daemon_process import COMMAND, daemon
 from upstream import always, upstream
 
 from connector_sdk.wire import ErrorClass
+
+pytestmark = pytest.mark.unmeasured
 
 DESCRIPTORS = 40
 PATIENCE_S = 20

@@ -7,6 +7,8 @@ import pytest
 from daemon_process import daemon
 from upstream import always, upstream
 
+pytestmark = pytest.mark.unmeasured
+
 SECRET = "s3cr3t"
 
 

@@ -81,6 +81,7 @@ def test_an_existing_runtime_that_accepts_no_one_is_not_displaced_either(directo
         assert f"another daemon holds {path} and does not answer" in refused(socket_path=path)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("attempt", range(3))
 async def test_of_two_daemons_that_start_at_the_same_moment_one_runs(directory, attempt):
     path = str(directory / "s")
@@ -96,6 +97,7 @@ async def test_of_two_daemons_that_start_at_the_same_moment_one_runs(directory, 
     assert os.listdir(directory) == []
 
 
+@pytest.mark.unmeasured
 async def test_after_kill_9_the_next_one_starts(directory):
     path = str(directory / "s")
     with daemon(socket_path=path) as killed:
@@ -143,6 +145,7 @@ def test_a_directory_that_cannot_be_used_is_named(directory, path, why):
     assert re.search(why, reason), reason
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
@@ -161,6 +164,7 @@ def test_a_variable_that_cannot_be_used_is_named(variables, words):
     assert words in refused(variables=variables)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("options", "words"),
     [

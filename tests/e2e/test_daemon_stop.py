@@ -11,6 +11,8 @@ from upstream import hold, silent, upstream
 
 from connector_sdk.wire import ErrorClass
 
+pytestmark = pytest.mark.unmeasured
+
 SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
 

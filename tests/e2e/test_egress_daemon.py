@@ -28,6 +28,7 @@ async def get(client: WireClient, url: str, tenant: str = "tenant") -> Answer:
     return await client.execute({"url": url}, tenant_id=tenant)
 
 
+@pytest.mark.unmeasured
 async def test_nothing_but_public_addresses_can_be_reached_however_they_are_asked_for():
     async with upstream(always(b"secret")) as up:
         with reloadable(PRIVATE) as daemon:
@@ -51,6 +52,7 @@ async def test_nothing_but_public_addresses_can_be_reached_however_they_are_aske
     assert up.connections == 0
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("rule", ["127.0.0.1/32", "http://127.0.0.1:{port}"])
 async def test_an_exception_is_a_network_or_an_origin_with_that_address(rule: str):
     async with upstream(always(b"fine")) as up, upstream(always(b"other")) as other:
@@ -94,6 +96,7 @@ async def test_a_tenant_may_go_where_the_others_may_not():
     assert up.connections == 1
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(
     ("location", "place", "why"),
     [
@@ -144,6 +147,7 @@ async def kept_and_then_closed(daemon: Reloadable, up: Upstream, opened: list[Wi
         assert (await get(client, up.origin)).body == "fine"
 
 
+@pytest.mark.unmeasured
 async def test_a_reload_is_for_connections_too_that_are_kept():
     async with upstream(always(b"fine")) as up:
         with reloadable() as daemon:
@@ -151,6 +155,7 @@ async def test_a_reload_is_for_connections_too_that_are_kept():
                 await kept_and_then_closed(daemon, up, opened)
 
 
+@pytest.mark.unmeasured
 async def test_all_workers_deny_alike():
     async with upstream(always(b"fine")) as up:
         with workers(PRIVATE, number=2) as daemon:

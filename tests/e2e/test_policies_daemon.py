@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import trio
 from daemon_process import DaemonProcess, daemon, socket_directory
 from policed_session import Result
@@ -13,6 +14,8 @@ from upstream import Peer, always, hold, sending, silent, upstream
 from wire_client import WireClient
 
 from connector_sdk.wire import ErrorClass, ExecuteResponse
+
+pytestmark = pytest.mark.unmeasured
 
 QUICK_RETRIES = "[policy.retry]\nfirst_backoff_ms = 1\n"
 

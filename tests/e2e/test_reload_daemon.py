@@ -33,6 +33,7 @@ async def test_a_new_limit_holds_from_the_next_request_on():
             await daemon.wait_for_log(f'event="configuration reloaded" file={daemon.file} settings=1 scopes=0')
 
 
+@pytest.mark.unmeasured
 async def test_a_limit_that_is_used_up_stays_so():
     async with upstream(always(b"fine")) as up:
         with reloadable(ONE_AN_HOUR) as daemon:
@@ -48,6 +49,7 @@ async def test_a_limit_that_is_used_up_stays_so():
                 assert ErrorClass.RATE_LIMITED in [(await client.get(up.origin)).error_class for _ in range(2)]
 
 
+@pytest.mark.unmeasured
 async def test_a_circuit_that_is_open_stays_so():
     async with upstream(always(status=503)) as up:
         with reloadable(NO_SECOND_CHANCE) as daemon:
@@ -62,6 +64,7 @@ async def test_a_circuit_that_is_open_stays_so():
         assert len(up.requests) == 1
 
 
+@pytest.mark.unmeasured
 async def test_a_request_in_flight_keeps_its_time_limit_and_the_next_one_has_the_new_one():
     held = Held()
     async with upstream(held) as up:
@@ -80,6 +83,7 @@ async def test_a_request_in_flight_keeps_its_time_limit_and_the_next_one_has_the
                 assert (await other.get(up.origin)).body == "at once"
 
 
+@pytest.mark.unmeasured
 async def test_a_request_in_flight_retries_as_it_was_told_when_it_began():
     held = Held(status=503)
     async with upstream(held) as up:
@@ -93,6 +97,7 @@ async def test_a_request_in_flight_retries_as_it_was_told_when_it_began():
                 assert (answer.status, answer.body) == (200, "at once")
 
 
+@pytest.mark.unmeasured
 async def test_a_request_in_flight_is_redirected_and_retried_there_as_it_was_told_when_it_began():
     came, go_on = trio.Event(), trio.Event()
     answers = {"/held": [302], "/there": [503, 200, 503]}
@@ -115,6 +120,7 @@ async def test_a_request_in_flight_is_redirected_and_retried_there_as_it_was_tol
                 assert (await client.get(f"{up.origin}/there")).status == 503
 
 
+@pytest.mark.unmeasured
 async def test_a_place_that_is_taken_counts_against_the_new_number_of_places():
     """Nobody who runs or waits is turned out, and a higher number lets in who waits, at once."""
     held = Held()
@@ -136,6 +142,7 @@ async def test_a_place_that_is_taken_counts_against_the_new_number_of_places():
                 assert (await client.answer()).body == "late"
 
 
+@pytest.mark.unmeasured
 async def test_scopes_come_and_go():
     async with upstream(always(b"fine")) as up:
         with reloadable(ONE_AN_HOUR) as daemon:

@@ -11,6 +11,8 @@ import trio
 from reloadable_daemon import ONE_AN_HOUR, ask, lifted, reloadable, still_limited
 from upstream import always, upstream
 
+pytestmark = pytest.mark.unmeasured
+
 
 async def test_a_file_with_mistakes_changes_nothing_and_each_is_told_with_its_line():
     async with upstream(always(b"fine")) as up:

@@ -6,12 +6,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
 from reloadable_daemon import Reloadable, reloadable
 from threaded_upstream import PATIENCE_S, Call, upstream
 
 from connector_sdk import GET, ConnectorException, ErrorClass, HTTPRequest, RuntimeClient, RuntimeConfig
 from vastar_runtime.cli.asking import ask_runtime
 from vastar_runtime.connectors.base import Reloaded
+
+pytestmark = pytest.mark.unmeasured
 
 RELOADS = 100
 PIECES = [f"piece {number}\n".encode() * 100 for number in range(20)]

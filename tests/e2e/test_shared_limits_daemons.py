@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import trio
 from daemon_process import refused
 from model_upstream import ModelUpstream, chat
@@ -37,6 +38,7 @@ def daemons(redis: RedisServer, path: Path, text: str, fail: str = "closed") -> 
         ]
 
 
+@pytest.mark.unmeasured
 async def test_fifty_callers_of_three_daemons_never_use_more_than_the_limit(tmp_path: Path) -> None:
     model = ModelUpstream()
     classes: Counter[ErrorClass] = Counter()
@@ -73,6 +75,7 @@ async def test_fifty_callers_of_three_daemons_never_use_more_than_the_limit(tmp_
                 assert 0 < model.used <= 200
 
 
+@pytest.mark.unmeasured
 async def test_a_rate_limit_holds_over_all_daemons(tmp_path: Path) -> None:
     with redis_server() as redis:
         async with upstream(always(b"fine")) as up:

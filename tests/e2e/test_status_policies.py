@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
 import trio
 from reloadable_daemon import ask, json_of, reloadable
 from upstream import Peer, always, upstream
@@ -13,6 +14,8 @@ from wire_client import WireClient
 from connector_sdk.wire import (
     ErrorClass,
 )
+
+pytestmark = pytest.mark.unmeasured
 
 SECRET = "s3cr3t"
 FIRST_FAILURE = "[policy.retry]\nmax_retries = 0\n[policy.circuit_breaker]\nconsecutive_failures = 1\n"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +27,7 @@ from connector_sdk.wire import (
     decode_message,
     encode_message,
 )
-from vastar_runtime.cli import _group
+from vastar_runtime.cli import _group, main
 
 HEALTH = HealthCheckResponse(healthy=True, version="0.9", uptime_ms=5)
 
@@ -34,6 +36,27 @@ HEALTH = HealthCheckResponse(healthy=True, version="0.9", uptime_ms=5)
 def runtime() -> Iterator[Place]:
     with place() as opened:
         yield opened
+
+
+@pytest.fixture
+def command(
+    runtime: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``runtime.run`` in this process, which is many times faster."""
+    for name in os.environ.keys() - runtime.environ.keys():
+        monkeypatch.delenv(name)
+    for name, value in runtime.environ.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["vastar-runtime", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        assert code is None or isinstance(code, int)
+        return subprocess.CompletedProcess(arguments, code or 0, *capsys.readouterr())
+
+    return run
 
 
 @contextmanager
@@ -100,19 +123,22 @@ INVALID = ExecuteResponse(error_class=ErrorClass.INVALID_REQUEST, error_message=
     ],
 )
 def test_a_daemon_of_another_version_is_shown_without_what_it_does_not_tell(
-    runtime: Place, answer: ExecuteResponse | None, reason: str
+    runtime: Place,
+    command: Callable[..., subprocess.CompletedProcess[str]],
+    answer: ExecuteResponse | None,
+    reason: str,
 ) -> None:
     with answering(runtime.socket, healthy_but(answer)):
-        status = runtime.run("status")
+        status = command("status")
         assert (status.returncode, status.stderr) == (0, "")
         assert status.stdout.startswith("Running\n")
         assert status.stdout.endswith(
             f"   Active requests: 0\n   Limits and circuits: the daemon on {runtime.socket} {reason}\n"
         )
-        as_json = runtime.run("status", "--json")
+        as_json = command("status", "--json")
         assert (as_json.returncode, as_json.stderr) == (0, "")
         assert json.loads(as_json.stdout)["version"] == "0.9"
-        reload = runtime.run("reload")
+        reload = command("reload")
         assert (reload.returncode, reload.stdout) == (1, "")
         assert reload.stderr == f"Error: the daemon on {runtime.socket} {reason}\n"
 

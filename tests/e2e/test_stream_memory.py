@@ -3,12 +3,15 @@
 import re
 from pathlib import Path
 
+import pytest
 from daemon_process import DaemonProcess, daemon
 from stream_client import OK, greet, head, stream_request
 from trio.testing import wait_all_tasks_blocked
 from upstream import Peer, upstream
 
 from connector_sdk.wire import BodyChunk, CreditUpdate, ErrorClass, ResponseEnd
+
+pytestmark = pytest.mark.unmeasured
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE

@@ -89,6 +89,7 @@ class Aborting:
             await self._client.send(Cancel(request_id=number))
 
 
+@pytest.mark.unmeasured
 @BOTH
 async def test_a_thousand_streams_aborted_at_random_points_are_all_in_the_usage(tmp_path: Path, workers: int) -> None:
     path = tmp_path / "usage.db"
@@ -114,6 +115,7 @@ async def test_a_thousand_streams_aborted_at_random_points_are_all_in_the_usage(
         assert found["prompt_tokens"] >= 1000 * ModelUpstream.prompt_tokens
 
 
+@pytest.mark.unmeasured
 @BOTH
 async def test_kill_9_under_load_costs_at_most_the_last_second(tmp_path: Path, workers: int) -> None:
     path = tmp_path / "usage.db"
@@ -149,6 +151,7 @@ async def test_kill_9_under_load_costs_at_most_the_last_second(tmp_path: Path, w
             assert (await usage_of(daemon))["total"]["requests"] == found["requests"]
 
 
+@pytest.mark.unmeasured
 @BOTH
 async def test_what_streams_have_used_so_far_is_there_after_kill_9_too(tmp_path: Path, workers: int) -> None:
     path = tmp_path / "usage.db"
@@ -172,6 +175,7 @@ async def test_what_streams_have_used_so_far_is_there_after_kill_9_too(tmp_path:
         assert model.words == 4 * 25 <= found["completion_tokens"] <= 3 * model.words
 
 
+@pytest.mark.unmeasured
 @BOTH
 async def test_fifty_callers_never_use_more_than_the_limit(tmp_path: Path, workers: int) -> None:
     text = "[policy.token_limit]\nper_tenant = '200/min'\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import trio
 from reloadable_daemon import Held, ask
 from upstream import Peer, upstream
@@ -28,6 +29,7 @@ async def until_there_are(client: WireClient, *, running: int, waiting: int) -> 
                 return
 
 
+@pytest.mark.unmeasured
 async def test_a_rate_limit_is_one_limit():
     async with upstream(Held()) as up:
         with workers('[policy.rate_limit]\nper_tenant = "10/h"\n') as daemon:
@@ -41,6 +43,7 @@ async def test_a_rate_limit_is_one_limit():
             assert answer.message.endswith(" ms (rate_limit.per_tenant)")
 
 
+@pytest.mark.unmeasured
 async def test_of_one_tenant_so_many_run_and_the_others_wait():
     held = Held()
     async with upstream(held) as up:

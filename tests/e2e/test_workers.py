@@ -20,6 +20,7 @@ from worker_daemon import PATIENCE_S, WORKERS, clients, kill, seen, workers
 from vastar_runtime.cli import status
 
 
+@pytest.mark.unmeasured
 async def test_connections_spread_evenly():
     with workers() as daemon:
         async with clients(daemon, 40) as opened:
@@ -28,6 +29,7 @@ async def test_connections_spread_evenly():
             assert min(counts) >= 5, counts  # 10 each, on a machine that does nothing else
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("count", [8, 32])
 async def test_connections_that_come_at_once_spread_evenly(count):
     with workers() as daemon, contextlib.ExitStack() as closing:
@@ -41,6 +43,7 @@ async def test_connections_that_come_at_once_spread_evenly(count):
         assert min(counts) >= (count + 1) // WORKERS - 2, counts
 
 
+@pytest.mark.unmeasured
 async def test_a_worker_that_hangs_takes_connections_from_nobody():
     with workers() as daemon:
         async with daemon.connect() as first:
@@ -82,6 +85,7 @@ def test_status_tells_of_workers_that_are_not_there(capsys):
         assert capsys.readouterr().out == ""
 
 
+@pytest.mark.unmeasured
 async def test_a_health_check_tells_the_requests_of_all_workers():
     held = Held()
     async with upstream(held) as up:
@@ -101,6 +105,7 @@ async def test_a_health_check_tells_the_requests_of_all_workers():
                         pass
 
 
+@pytest.mark.unmeasured
 async def test_status_adds_the_workers_up():
     held = Held()
     async with upstream(held) as up:

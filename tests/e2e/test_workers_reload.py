@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import signal
 
+import pytest
 from reloadable_daemon import Held, ask
 from upstream import upstream
 from wire_client import WireClient
 from worker_daemon import clients, kill, seen, workers
 
 from connector_sdk.wire import ErrorClass
+
+pytestmark = pytest.mark.unmeasured
 
 # No circuit, which would open at so many timeouts, whichever workers they are on.
 SOON = "[policy.circuit_breaker]\nenabled = false\n[policy.deadline]\nmax_duration_ms = 1\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import trio
 from admission_requests import Crowd, Request
 from hypothesis import given
@@ -12,6 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from vastar_runtime.config.policy import ConcurrencyPolicy
 from vastar_runtime.policies.admission import Admission, Place, _Tenant
+
+pytestmark = pytest.mark.unmeasured
 
 LIMITS = st.sampled_from([None, 1, 1, 2, 3])
 ENTER = st.tuples(st.just("enter"), st.sampled_from("abc"), LIMITS, st.integers(0, 3))

@@ -273,6 +273,7 @@ def by_link(path: Path, content: bytes) -> None:
         path.symlink_to("..data/key")
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("write", [in_place, by_rename, by_link])
 async def test_whoever_asks_all_the_time_gets_the_old_secret_or_the_new_one_soon(
     write: Callable[[Path, bytes], None], path: Path

@@ -42,6 +42,7 @@ async def used_and_reserved(limits: RedisLimits, allowance: Allowance) -> tuple[
     return refused.used, refused.reserved
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_random_day_is_decided_as_in_one_process(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """What is refused, too, is refused in the same words."""

@@ -54,7 +54,9 @@ async def all_calls(server: RedisServer, period_s: int) -> list[tuple[int, int]]
     return sorted((int(at_ns), int(used)) for at_ns, used in (line.split(" ") for line in lines))
 
 
-@pytest.mark.parametrize(("persistence", "period_s"), [("none", 60), ("appendonly yes", 3)])
+@pytest.mark.parametrize(
+    ("persistence", "period_s"), [pytest.param("none", 60, marks=pytest.mark.unmeasured), ("appendonly yes", 3)]
+)
 async def test_no_window_ever_holds_a_hundred_and_one_tokens(persistence: str, period_s: int) -> None:
     options = () if persistence == "none" else ("--appendonly", "yes", "--appendfsync", "always")
     with redis_server(*options) as server:

@@ -30,6 +30,7 @@ async def taken(limits: RedisLimits, asked: Bucket) -> int:
     raise AssertionError("no end")
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_random_hour_is_decided_as_in_one_process(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     dice = random.Random(seed)

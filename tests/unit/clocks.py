@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import heapq
+import random
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -15,6 +17,30 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Schedule(Clock):
+    """A clock that moves to the next of those that wait: what tasks on a mock clock do, at a tenth of the price.
+
+    Args:
+        dice: who comes first of those whose waits end at the same moment.
+    """
+
+    now = 0.0
+
+    def __init__(self, dice: random.Random) -> None:
+        self._dice = dice
+
+    def run(self, *everyone: Iterator[float]) -> None:
+        """Run all of them to their ends. Each yields the seconds that it waits for."""
+        # The number keeps the heap from comparing generators.
+        waiting = [(self.now, self._dice.random(), number, each) for number, each in enumerate(everyone)]
+        heapq.heapify(waiting)
+        while waiting:
+            self.now, _, number, each = heapq.heappop(waiting)
+            wait_s = next(each, None)
+            if wait_s is not None:
+                heapq.heappush(waiting, (self.now + wait_s, self._dice.random(), number, each))
 
 
 def result_of(coroutine: Coroutine[Any, Any, T]) -> T:

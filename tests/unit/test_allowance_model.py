@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from fractions import Fraction
 
 import pytest
-import trio
 from allowance_settings import per_tenant, tokens
-from clocks import Clock, result_of
+from clocks import Clock, Schedule, result_of
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -16,6 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from vastar_runtime.policies.allowance import AllowanceRefused, Reserved
 from vastar_runtime.policies.local_allowances import LocalAllowances
 from vastar_runtime.policies.use_windows import SLOTS
+
+pytestmark = pytest.mark.unmeasured
 
 LIMIT = 100
 PERIOD_S = 60
@@ -102,56 +104,54 @@ TestSlidingWindow = SlidingWindow.TestCase
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_fifty_callers_never_use_more_than_a_hundred_tokens_in_any_minute_and_all_of_them_come_to_an_end(
-    autojump_clock: trio.testing.MockClock, seed: int
+def test_fifty_callers_never_use_more_than_a_hundred_tokens_in_any_minute_and_all_of_them_come_to_an_end(
+    seed: int,
 ) -> None:
     dice = random.Random(seed)
-    allowances = LocalAllowances(trio.current_time, lambda: 1_800_000_000.0)
+    schedule = Schedule(dice)
+    allowances = LocalAllowances(schedule, lambda: 1_800_000_000.0)
     limit = per_tenant(LIMIT)
     recorded: list[tuple[float, int]] = []
 
-    async def caller() -> None:
+    def caller() -> Iterator[float]:
         for _ in range(4):
             estimate = dice.randrange(1, 26)
             while True:
-                decision = await allowances.reserve([limit], tokens(estimate))
+                decision = result_of(allowances.reserve([limit], tokens(estimate)))
                 if isinstance(decision, Reserved):
                     break
                 assert decision.retry_after_ms >= 1
-                await trio.sleep(decision.retry_after_ms / 1000 * dice.uniform(1, 1.5))
+                yield decision.retry_after_ms / 1000 * dice.uniform(1, 1.5)
             used = dice.choice([0, estimate, estimate, dice.randint(0, estimate)])  # some are broken off
-            await trio.sleep(dice.choice([0, 0.01, 1, 5, 59.999, 60, 150]) * dice.choice([1, dice.random()]))
+            yield dice.choice([0, 0.01, 1, 5, 59.999, 60, 150]) * dice.choice([1, dice.random()])
             allowances.settle(decision, tokens(used))
-            recorded.append((trio.current_time(), used))
+            recorded.append((schedule.now, used))
 
-    async with trio.open_nursery() as nursery:
-        for _ in range(50):
-            nursery.start_soon(caller)
+    schedule.run(*(caller() for _ in range(50)))
     assert len(recorded) == 200
     assert most_in_a_window(recorded, PERIOD_S) <= LIMIT
     assert most_in_a_window(recorded, PERIOD_S) > LIMIT * 0.7, "the limit is hardly used"
-    assert trio.current_time() < 200 * 25 * PERIOD_S * 3 / LIMIT
+    assert schedule.now < 200 * 25 * PERIOD_S * 3 / LIMIT
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_short_requests_use_nearly_all_of_the_limit(autojump_clock: trio.testing.MockClock, seed: int) -> None:
+def test_short_requests_use_nearly_all_of_the_limit(seed: int) -> None:
     dice = random.Random(seed)
-    allowances = LocalAllowances(trio.current_time, lambda: 1_800_000_000.0)
+    schedule = Schedule(dice)
+    allowances = LocalAllowances(schedule, lambda: 1_800_000_000.0)
     limit = per_tenant(LIMIT)
     recorded: list[tuple[float, int]] = []
 
-    async def caller() -> None:
-        while trio.current_time() < 1800:
-            decision = await allowances.reserve([limit], tokens(5))
+    def caller() -> Iterator[float]:
+        while schedule.now < 1800:
+            decision = result_of(allowances.reserve([limit], tokens(5)))
             if isinstance(decision, Reserved):
-                await trio.sleep(dice.uniform(0, 0.2))
+                yield dice.uniform(0, 0.2)
                 allowances.settle(decision, tokens(5))
-                recorded.append((trio.current_time(), 5))
+                recorded.append((schedule.now, 5))
             else:
-                await trio.sleep(decision.retry_after_ms / 1000)
+                yield decision.retry_after_ms / 1000
 
-    async with trio.open_nursery() as nursery:
-        for _ in range(20):
-            nursery.start_soon(caller)
+    schedule.run(*(caller() for _ in range(20)))
     assert most_in_a_window(recorded, PERIOD_S) == LIMIT
     assert sum(used for _, used in recorded) > 0.9 * LIMIT * 1800 / (PERIOD_S * (SLOTS + 1) / SLOTS)

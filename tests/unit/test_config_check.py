@@ -269,11 +269,13 @@ def test_there_are_no_more_patterns_than_can_be_compared_with_a_request(monkeypa
     ]
 
 
+@pytest.mark.unmeasured
 def test_ten_thousand_tenants_may_each_have_a_scope() -> None:
     text = "".join(f"[[scope]]\ntenant = '{number}'\nretry.first_backoff_ms = 1\n" for number in range(10_000))
     assert len(settings(text).scopes) == 10_000
 
 
+@pytest.mark.unmeasured
 def test_a_file_of_nothing_but_mistakes_is_told_as_one() -> None:
     found = problems("".join(f"key_{number} = 1\n" for number in range(20_000)))
     assert len(found) == 20_000

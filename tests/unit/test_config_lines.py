@@ -150,6 +150,7 @@ def documents(draw: st.DrawFn) -> str:
     return text
 
 
+@pytest.mark.unmeasured
 @given(documents())
 def test_any_toml_has_the_keys_of_tomllib_and_each_is_on_its_line(text: str) -> None:
     try:

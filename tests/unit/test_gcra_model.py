@@ -11,6 +11,8 @@ from clocks import Clock, result_of
 from vastar_runtime.config.policy import Rate
 from vastar_runtime.policies.token_bucket import Bucket, LimitKey, LocalBackend, Taken
 
+pytestmark = pytest.mark.unmeasured
+
 HOUR_MS = 3_600_000
 TENANTS = 50
 T = TypeVar("T")

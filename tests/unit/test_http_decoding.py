@@ -53,6 +53,7 @@ def one_by_one(data: bytes) -> Iterable[bytes]:
     return (data[at : at + 1] for at in range(len(data)))
 
 
+@pytest.mark.unmeasured
 @every_encoding
 @pytest.mark.parametrize("body", [b"", b"x", TEXT, os.urandom(200_000)], ids=["empty", "one", "text", "random"])
 def test_a_body_comes_out_as_it_went_in(encoding: str, body: bytes) -> None:

@@ -15,6 +15,8 @@ from trio.testing import MockClock
 from vastar_runtime.config.policy import CircuitBreakerPolicy, RetryPolicy
 from vastar_runtime.errors import Failure
 
+pytestmark = pytest.mark.unmeasured
+
 OFFERED_PER_S = 200
 DURATION_S = 60
 MOST = 1.25

@@ -62,6 +62,7 @@ async def test_a_burst_comes_at_once_and_then_one_each_period_over_count(
     assert await admitted(limiter, policy) == at_once
 
 
+@pytest.mark.unmeasured
 async def test_a_rate_that_no_clock_divides_loses_nothing_in_a_day(limiter: RateLimiter, clock: Clock) -> None:
     policy = RateLimitPolicy(per_tenant=Rate(7, 60), per_tenant_burst=1)
     began, count = clock.now, 0

@@ -91,6 +91,7 @@ def test_one_call_looks_at_few_states_and_the_next_goes_on_where_it_ended() -> N
 # --- buckets ---
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("max_keys", "takes"), [(1000, 150_000), (900, 30_000)])
 def test_any_number_of_tenants_passes_through_a_small_table_and_no_request_pays_for_a_sweep(
     clock: Clock, monkeypatch: pytest.MonkeyPatch, max_keys: int, takes: int
@@ -258,6 +259,7 @@ def test_however_small_the_table_no_tenant_gets_more_than_with_a_large_one(
                 assert (last - first + 1 - burst) * 1000 <= ended_ms - began_ms
 
 
+@pytest.mark.unmeasured
 def test_the_default_table_holds_as_many_as_it_says(clock: Clock) -> None:
     backend = LocalBackend(clock)
     for number in range(MAX_KEYS):

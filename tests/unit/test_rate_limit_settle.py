@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 from clocks import Clock
 
@@ -153,6 +154,7 @@ def tenant_bucket(number: int, rate: Rate) -> Bucket:
     return Bucket(LimitKey("per_tenant", f"tenant {number}", None), rate, 1)
 
 
+@pytest.mark.unmeasured
 async def test_twenty_thousand_buckets_are_settled_while_others_have_their_turns(clock: Clock) -> None:
     backend = LocalBackend(clock)
     count = 20_000

@@ -17,6 +17,8 @@ from vastar_runtime.errors import Failure, UpstreamError
 from vastar_runtime.policies.retry import retry_delay_s
 from vastar_runtime.policies.retry_budget import RequestRetries, RetryBudget
 
+pytestmark = pytest.mark.unmeasured
+
 OFFERED_PER_S = 200
 DURATION_S = 60
 POLICY = RetryPolicy()

@@ -50,6 +50,7 @@ def test_a_stream_cut_anywhere(cuts: list[int]) -> None:
     assert _decode(*(EVERYTHING[a:b] for a, b in itertools.pairwise(edges))) == EVENTS
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
 @given(st.lists(st.lists(st.text(st.characters(exclude_characters="\r\n", codec="utf-8")), min_size=1)))
 def test_any_data_comes_back(end: str, events: list[list[str]]) -> None:

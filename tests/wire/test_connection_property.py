@@ -27,6 +27,8 @@ from connector_sdk.wire import (
 from connector_sdk.wire.client_connection import ClientConnection
 from connector_sdk.wire.daemon_connection import Admitted, BadCredit, DaemonConnection, DaemonEvent, Refused
 
+pytestmark = pytest.mark.unmeasured
+
 STREAM = ResponseMode.STREAM
 WINDOWS = st.sampled_from([1, 2, 7, 64, 1000])
 SIZES = st.integers(min_value=1, max_value=300)

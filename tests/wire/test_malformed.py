@@ -104,6 +104,7 @@ def test_random_bytes_are_a_message_or_malformed(message_type: int, payload: byt
     is_message(message_type, payload)
 
 
+@pytest.mark.unmeasured
 @settings(max_examples=500, deadline=None)
 @given(
     message_type=st.sampled_from(TABLE_TYPES),

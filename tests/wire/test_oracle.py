@@ -15,6 +15,8 @@ from connector_sdk.wire import ErrorClass, HealthCheck, MessageType, PayloadForm
 from connector_sdk.wire._generated import connector_ipc_generated as generated
 from connector_sdk.wire.flatbuffer import TableCodec
 
+pytestmark = pytest.mark.unmeasured
+
 SCHEMA = read_schema()
 CODECS: dict[str, TableCodec] = {
     **{message_class.__name__: codec for message_class, codec in messages._CODECS.items()},
