@@ -144,6 +144,34 @@ async def test_a_binary_body_is_not_shown_on_a_terminal(running: DaemonProcess) 
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is full")
+async def test_a_standard_error_that_cannot_be_written_costs_neither_the_answer_nor_the_exit_code(
+    running: DaemonProcess,
+) -> None:
+    async with upstream(always(b"text")) as up:
+        with open("/dev/full", "wb") as full:
+            done = await asked(running, "-v", up.origin, capture_stderr=False, stderr=full)
+            assert (done.returncode, done.stdout) == (0, b"text")
+            assert (await asked(running, "-X", "FLY", up.origin, capture_stderr=False, stderr=full)).returncode == 15
+
+
+async def test_the_reader_of_another_command_may_have_enough_as_well(running: DaemonProcess) -> None:
+    read_fd, write_fd = os.pipe()
+    os.close(read_fd)
+    try:
+        with trio.fail_after(PATIENCE_S):
+            done = await trio.run_process(
+                [*COMMAND[:-1], "status", "--socket", running.socket_path],
+                env=environment(),
+                stdout=write_fd,
+                capture_stderr=True,
+                check=False,
+            )
+    finally:
+        os.close(write_fd)
+    assert (done.returncode, done.stderr) == (23, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is full")
 async def test_a_full_disk_is_one_line(running: DaemonProcess) -> None:
     async with upstream(always(b"text")) as up:
         with open("/dev/full", "wb") as full:

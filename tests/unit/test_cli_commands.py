@@ -36,6 +36,12 @@ def test_every_command_is_listed_and_clean_is_for_its_script() -> None:
     assert [path for path, command in commands() if command.hidden] == [("clean",)]
 
 
+def test_no_line_of_a_list_of_commands_is_cut_off_or_wrapped() -> None:
+    for path in ((), ("config",)):
+        lines = run(*path, "--help").output.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+        assert [line for line in lines if line.endswith("...") or line[2] == " "] == [], path
+
+
 def test_every_command_has_help_with_an_example_and_without_colour() -> None:
     for path, command in commands():
         done = run(*path, "--help")

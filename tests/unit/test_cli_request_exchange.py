@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import socket
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +18,7 @@ from command_line import run
 from scripted_daemon import Peer, Script, ScriptedDaemon, say_hello, socket_path
 
 from connector_sdk.wire import ErrorClass, ExecuteRequest
+from vastar_runtime import cli, config
 from vastar_runtime.cli import request_report
 from vastar_runtime.cli.exit_codes import MEANINGS
 
@@ -118,6 +123,8 @@ def test_a_status_fails_the_command_only_where_that_is_asked_for(socket_path: st
         done = ask("-fsL")
         assert (done.exit_code, done.output) == (22, "")
         assert ask("-fsSL").stderr == "Error: the upstream answered with status 404\n"
+        told = json.loads(ask("-fs", "--json", "-o", str(file)).stdout)
+        assert (told["exit_code"], told["output"], told["body"], file.exists()) == (22, None, None, False)
         told = json.loads(ask("-fs", "--json").stdout)
         assert (told["exit_code"], told["body"]) == (22, "why")
         assert told["error"] == {
@@ -210,12 +217,12 @@ def test_verbose_tells_everything_but_secrets(socket_path: str) -> None:
     with daemon(socket_path, pieces(b"body")) as (_, ask):
         headers = ("Authorization: Bearer s3cr3t", "X-Api-Key: s3cr3t", "Cookie: a=s3cr3t", "Idempotency-Key: 7")
         options = [word for header in headers for word in ("-H", header)]
-        done = ask("-v", *options, "-d", "12345", url="http://me:s3cr3t@h/p")
+        done = ask("-v", *options, "-d", "12345", url="http://me:s3cr3t@h/p?key=s3cr3t&n=1")
         assert done.stdout == "body"
         first, *lines = done.stderr.splitlines()
         assert first == f"* through the daemon at socket {socket_path}, as tenant 'default', within 60 s"
         assert lines[:11] == [
-            "> POST http://***@h/p",
+            "> POST http://***@h/p?key=***&n=1",
             "> Authorization: Bearer ***",
             "> X-Api-Key: ***",
             "> Cookie: ***",
@@ -229,6 +236,32 @@ def test_verbose_tells_everything_but_secrets(socket_path: str) -> None:
         ]
         assert lines[11].endswith("attempts: not told")
         assert lines[12].startswith("* 4 bytes in ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("X-Auth", "S", "***"),
+        ("X-Amz-Credential", "S", "***"),
+        ("X-Session-Id", "S", "***"),
+        ("X-Author", "me", "me"),
+        ("WWW-Authenticate", 'Bearer realm="x"', 'Bearer realm="x"'),
+        (
+            "Location",
+            "https://u:S@h/?api_key=S&page=2#access_token=S",
+            "https://***@h/?api_key=***&page=2#access_token=***",
+        ),
+        ("Location", "/done?code=S&state=1", "/done?code=***&state=1"),
+        ("Link", '<https://h/?page=2&sig=S>; rel="next"', '<https://h/?page=2&sig=***>; rel="next"'),
+        ("Referer", "http://h/?X-Amz-Signature=S&api%5Fkey=S", "http://h/?X-Amz-Signature=***&api%5Fkey=***"),
+        ("Referer", "http://u:S/x@h/p", "http://***@h/p"),
+        ("Referer", "http://u:S?x@h", "http://***@h"),
+        ("Referer", "http://h/?next=http://u:S@h/", "http://h/?next=http://***@h/"),
+        ("Referer", "http://[::1]:4873/@scope/package", "http://[::1]:4873/@scope/package"),
+    ],
+)
+def test_a_secret_is_not_shown_wherever_it_stands(name: str, value: str, shown: str) -> None:
+    assert request_report.shown_value(name, value) == shown
 
 
 def test_an_event_stream_is_shown_as_it_comes(socket_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,8 +314,13 @@ def test_a_request_that_is_interrupted_is_cancelled_at_the_daemon(
         done = ask("-o", str(file))
         assert (done.exit_code, done.stdout) == (130, "")
         assert done.stderr.strip() == "Interrupted"
-    assert scripted.cancelled == [1]
-    assert file.read_bytes() == b"a part"
+        assert scripted.cancelled == [1]
+        assert file.read_bytes() == b"a part"
+        done = ask("--json", "-o", str(file))
+        assert (done.exit_code, done.stderr.strip()) == (130, "Interrupted")
+        told = json.loads(done.stdout)
+        assert (told["exit_code"], told["status"], told["body_bytes"], told["output"]) == (130, 200, 6, str(file))
+        assert told["error"] == {"class": None, "message": "interrupted", "retry_after_ms": 0}
 
 
 def test_no_daemon_has_a_code_of_its_own_and_says_how_to_start_one(socket_path: str) -> None:
@@ -296,6 +334,66 @@ def test_no_daemon_has_a_code_of_its_own_and_says_how_to_start_one(socket_path: 
     assert (told["exit_code"], told["status"], told["error"]["class"]) == (3, None, "TRANSIENT")
 
 
+def test_a_daemon_that_is_stopped_has_no_more_than_the_time_for_all_of_it(socket_path: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stopped:
+        stopped.bind(socket_path)
+        stopped.listen()
+        began_at = time.monotonic()
+        done = run("request", "--json", "--socket", socket_path, "-m", "0.05", URL)
+        assert time.monotonic() - began_at < 2
+    assert done.exit_code == 28
+    assert done.stderr.startswith(f"Error: the daemon at socket {socket_path} accepted a connection and did not answer")
+    assert json.loads(done.stdout)["error"]["class"] == "TIMEOUT"
+
+
+def test_a_socket_that_is_the_default_one_for_want_of_a_file_is_used_and_told_when_nobody_is_there(
+    socket_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = config.ClientSocket(socket_path, "cannot read /etc/x.toml: Permission denied")
+    monkeypatch.setattr(config, "client_socket", lambda **_: found)
+    with daemon(socket_path):
+        assert run("request", URL).output == "hello"
+    done = run("request", URL)
+    assert done.exit_code == 3
+    assert done.output.endswith(
+        "; the default socket was asked: cannot read /etc/x.toml: Permission denied "
+        "(or say where the daemon is: --socket)\n"
+    )
+
+
+@pytest.mark.parametrize("words", ["No space left on device", "Broken pipe"])
+def test_what_cannot_be_said_on_standard_error_changes_nothing(
+    socket_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    class Unwritable(io.StringIO):
+        def write(self, text: str) -> int:
+            raise (BrokenPipeError if words == "Broken pipe" else OSError)(words)
+
+    file = tmp_path / "answer"
+    with daemon(socket_path) as (scripted, _):
+        monkeypatch.setattr(sys, "stdout", None)
+        monkeypatch.setattr(sys, "stderr", Unwritable())
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["request", "--socket", socket_path, "-v", "-d", "x=1", "-o", str(file), URL])
+        assert (ended.value.code or 0, file.read_text()) == (0, "hello")
+        for options in (["-o", "-"], ["--json", "-o", str(file)]):  # which need the standard output that is closed
+            with pytest.raises(SystemExit) as ended:
+                cli.main(["request", "--socket", socket_path, *options, URL])
+            assert ended.value.code == 23
+        assert len(scripted.requests) == 1
+
+
+def test_a_variable_that_cannot_be_used_is_bad_usage_unless_an_option_goes_over_it(socket_path: str) -> None:
+    with daemon(socket_path) as (scripted, _):
+        slow = {"VASTAR_TIMEOUT": "abc", "VASTAR_SOCKET_PATH": socket_path}
+        done = run("request", URL, environ=slow)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr.startswith("Error: VASTAR_TIMEOUT: 'abc' cannot be used; it takes seconds above 0")
+        assert run("request", URL, environ={"VASTAR_SOCKET_PATH": "x" * 200}).exit_code == 2
+        assert scripted.requests == []
+        assert run("request", "-m", "1", URL, environ=slow).output == "hello"
+
+
 def test_the_socket_is_found_as_the_other_commands_and_the_sdk_find_it(socket_path: str, tmp_path: Path) -> None:
     file = tmp_path / "runtime.toml"
     file.write_text(f'[listen]\nsocket = "{socket_path}"\n')
@@ -305,6 +403,7 @@ def test_the_socket_is_found_as_the_other_commands_and_the_sdk_find_it(socket_pa
     with ScriptedDaemon(say_hello, None) as tcp:
         environ = {"VASTAR_USE_TCP": "true", "VASTAR_TCP_PORT": str(tcp.port)}
         assert run("request", URL, environ=environ).output == "hello"
+        assert run("request", URL, environ=environ | {"VASTAR_CONFIG": "/nowhere"}).output == "hello"
         assert run("request", "--socket", socket_path, URL, environ=environ).exit_code == 3
 
 
@@ -317,6 +416,8 @@ def test_the_socket_is_found_as_the_other_commands_and_the_sdk_find_it(socket_pa
         (["-H", "secret"], "Invalid value for '-H' / '--header': number 1 is no 'Name: value'"),
         (["-d", "a", "--data-raw", "b"], "--data and --data-raw cannot be used together"),
         (["-d", "@/nowhere"], "Invalid value for '--data': cannot read '/nowhere': No such file or directory"),
+        (["-X", os.fsdecode(b"\xe9")], "Invalid value for '-X' / '--request': it is no UTF-8 text (byte 0xe9)"),
+        (["--tenant", os.fsdecode(b"\xe9")], "Invalid value for '--tenant': it is no UTF-8 text (byte 0xe9)"),
         (["http://other"], "Got unexpected extra argument"),
         (["--insecure"], "No such option '--insecure'"),
     ],
@@ -339,3 +440,9 @@ def test_the_help_has_every_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     said = run("request", "--help").output
     for code, meaning in MEANINGS.items():
         assert f"    {code:<5}{meaning}\n" in said
+
+
+def test_a_url_whose_bytes_are_no_text_is_told_how_to_write_them() -> None:
+    done = run("request", "--socket", "/nowhere", os.fsdecode(b"http://h/caf\xe9"))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == "Error: Invalid value for 'URL': it is no UTF-8 text (byte 0xe9); write it as %E9\n"

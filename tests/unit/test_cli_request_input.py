@@ -128,6 +128,11 @@ def test_what_is_no_header_is_not_quoted_since_it_may_be_a_key(header: str, word
     assert "secret" not in caught.value.message
 
 
+def test_a_header_whose_bytes_are_no_text_is_told_in_plain_words() -> None:
+    with pytest.raises(click.BadParameter, match=r"^number 2 is no UTF-8 text \(byte 0xe9\)$"):
+        built("A: é", os.fsdecode(b"X: caf\xe9"))
+
+
 def test_options_that_exclude_each_other() -> None:
     with pytest.raises(click.UsageError, match="--data and --data-binary cannot be used together"):
         built(data={Data.TEXT: ["a"], Data.RAW: [], Data.BINARY: ["b"]})

@@ -124,6 +124,32 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_sent(tmp_path:
         output("a\0b").begin()
 
 
+def test_a_read_only_file_system_is_told_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "answer"
+    file.touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    status = list(os.statvfs(tmp_path))
+    for flag, words in ((os.ST_RDONLY, "Read-only file system"), (0, "Permission denied")):
+        answer = os.statvfs_result([*status[:8], flag, *status[9:]])
+        monkeypatch.setattr(os, "statvfs", lambda _path, answer=answer: answer)
+        for path in (file, tmp_path / "new"):
+            with pytest.raises(CommandFailed, match=f"^cannot write {path}: {words}$"):
+                output(str(path)).check()
+
+
+def test_a_closed_standard_output_is_missed_only_by_what_goes_there(tmp_path: Path) -> None:
+    def closed(path: str | None) -> Output:
+        return Output(path, is_prompt=False, stdout=None, is_terminal=False)
+
+    with closed(str(tmp_path / "answer")) as out:
+        out.check()
+        out.body(b"text")
+    assert (tmp_path / "answer").read_bytes() == b"text"
+    for path in (None, STDOUT):
+        with pytest.raises(CommandFailed, match=r"^cannot write the output: it is closed$"):
+            closed(path).check()
+
+
 def test_a_reader_that_has_gone_is_no_error_to_be_told() -> None:
     broken = BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
     with pytest.raises(CommandFailed, match=r"^$") as caught, output(stream=Stream(broken)) as out:

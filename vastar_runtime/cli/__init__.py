@@ -7,13 +7,14 @@ without the simulator's web stack.
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from vastar_runtime import __version__
 
-from .ending import ending
+from .ending import broken_pipes, ending
 
 NAME = "vastar-runtime"
 
@@ -39,6 +40,14 @@ _FOR_SCRIPTS = frozenset({"clean"})
 
 
 class _LazyGroup(click.Group):
+    def make_context(self, *arguments: Any, **more: Any) -> click.Context:
+        with broken_pipes():  # --help is written here
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with broken_pipes():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 

@@ -1,10 +1,12 @@
 """How every command ends that does not end well: one line on standard error, and an exit code of the table."""
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TextIO
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -12,7 +14,7 @@ from click.exceptions import NoArgsIsHelpError
 from connector_sdk.errors import ConnectorException
 from vastar_runtime.errors import StartupError
 
-from .exit_codes import ExitCode, exit_code_of
+from .exit_codes import CommandFailed, ExitCode, exit_code_of
 
 # Paths of 4,096 bytes and a sentence around them.
 _MAX_CHARACTERS = 10_000
@@ -29,7 +31,7 @@ def ending() -> Iterator[None]:
     try:
         yield
     except NoArgsIsHelpError as error:
-        error.show()  # no mistake: who asks for nothing gets the help
+        tell(error.format_message())  # no mistake: who asks for nothing gets the help
         sys.exit(ExitCode.USAGE)
     except click.ClickException as error:
         say(_words(error))
@@ -39,20 +41,57 @@ def ending() -> Iterator[None]:
             say(str(error))
         sys.exit(exit_code_of(error))
     except click.Abort:
-        click.echo("Interrupted", err=True)
+        tell("Interrupted")
         sys.exit(ExitCode.INTERRUPTED)
     except OSError as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # click could not even end the line of its ^C
+            forget(sys.stderr)
+            sys.exit(ExitCode.INTERRUPTED)
         if error.errno not in _NO_ROOM or error.filename is not None:
             raise
+        forget(sys.stdout)
         say(f"the output cannot be written: {error.strerror}")
         sys.exit(ExitCode.NOT_WRITTEN)
+
+
+@contextmanager
+def broken_pipes() -> Iterator[None]:
+    """Inside of what click runs, which would end a command with 1 whose reader has gone.
+
+    Raises:
+        CommandFailed: NOT_WRITTEN, without words: head(1) has what it wanted.
+    """
+    try:
+        yield
+    except BrokenPipeError as error:
+        forget(sys.stdout)
+        raise CommandFailed(ExitCode.NOT_WRITTEN, "") from error
 
 
 def say(message: str) -> None:
     """The line of an error, on standard error."""
     from .asking import printable
 
-    click.echo(f"Error: {printable(_in_one_line(message), _MAX_CHARACTERS)}", err=True)
+    tell(f"Error: {printable(_in_one_line(message), _MAX_CHARACTERS)}")
+
+
+def tell(line: str) -> None:
+    """A line on standard error, if that can be written: what is said beside a command's work changes nothing of it,
+    nor of its exit code."""
+    try:
+        click.echo(line, err=True)
+    except OSError:  # there is no place left where it could be told
+        forget(sys.stderr)
+
+
+def forget(stream: TextIO | None) -> None:
+    """What could not be written would be tried again when Python ends, and fail once more, in words of its own."""
+    with suppress(OSError, ValueError, AttributeError):  # none that has a descriptor
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
+        finally:
+            os.close(nowhere)
 
 
 def _words(error: click.ClickException) -> str:

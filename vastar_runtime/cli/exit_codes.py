@@ -28,7 +28,7 @@ class ExitCode(enum.IntEnum):
 MEANINGS = {
     ExitCode.OK: "done",
     ExitCode.FAILED: "failed for a reason that has no code of its own; a daemon that runs, and is not well",
-    ExitCode.USAGE: "the command line is wrong; nothing was done",
+    ExitCode.USAGE: "the command line, or a variable, is wrong; nothing was done",
     ExitCode.NOT_RUNNING: "no daemon runs there",
     ExitCode.TRANSIENT: "Transient: no answer; another try may get one",
     ExitCode.PERMANENT: "Permanent: no answer, and none with another try",

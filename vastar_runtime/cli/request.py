@@ -1,13 +1,15 @@
 """``vastar-runtime request``: one HTTP request through the daemon, in curl's words."""
 
+import os
 import sys
+from typing import TypeVar
 
 import click
 
 from connector_sdk.config import MAX_TIMEOUT_MS, RuntimeConfig
 from connector_sdk.errors import ConnectorException
 from vastar_runtime import config
-from vastar_runtime.errors import StartupError
+from vastar_runtime.errors import ConfigError, StartupError
 
 from . import request_input
 from .ending import say
@@ -36,17 +38,28 @@ def _timeout_ms(_context: click.Context, _parameter: click.Parameter, seconds: f
     return max(1, round(seconds * 1000))
 
 
+_Text = TypeVar("_Text", str, str | None)
+
+
+def _unicode(_context: click.Context, parameter: click.Parameter, text: _Text) -> _Text:
+    if text is not None and (stray := request_input.stray_byte(text)) is not None:
+        advice = f"; write it as %{stray[2:].upper()}" if parameter.name == "url" else ""
+        raise click.BadParameter(f"it is no UTF-8 text (byte {stray}){advice}")
+    return text
+
+
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=_HELP,
     epilog="Example: vastar-runtime request --data-json @chat.json http://127.0.0.1:4545/v1/chat/completions",
 )
-@click.argument("url")
+@click.argument("url", callback=_unicode)
 @click.option(
     "-X",
     "--request",
     "method",
     metavar="METHOD",
+    callback=_unicode,
     shell_complete=lambda _context, _parameter, text: [name for name in METHODS if name.startswith(text.upper())],
     help="The method.  [default: GET; with data POST; with --head HEAD]",
 )
@@ -103,7 +116,15 @@ def _timeout_ms(_context: click.Context, _parameter: click.Parameter, seconds: f
     "-v", "--verbose", "is_verbose", is_flag=True, help="Say on standard error what is sent, received, and when."
 )
 @json_option
-@click.option("--tenant", "tenant_id", metavar="ID", default="default", show_default=True, help="On whose behalf.")
+@click.option(
+    "--tenant",
+    "tenant_id",
+    metavar="ID",
+    default="default",
+    show_default=True,
+    callback=_unicode,
+    help="On whose behalf.",
+)
 @click.option(
     "-m",
     "--timeout",
@@ -150,6 +171,7 @@ def request(
     )
     exchange = Exchange(asked)
     failure: StartupError | ConnectorException | None = None
+    report_output = _output(None, is_prompt=True) if as_json else None  # which must be there before anything is sent
     try:
         outbound = request_input.build(
             method,
@@ -160,35 +182,55 @@ def request(
             is_head=is_head,
             stdin=None if sys.stdin is None else sys.stdin.buffer,
         )
-        settings = _settings(config_path, socket_path, tenant_id, timeout_ms)
-        exchange.run(outbound, settings, _output(output_path, is_prompt))
+        settings, doubt = _settings(config_path, socket_path, tenant_id, timeout_ms)
+        exchange.run(outbound, settings, _output(output_path, is_prompt), doubt=doubt)
     except (StartupError, ConnectorException) as error:
         failure = error
-    if as_json:
-        with _output(None, is_prompt=True) as output:
-            output.body(f"{exchange.report(failure).line()}\n".encode())
+    except KeyboardInterrupt:
+        if report_output is not None:
+            _write_report(exchange, CommandFailed(ExitCode.INTERRUPTED, "interrupted"), report_output)
+        raise
+    if report_output is not None:
+        _write_report(exchange, failure, report_output)
     if failure is not None:
         if str(failure) and not asked.is_silent:
             say(str(failure))
         sys.exit(exit_code_of(failure))
 
 
+def _write_report(exchange: Exchange, failure: StartupError | ConnectorException | None, output: Output) -> None:
+    with output:
+        output.body(f"{exchange.report(failure).line()}\n".encode())
+
+
 def _settings(
     config_path: str | None, socket_path: str | None, tenant_id: str, timeout_ms: int | None
-) -> RuntimeConfig:
-    """As the SDK has it, at the socket that the other commands would use."""
-    path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
-    settings = RuntimeConfig(tenant_id=tenant_id, socket_path=path)
-    if timeout_ms is not None:
-        settings.timeout_ms = timeout_ms
-    if socket_path is not None or config_path is not None:
-        settings.use_tcp = False  # what is said here goes over what a variable says
-    return settings
+) -> tuple[RuntimeConfig, str]:
+    """As the SDK has it, at the socket that the other commands would use; and why that may be the wrong one, or ""."""
+    try:
+        config.named_socket(os.environ, socket_path)
+        if timeout_ms is None:
+            settings = RuntimeConfig(tenant_id=tenant_id)
+        else:
+            settings = RuntimeConfig(tenant_id=tenant_id, timeout_ms=timeout_ms)  # the variable is not looked at
+    except (ConfigError, ConnectorException) as error:  # a flag or a variable
+        raise CommandFailed(ExitCode.USAGE, str(error)) from error
+    if socket_path is None and config_path is None and settings.use_tcp:
+        return settings, ""
+    settings.use_tcp = False  # what is said here goes over what a variable says
+    settings.socket_path, unread = config.client_socket(config_path=config_path, socket_path=socket_path)
+    if not unread:
+        return settings, ""
+    return settings, f"the default socket was asked: {unread} (or say where the daemon is: --socket)"
 
 
 def _output(path: str | None, is_prompt: bool) -> Output:
-    if sys.stdout is None:
-        raise CommandFailed(ExitCode.NOT_WRITTEN, "cannot write the output: it is closed")
-    output = Output(path, is_prompt=is_prompt, stdout=sys.stdout.buffer, is_terminal=sys.stdout.isatty())
+    stdout = sys.stdout
+    output = Output(
+        path,
+        is_prompt=is_prompt,
+        stdout=None if stdout is None else stdout.buffer,
+        is_terminal=stdout is not None and stdout.isatty(),
+    )
     output.check()
     return output

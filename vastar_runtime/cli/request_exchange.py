@@ -5,17 +5,17 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import NamedTuple
 
-import click
-
 from connector_sdk.client import RuntimeClient
 from connector_sdk.config import RuntimeConfig
 from connector_sdk.errors import ConnectorException
+from connector_sdk.http_payload import WaitLimits
 from connector_sdk.models import HTTPRequest
 from connector_sdk.streaming import StreamedResponse
 from connector_sdk.wire.messages import ErrorClass
 from vastar_runtime.errors import StartupError
 
 from .asking import printable
+from .ending import tell
 from .exit_codes import CommandFailed, ExitCode, exit_code_of
 from .request_output import Output
 from .request_report import Collected, Report, failure_of, joined, received_lines, sent_lines
@@ -45,8 +45,11 @@ class Exchange:
         self._began_at = time.perf_counter()
         self._first_byte_ms: float | None = None
 
-    def run(self, request: HTTPRequest, settings: RuntimeConfig, output: Output) -> None:
+    def run(self, request: HTTPRequest, settings: RuntimeConfig, output: Output, *, doubt: str = "") -> None:
         """Make the request, write the answer.
+
+        Args:
+            doubt: why the daemon may be elsewhere than ``settings`` say; "": they are certain.
 
         Raises:
             CommandFailed: no daemon could be asked, an output cannot be written, or the status fails the command.
@@ -59,9 +62,12 @@ class Exchange:
                 stack.enter_context(output)
                 client = RuntimeClient(settings)
                 stack.callback(client.close)
-                self._connect(client, settings)
+                self._note(
+                    f"* through the daemon at {settings.endpoint}, as tenant {settings.tenant_id!r}, "
+                    f"within {settings.timeout_ms / 1000:g} s"
+                )
                 self._notes(sent_lines(request))
-                self._response = client.open_stream(request)
+                self._response = self._open(client, request, settings, doubt)
                 stack.callback(self._response.close)
                 self._answer(self._response, output)
         finally:
@@ -71,8 +77,8 @@ class Exchange:
         """All of it, for ``--json``."""
         response, output = self._response, self._output
         told = failure.attempts if isinstance(failure, ConnectorException) else 0
-        is_in_file = output is not None and output.path is not None
-        text, base64_text = (None, None) if is_in_file or response is None else self._collected.text()
+        goes_to_file = output is not None and output.path is not None
+        text, base64_text = (None, None) if goes_to_file or response is None else self._collected.text()
         return Report(
             exit_code=ExitCode.OK if failure is None else exit_code_of(failure),
             status=None if response is None else response.status_code,
@@ -80,23 +86,26 @@ class Exchange:
             body=text,
             body_base64=base64_text,
             body_bytes=self._collected.size if output is None else output.body_bytes + self._collected.size,
-            output=output.path if output is not None and is_in_file and response is not None else None,
+            output=output.path if output is not None and output.is_in_file else None,
             first_byte_ms=self._first_byte_ms,
             duration_ms=self._elapsed_ms(),
             attempts=told if response is None else max(told, response.attempts),
             error=None if failure is None else failure_of(failure),
         )
 
-    def _connect(self, client: RuntimeClient, settings: RuntimeConfig) -> None:
-        self._note(
-            f"* through the daemon at {settings.endpoint}, as tenant {settings.tenant_id!r}, "
-            f"within {settings.timeout_ms / 1000:g} s"
-        )
+    def _open(
+        self, client: RuntimeClient, request: HTTPRequest, settings: RuntimeConfig, doubt: str
+    ) -> StreamedResponse:
+        # The time for all of it is the time for the daemon, too: one that is stopped takes the connection, and no more.
+        limits = WaitLimits(connect_ms=settings.timeout_ms)
         try:
-            client.connect()
+            return client.open_stream(request, limits)
         except ConnectorException as error:
-            is_absent = error.error_class is ErrorClass.TRANSIENT
-            raise CommandFailed(ExitCode.NOT_RUNNING if is_absent else ExitCode.FAILED, error.message) from error
+            codes = {ErrorClass.TRANSIENT: ExitCode.NOT_RUNNING, ErrorClass.PERMANENT: ExitCode.FAILED}
+            if error.request_id != 0 or error.error_class not in codes:  # it was asked, or has no time
+                raise
+            words = f"{error.message}; {doubt}" if doubt else error.message
+            raise CommandFailed(codes[error.error_class], words) from error
 
     def _answer(self, response: StreamedResponse, output: Output) -> None:
         self._first_byte_ms = self._elapsed_ms()
@@ -136,7 +145,7 @@ class Exchange:
 
     def _notes(self, lines: Iterable[str]) -> None:
         for line in lines if self._asked.is_verbose else ():
-            click.echo(printable(line, _MAX_LINE_CHARACTERS), err=True)
+            tell(printable(line, _MAX_LINE_CHARACTERS))
 
     def _note(self, line: str) -> None:
         self._notes([line])

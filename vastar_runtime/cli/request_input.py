@@ -18,6 +18,7 @@ from connector_sdk.wire.messages import ErrorClass
 MAX_BODY_BYTES = MAX_FRAME_BYTES
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ADDED = {"accept": "Accept", "content-type": "Content-Type"}
+_HEADER = "'-H' / '--header'"
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
 _NOT_IN_TEXT = b"\r\n\0"  # what curl leaves out of a file that is given as text
@@ -76,17 +77,28 @@ def build(
     return HTTPRequest(usual if method is None else method, whole_url, headers=Headers(fields), body=body)
 
 
+def stray_byte(text: str) -> str | None:
+    """The first byte of an argument that the shell gave and that is no text, as ``0xe9``; None: there is none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"0x{os.fsencode(text[error.start])[0]:02x}"
+    return None
+
+
 def _fields(headers: Sequence[str]) -> tuple[list[tuple[str, str]], set[str]]:
     """Those that are sent, and the names, in lower case, of those that are not to be added."""
     fields: list[tuple[str, str]] = []
     without: set[str] = set()
     for number, text in enumerate(headers, start=1):
+        if (stray := stray_byte(text)) is not None:
+            raise click.BadParameter(f"number {number} is no UTF-8 text (byte {stray})", param_hint=_HEADER)
         name, colon, value = (part.strip(" \t") for part in text.partition(":"))
         if not colon and text.endswith(";"):
             fields.append((text[:-1], ""))
         elif not colon or not name:
             # Not quoted: it may be a key whose name was forgotten.
-            raise click.BadParameter(f"number {number} is no 'Name: value'", param_hint="'-H' / '--header'")
+            raise click.BadParameter(f"number {number} is no 'Name: value'", param_hint=_HEADER)
         elif value:
             fields.append((name, value))
         elif name.lower() in _ADDED:
@@ -95,7 +107,7 @@ def _fields(headers: Sequence[str]) -> tuple[list[tuple[str, str]], set[str]]:
             raise click.BadParameter(
                 f"number {number} has no value; 'Name;' sends a header without one, and 'Name:' leaves out "
                 f"{' or '.join(_ADDED.values())}, which the command would add",
-                param_hint="'-H' / '--header'",
+                param_hint=_HEADER,
             )
     return fields, without
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from .asking import printable
+from .ending import forget
 from .exit_codes import CommandFailed, ExitCode
 
 STDOUT = "-"
@@ -25,11 +26,11 @@ class Output:
     Args:
         path: a file, STDOUT, or None: standard output, where no binary body goes to a terminal.
         is_prompt: every piece is passed on at once.
-        stdout: the stream that stands for standard output.
+        stdout: the stream that stands for standard output; None: it is closed.
         is_terminal: whether somebody looks at it.
     """
 
-    def __init__(self, path: str | None, *, is_prompt: bool, stdout: BinaryIO, is_terminal: bool) -> None:
+    def __init__(self, path: str | None, *, is_prompt: bool, stdout: BinaryIO | None, is_terminal: bool) -> None:
         self.path = None if path == STDOUT else path
         self.is_prompt = is_prompt or (self.path is None and is_terminal)
         self.body_bytes = 0
@@ -39,6 +40,11 @@ class Output:
         self._file: BinaryIO | None = None
         self._held: list[bytes] = []
         self._held_bytes = 0
+
+    @property
+    def is_in_file(self) -> bool:
+        """A file holds what there was to be written; one that is only named may be as it was."""
+        return self._file is not None
 
     def __enter__(self) -> Self:
         return self
@@ -56,23 +62,25 @@ class Output:
                 self._file.close()
 
     def check(self) -> None:
-        """See, before anything is sent, that a file could be written.
+        """See, before anything is sent, that the output could be written.
 
         Raises:
             CommandFailed: it could not.
         """
         if self.path is None:
+            if self._stdout is None:
+                raise self._failure("it is closed")
             return
         directory = os.path.dirname(self.path) or "."
         if os.path.isdir(self.path):
             raise self._failure(os.strerror(errno.EISDIR))
         if os.path.lexists(self.path):
             if not os.access(self.path, os.W_OK) and os.path.exists(self.path):
-                raise self._failure(os.strerror(errno.EACCES))
+                raise self._failure(_why_not(self.path))
         elif not os.path.isdir(directory):
             raise self._failure(f"there is no directory {directory}")
         elif not os.access(directory, os.W_OK | os.X_OK):
-            raise self._failure(os.strerror(errno.EACCES))
+            raise self._failure(_why_not(directory))
 
     def head(self, status_code: int, headers: Iterable[tuple[str, str]]) -> None:
         """Write the head of the answer; arguments as for ``head_lines``.
@@ -134,6 +142,8 @@ class Output:
     def _pass_on(self, data: bytes) -> None:
         self.begin()
         stream = self._file or self._stdout
+        if stream is None:
+            raise self._failure("it is closed")
         left = memoryview(data)
         try:
             while left:
@@ -143,11 +153,11 @@ class Output:
                 left = left[taken:]
             stream.flush()
         except BrokenPipeError as error:
-            _forget_stdout()
+            forget(sys.stdout)
             raise CommandFailed(ExitCode.NOT_WRITTEN, "") from error  # head(1) has what it wanted
         except OSError as error:
             if self._file is None:
-                _forget_stdout()
+                forget(sys.stdout)
             raise self._failure(_reason(error)) from error
 
     def _failure(self, reason: str) -> CommandFailed:
@@ -167,15 +177,13 @@ def head_lines(status_code: int, headers: Iterable[tuple[str, str]]) -> list[str
     return [f"HTTP/1.1 {status_code} {phrase}".rstrip(), *(f"{name}: {value}" for name, value in headers)]
 
 
+def _why_not(path: str) -> str:
+    """Why access(2) says that it may not be written; Python does not pass its errno on."""
+    with contextlib.suppress(OSError):  # that it may not even be asked is a reason of its own
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            return os.strerror(errno.EROFS)
+    return os.strerror(errno.EACCES)
+
+
 def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _forget_stdout() -> None:
-    """What could not be written would be tried again when Python ends, and fail once more, in words of its own."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # none that has a descriptor
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(nowhere, sys.stdout.fileno())
-        finally:
-            os.close(nowhere)

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from urllib.parse import unquote
 
 import msgspec
 
@@ -18,8 +19,15 @@ from .request_output import head_lines
 
 # As much as a buffered answer can have; more belongs into a file.
 MAX_JSON_BODY_BYTES = MAX_FRAME_BYTES
-_USERINFO = re.compile(r"(?<=://)[^/?#\\]*@")
-_SECRET = re.compile(r"authorization|cookie|key|token|secret|password")
+_SECRET = re.compile(r"auth(?!or(?!i[sz]))|cookie|credential|key|passw|secret|session|signature|token")
+# Of URLs: what storages and OAuth call theirs.
+_SECRET_PARAMETERS = frozenset({"code", "pwd", "sig"})
+# In lower case. A challenge says what is wanted, and holds no more than that.
+_NO_SECRETS = frozenset({"idempotency-key", "www-authenticate", "proxy-authenticate"})
+_PARAMETER = re.compile(r"(?<=[?&;#])([^=?&;#\s]+)=[^&;#\s\"'<>]+")
+_USERINFO = re.compile(r"(?<=://)[^/?#\\\s]*@")
+_AUTHORITY = re.compile(r"(://)([^/?#\\\s]*)([^\s\"'<>]*)")
+_HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:]*)(?::[0-9]*)?")
 _HIDDEN = "***"
 
 
@@ -45,7 +53,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         body: the body, if it is UTF-8 and in no file.
         body_base64: the body, if it is neither.
         body_bytes: how long it is.
-        output: the file that it is in.
+        output: the file that it is in; None: none was written.
         first_byte_ms: from the beginning to the head.
         duration_ms: from the beginning to the end.
         attempts: how often the daemon tried to send the request; 0: it never did, or did not say.
@@ -116,7 +124,7 @@ def joined(headers: Headers) -> dict[str, str]:
 
 def sent_lines(request: HTTPRequest) -> Iterator[str]:
     """What goes to the daemon, for a person; secrets are not shown."""
-    yield f"> {request.method} {_USERINFO.sub(f'{_HIDDEN}@', request.url)}"
+    yield f"> {request.method} {shown_url(request.url)}"
     yield from _marked(">", (f"{name}: {shown_value(name, value)}" for name, value in _pairs(request.headers)))
     if request.body is not None:
         yield f"> (body of {len(request.body)} bytes)"
@@ -129,12 +137,32 @@ def received_lines(status_code: int, headers: Headers) -> Iterator[str]:
 
 
 def shown_value(name: str, value: str) -> str:
-    """A header's value as it may be shown: of a secret no more than its scheme."""
+    """A header's value as it may be shown: of a secret no more than its scheme, URLs as ``shown_url`` has them."""
     lower = name.lower()
-    if _SECRET.search(lower) is None or lower == "idempotency-key":
-        return value
+    if _SECRET.search(lower) is None or lower in _NO_SECRETS:
+        return shown_url(value)
     scheme, space, _ = value.strip().partition(" ")
     return f"{scheme} {_HIDDEN}" if space and lower.endswith("authorization") else _HIDDEN
+
+
+def shown_url(text: str) -> str:
+    """A URL, or a text with URLs in it, without userinfo and without the values of parameters that have a secret's
+    name."""
+    text = _AUTHORITY.sub(_without_slashed_password, _USERINFO.sub(f"{_HIDDEN}@", text))
+    return _PARAMETER.sub(_shown_parameter, text)
+
+
+def _without_slashed_password(match: re.Match[str]) -> str:
+    """Where there should be a port there may be a password, with a / in it that is not escaped: to the last @."""
+    mark, authority, rest = match.groups()
+    is_host = _HOST_AND_PORT.fullmatch(authority.rpartition("@")[2]) is not None
+    return match[0] if is_host or "@" not in rest else f"{mark}{_HIDDEN}@{rest.rpartition('@')[2]}"
+
+
+def _shown_parameter(match: re.Match[str]) -> str:
+    name = unquote(match[1]).lower()
+    is_secret = _SECRET.search(name) is not None or name in _SECRET_PARAMETERS
+    return f"{match[1]}={_HIDDEN}" if is_secret else match[0]
 
 
 def _pairs(headers: Mapping[str, str] | None) -> list[tuple[str, str]]:

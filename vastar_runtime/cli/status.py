@@ -44,7 +44,11 @@ class _Status(msgspec.Struct, frozen=True, kw_only=True):
     statistics: dict[str, Any] | None
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: vastar-runtime status --json")
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    short_help="Say whether the daemon runs, and what it holds back.",
+    epilog="Example: vastar-runtime status --json",
+)
 @config_option
 @socket_option
 @json_option

@@ -86,6 +86,7 @@ def _since(_context: click.Context, _parameter: click.Parameter, text: str) -> i
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
+    short_help="Show what requests used: how many, their tokens and cost.",
     epilog="Example: vastar-runtime usage --since 7d --by tenant",
 )
 @config_option
@@ -166,6 +167,8 @@ def _configured_file(examined: config.Examined) -> str | None:
 
 
 def _print(report: Report, by: By, tenant_id: str | None, since_hour: int, currency: str) -> None:
+    if sys.stdout is None:  # closed: nobody is to be told
+        return
     period = f"since {_time(since_hour):%Y-%m-%d %H:%M} UTC"
     whose = "" if tenant_id is None else f" of tenant {quoted(tenant_id)}"
     if not report.groups:

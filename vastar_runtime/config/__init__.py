@@ -8,7 +8,7 @@ a key stands, and what is wrong with other text), ``check``, ``values``, ``table
 
 from .environment import missing_password, named_socket
 from .file import DEFAULT_CONFIG_PATH, named_file
-from .loading import Examined, examine, load, load_socket_path
+from .loading import ClientSocket, Examined, client_socket, examine, load, load_socket_path
 from .scopes import Effect, Policies
 from .settings import (
     AUTO_WORKERS,
@@ -39,6 +39,7 @@ __all__ = [
     "AccessRule",
     "Admission",
     "Budget",
+    "ClientSocket",
     "Credential",
     "Effect",
     "Examined",
@@ -49,6 +50,7 @@ __all__ = [
     "Settings",
     "SharedLimits",
     "Usage",
+    "client_socket",
     "examine",
     "load",
     "load_socket_path",

@@ -20,6 +20,10 @@ DEFAULT_CONFIG_PATH = "/etc/vastar/runtime.toml"
 MAX_FILE_BYTES = 1 << 20
 
 
+class ForbiddenFile(ConfigError):
+    """This user may not read the file, so that it says nothing to this user."""
+
+
 class Document(NamedTuple):
     """A file that is TOML.
 
@@ -61,13 +65,15 @@ def read_file(path: str, *, is_named: bool = True) -> Document:
         is_named: it was chosen, and is not the default one.
 
     Raises:
+        ForbiddenFile: this user may not read it.
         ConfigError: it is missing, cannot be read, or is no TOML.
     """
     shown = shown_path(path)
     try:
         text = _read(path).decode("utf-8-sig")  # editors on Windows begin a file with a mark that is no TOML
     except OSError as error:
-        raise ConfigError(f"cannot read {shown}: {error.strerror or error}{_advice(error, is_named)}") from error
+        kind = ForbiddenFile if isinstance(error, PermissionError) else ConfigError
+        raise kind(f"cannot read {shown}: {error.strerror or error}{_advice(error, is_named)}") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{shown}:{line}: this is no UTF-8 text (byte 0x{error.object[error.start]:02x})") from error

@@ -11,7 +11,7 @@ from vastar_runtime.errors import ConfigError
 
 from .check import check
 from .environment import Flags, applied, named_socket, overrides
-from .file import default_file, named_file, read_file
+from .file import ForbiddenFile, default_file, named_file, read_file
 from .quoting import shown_key, shown_path
 from .settings import KeyPath, Settings
 from .table_values import is_loopback_host
@@ -23,10 +23,24 @@ class Mistake(NamedTuple):
     Attributes:
         key: of the setting that it concerns; () for all of the file.
         text: one line: where it stands, what was found, what is allowed.
+        is_forbidden: the file may be right, and this user may not read it.
     """
 
     key: KeyPath
     text: str
+    is_forbidden: bool = False
+
+
+class ClientSocket(NamedTuple):
+    """Where a client finds the daemon.
+
+    Attributes:
+        path: absolute.
+        unread: why this user cannot tell whether the file names another; "": that can be told.
+    """
+
+    path: str
+    unread: str = ""
 
 
 class Examined(NamedTuple):
@@ -122,7 +136,7 @@ def examine(
             mistakes += [Mistake(problem.key, f"{shown}:{problem.line}: {problem.text}") for problem in problems]
             sources = {key: f"{shown}:{line}{_scope(key)}" for key, line in lines.items()}
     except ConfigError as error:
-        mistakes.append(Mistake((), str(error)))
+        mistakes.append(Mistake((), str(error), isinstance(error, ForbiddenFile)))
     settings_in_file = len(sources)
     given = overrides(settings, environ, Flags(socket_path, socket_mode, socket_group, workers))
     mistakes += [Mistake(*problem) for problem in given.problems]
@@ -141,14 +155,36 @@ def load_socket_path(
     Raises:
         ConfigError: that cannot be told.
     """
+    path, unread = client_socket(environ, config_path=config_path, socket_path=socket_path)
+    if unread:
+        raise _not_told(unread)
+    return path
+
+
+def client_socket(
+    environ: Mapping[str, str] = os.environ, *, config_path: str | None = None, socket_path: str | None = None
+) -> ClientSocket:
+    """As ``load_socket_path``, for a command that makes requests, as any program with the SDK does: that reads no file,
+    and a file that this user may not read keeps nobody from the default socket. One that ``--config`` names does.
+
+    Raises:
+        ConfigError: it cannot be told.
+    """
     given = named_socket(environ, socket_path)
     if given is not None:
-        return given
+        return ClientSocket(given)
     examined = examine(environ, config_path=config_path)
+    unread = ""
     for mistake in examined.mistakes:
         if mistake.key == ("listen", "socket")[: len(mistake.key)]:
-            raise ConfigError(f"{mistake.text} (or say where the daemon is: --socket)")
-    return examined.settings.listen.socket_path
+            if not mistake.is_forbidden or config_path is not None:
+                raise _not_told(mistake.text)
+            unread = mistake.text
+    return ClientSocket(examined.settings.listen.socket_path, unread)
+
+
+def _not_told(reason: str) -> ConfigError:
+    return ConfigError(f"{reason} (or say where the daemon is: --socket)")
 
 
 def _open_bind(settings: Settings, sources: Mapping[KeyPath, str]) -> Mistake | None:
