@@ -115,7 +115,9 @@ async def test_a_circuit_opens_and_closes_again_after_a_probe() -> None:
                     assert (await ask(client, up.origin)).status == 503
                 refused = await ask(client, up.origin)
                 assert (refused.error_class, refused.attempts) == (ErrorClass.TRANSIENT, 0)
-                assert refused.message == f"circuit open for {up.origin}, next probe in {refused.retry_after_ms} ms"
+                assert refused.message == (
+                    f"circuit open for {up.origin}, next probe in {refused.retry_after_ms} ms; last failure: status 503"
+                )
                 assert 200_000 < refused.retry_after_ms <= 300_000
                 assert len(up.requests) == 5
                 assert (await ask(client, up.origin, tenant="other")).body == "fine"

@@ -46,7 +46,9 @@ async def test_what_fails_after_a_redirect_counts_for_where_it_led(autojump_cloc
         assert (world.circuit(), world.circuit(OTHER)) == (State.CLOSED, State.OPEN)
         refused = await world.send()
         assert (refused.error_class, refused.attempts) == (ErrorClass.TRANSIENT, 1)
-        assert refused.message == f"circuit open for http://{OTHER}, next probe in {refused.retry_after_ms} ms"
+        assert refused.message == (
+            f"circuit open for http://{OTHER}, next probe in {refused.retry_after_ms} ms; last failure: status 503"
+        )
         assert 29_990 <= refused.retry_after_ms <= 30_000
         assert (len(world.upstream.requests), len(world.other.requests)) == (2, 1)
 
@@ -127,7 +129,10 @@ async def test_five_failures_open_the_circuit_and_then_nothing_is_sent(autojump_
             assert (await world.send()).status == status
         refused = await world.send()
         assert (refused.error_class, refused.attempts) == (ErrorClass.TRANSIENT, 0)
-        assert refused.message == f"circuit open for http://upstream.test, next probe in {refused.retry_after_ms} ms"
+        assert refused.message == (
+            f"circuit open for http://upstream.test, next probe in {refused.retry_after_ms} ms; "
+            f"last failure: status {status}"
+        )
         assert 29_990 <= refused.retry_after_ms <= 30_000
         assert (len(upstream.requests), upstream.connections) == (5, 1)
         assert (await world.send(tenant_id="another")).status == 200

@@ -83,7 +83,9 @@ def test_five_failures_in_a_row_open_it_for_thirty_seconds(breaker: CircuitBreak
     fail(breaker, 4)
     breaker.permit(DEFAULT, "t", A).failed("connection refused")
     error = refusal(breaker)
-    assert error.message == "circuit open for https://a.example, next probe in 30000 ms"
+    assert error.message == (
+        "circuit open for https://a.example, next probe in 30000 ms; last failure: connection refused"
+    )
     assert error.retry_after_ms == 30_000
     clock.now += 29.9996
     assert refusal(breaker).retry_after_ms == 1, "rounded up"
@@ -127,7 +129,8 @@ def test_one_probe_at_a_time_is_sent(breaker: CircuitBreaker, clock: Clock) -> N
     for _ in range(3):
         error = refusal(breaker)
         assert error.message == (
-            "circuit open for https://a.example, next probe in 1000 ms unless the one under way succeeds"
+            "circuit open for https://a.example, next probe in 1000 ms unless the one under way succeeds; "
+            "last failure: connection refused"
         )
         assert error.retry_after_ms == 1000
     assert circuit(breaker).state is State.HALF_OPEN

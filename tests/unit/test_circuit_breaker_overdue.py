@@ -73,7 +73,7 @@ def test_a_probe_may_take_as_long_as_the_circuit_was_open_for_and_then_the_next_
         clock.now += waited_s
         error = refusal(breaker)
         assert error.retry_after_ms == retry_after_ms
-        assert error.message.endswith(f"next probe in {retry_after_ms} ms unless the one under way succeeds")
+        assert f"next probe in {retry_after_ms} ms unless the one under way succeeds; " in error.message
     clock.now += 0.0004
     second = permit(breaker)
     assert breaker.is_probe(second)

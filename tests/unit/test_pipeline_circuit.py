@@ -12,15 +12,15 @@ from vastar_runtime.config.policy import CircuitBreakerPolicy
 from vastar_runtime.errors import Failure
 from vastar_runtime.policies.circuit import State
 
-OPENS: dict[str, Step] = {
-    "connect failure": failing(Failure.UNSENT, "refused"),
-    "connect timeout": failing(Failure.UNSENT, "took longer", ErrorClass.TIMEOUT),
-    "rejected certificate": failing(Failure.UNSENT, "rejected", ErrorClass.PERMANENT),
-    "first-byte timeout": failing(Failure.NO_HEAD_IN_TIME, "no head", ErrorClass.TIMEOUT),
-    "502": 502,
-    "503": 503,
-    "504": 504,
-    "the request's own time limit": silent,
+OPENS: dict[str, tuple[Step, str]] = {
+    "connect failure": (failing(Failure.UNSENT, "refused"), "refused"),
+    "connect timeout": (failing(Failure.UNSENT, "took longer", ErrorClass.TIMEOUT), "took longer"),
+    "rejected certificate": (failing(Failure.UNSENT, "rejected", ErrorClass.PERMANENT), "rejected"),
+    "first-byte timeout": (failing(Failure.NO_HEAD_IN_TIME, "no head", ErrorClass.TIMEOUT), "no head"),
+    "502": (502, "status 502"),
+    "503": (503, "status 503"),
+    "504": (504, "status 504"),
+    "the request's own time limit": (silent, "no response head within the request's time limit"),
 }
 DOES_NOT: dict[str, Step] = {
     "lost after it was written": failing(Failure.LOST, "reset"),
@@ -29,8 +29,8 @@ DOES_NOT: dict[str, Step] = {
 }
 
 
-@pytest.mark.parametrize("step", OPENS.values(), ids=OPENS.keys())
-async def test_five_in_a_row_open_it(nursery: trio.Nursery, autojump_clock: MockClock, step: Step) -> None:
+@pytest.mark.parametrize(("step", "reason"), OPENS.values(), ids=OPENS.keys())
+async def test_five_in_a_row_open_it(nursery: trio.Nursery, autojump_clock: MockClock, step: Step, reason: str) -> None:
     requests = Requests(nursery, retry=NO_RETRIES)
     upstream = Upstream(step)
     for number in range(5):
@@ -40,7 +40,9 @@ async def test_five_in_a_row_open_it(nursery: trio.Nursery, autojump_clock: Mock
     assert requests.circuit() is State.OPEN
     refused = await requests.send(upstream, timeout_ms=1000)
     assert refused.failure.error_class is ErrorClass.TRANSIENT
-    assert refused.failure.message == (f"circuit open for {ORIGIN}, next probe in {refused.failure.retry_after_ms} ms")
+    assert refused.failure.message == (
+        f"circuit open for {ORIGIN}, next probe in {refused.failure.retry_after_ms} ms; last failure: {reason}"
+    )
     assert 29_990 <= refused.failure.retry_after_ms <= 30_000
     assert (refused.attempts, upstream.attempts) == (0, 5)
     requests.nothing_is_held()
@@ -121,7 +123,8 @@ async def test_one_probe_at_a_time_and_its_success_closes_the_circuit(
     for _ in range(10):
         refused = await requests.start(upstream)
         assert refused.failure.message == (
-            f"circuit open for {ORIGIN}, next probe in 1000 ms unless the one under way succeeds"
+            f"circuit open for {ORIGIN}, next probe in 1000 ms unless the one under way succeeds; "
+            "last failure: status 503"
         )
         assert refused.failure.retry_after_ms == 1000
     assert (upstream.attempts, requests.circuit()) == (6, State.HALF_OPEN)

@@ -115,9 +115,9 @@ class CircuitBreaker:
         if circuit.state is State.HALF_OPEN:
             if overdue_in_ns := circuit.probe_overdue_in_ns(now_ns):
                 wait_ms = min(PROBE_TAKES_MS, _ms(overdue_in_ns))
-                raise self._refusal(origin, wait_ms, " unless the one under way succeeds")
+                raise self._refusal(origin, circuit, wait_ms, " unless the one under way succeeds")
         elif not circuit.may_probe(policy, now_ns):
-            raise self._refusal(origin, _ms(circuit.probe_in_ns(now_ns)))
+            raise self._refusal(origin, circuit, _ms(circuit.probe_in_ns(now_ns)))
         circuit.probe_sent(permit, now_ns)
         permit.probes = circuit.last_opening
         permit.openings = 0  # once another probe has taken its place, what comes of it is late for good
@@ -243,9 +243,10 @@ class CircuitBreaker:
         self._table.put(key, circuit)
         return circuit
 
-    def _refusal(self, origin: str, wait_ms: int, unless: str = "") -> RequestError:
+    def _refusal(self, origin: str, circuit: Circuit, wait_ms: int, unless: str = "") -> RequestError:
         self._refused += 1
-        message = f"circuit open for {origin}, next probe in {wait_ms} ms{unless}"
+        # The circuit is one tenant's, and so is what its requests were told.
+        message = f"circuit open for {origin}, next probe in {wait_ms} ms{unless}; last failure: {circuit.last_reason}"
         return RequestError(ErrorClass.TRANSIENT, message, retry_after_ms=wait_ms)
 
     def _now_ns(self) -> int:
