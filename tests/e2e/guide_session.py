@@ -132,9 +132,11 @@ class Session:
 
     def localised(self, text: str) -> str:
         """With the places of the tests in place of those on the page."""
-        for on_page, here in self.places.items():
-            text = text.replace(on_page, here)
-        return text
+        if not self.places:
+            return text
+        # In one pass: what stands in place of one may look like another.
+        found = re.compile("|".join(map(re.escape, sorted(self.places, key=len, reverse=True))))
+        return found.sub(lambda match: self.places[match[0]], text)
 
     def end(self) -> None:
         """Stop what runs, and forget the modules of the page."""

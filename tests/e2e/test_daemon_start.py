@@ -38,6 +38,30 @@ async def test_the_socket_is_its_owner_s_alone_unless_told_otherwise(directory):
         assert os.stat(path).st_gid == os.getgid()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("abstract", [False, True])
+def test_the_service_manager_is_told_once_connections_are_accepted(directory, monkeypatch, abstract, workers):
+    name = f"{directory}/notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(f"\0{name}" if abstract else name)
+        manager.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}" if abstract else name)
+        with daemon("--workers", str(workers), socket_path=directory / "s") as started:
+            assert manager.recv(100) == b"READY=1"
+            assert started.stop() == 0, started.log
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)
+
+
+def test_a_service_manager_that_is_not_there_is_named_and_nothing_else_happens(directory, monkeypatch):
+    monkeypatch.setenv("NOTIFY_SOCKET", f"{directory}/nobody")
+    with daemon(socket_path=directory / "s") as started:
+        assert started.stop() == 0
+    assert "the service manager cannot be told that this is ready" in started.log
+    assert f"{directory}/nobody" in started.log
+
+
 async def test_a_stale_socket_is_replaced(directory):
     path = str(directory / "s")
     with socket.socket(socket.AF_UNIX) as dead:

@@ -101,7 +101,7 @@ def follow_in(directory: Path, request: pytest.FixtureRequest) -> Iterator[Follo
         if run and not CONTROLS.search(run):
             daemon: DaemonProcess = request.getfixturevalue("running")
             environ["VASTAR_SOCKET_PATH"] = daemon.socket_path
-            places["5000"] = str(daemon.tcp_port)
+            places |= {f"{before}5000": f"{before}{daemon.tcp_port}" for before in (":", "tcp_port=", "TCP_PORT=")}
         if any(name in run for name in SIMULATED):
             port: str = request.getfixturevalue("simulator_port")
             environ["SIMULATOR_URL"] = url = f"http://127.0.0.1:{port}"
@@ -113,7 +113,7 @@ def follow_in(directory: Path, request: pytest.FixtureRequest) -> Iterator[Follo
         places |= dict.fromkeys(SOCKETS, environ["VASTAR_SOCKET_PATH"])
         # Nobody listens there, and the daemon leaves it alone after the failures of other tests: a place for each page.
         nobody = f"127.0.{1 + [page.name for page in PAGES].index(blocks[0].page)}.1:1" if blocks else NOBODY
-        places |= {f"{NOBODY}{end}": f"{nobody}{end}" for end in "/\":"}
+        places |= {f"{NOBODY}{end}": f"{nobody}{end}" for end in '/":'}
         return session(directory / "work", environ, places)
 
     yield begin
@@ -222,3 +222,13 @@ def test_every_page_is_in_the_navigation() -> None:
 
     assert [page.name for page in PAGES if f" {page.name}\n" not in navigation] == []
     assert not list(DOCS.glob("*/*.md"))
+
+
+def test_every_command_within_a_sentence_has_the_options_that_it_is_named_with() -> None:
+    named = 0
+    for page in [*PAGES, ROOT / "README.md"]:
+        for span in re.findall(r"`(vastar-runtime [^`]+)`", page.read_text(encoding="utf-8")):
+            named += 1
+            # "config explain" alone is a name, and no command to type.
+            check_commands(span if " -" in span else f"{span} --help", f"{page.name}: {span}")
+    assert named > 20

@@ -13,6 +13,7 @@ from vastar_runtime.errors import StartupError
 
 from .options import listen_options
 from .process import title
+from .service_manager import ServiceManager
 
 READY = "ready"
 
@@ -38,6 +39,12 @@ def run(
     SIGHUP, as vastar-runtime reload, reads the configuration again.
     """
     pipe = _ReadyPipe(ready_fd)
+    manager = ServiceManager(os.environ)
+
+    def ready() -> None:
+        pipe.tell(READY)
+        manager.tell_ready()
+
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a reload that is asked for before there is anything to reload
     try:
         examine = partial(
@@ -59,11 +66,11 @@ def run(
         if number == 1:
             from vastar_runtime import daemon
 
-            daemon.run(settings, examine, config_file=examined.file, ready=lambda: pipe.tell(READY))
+            daemon.run(settings, examine, config_file=examined.file, ready=ready)
         else:
             from vastar_runtime.workers import supervisor
 
-            supervisor.run(settings, examine, number, config_file=examined.file, ready=lambda: pipe.tell(READY))
+            supervisor.run(settings, examine, number, config_file=examined.file, ready=ready)
     except StartupError as error:
         pipe.tell(str(error))
         raise
