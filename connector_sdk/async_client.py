@@ -91,7 +91,7 @@ class AsyncRuntimeClient:
         connection = await self._acquire(prepared.timeout_ms, limits.connect_ms)
         if connection.is_legacy:
             whole = await self._execute(prepared, connection, limits.head_ms)
-            return AsyncStreamedResponse(head_of(whole), WholeBody(whole.body, whole.request_id))
+            return AsyncStreamedResponse(head_of(whole), WholeBody(whole.body, whole.request_id), prepared.asked)
         message = prepared.message(next(self._request_ids), ResponseMode.STREAM, is_legacy=False)
         exchange = connection.begin(message, prepared.timeout_ms)
         try:
@@ -106,7 +106,7 @@ class AsyncRuntimeClient:
             self._release(connection, exchange)
             raise
         pieces = LivePieces(connection, exchange, limits.piece_ms, partial(self._release, connection, exchange))
-        return AsyncStreamedResponse(head, pieces)
+        return AsyncStreamedResponse(head, pieces, prepared.asked)
 
     async def aclose(self) -> None:
         """Close the client: exchanges in flight fail, later ones raise. Closing twice is nothing."""
@@ -127,7 +127,7 @@ class AsyncRuntimeClient:
         finally:
             self._release(connection, exchange)
         assert isinstance(answer, ExecuteResponse)  # the only message that the rules have for it
-        return decode_response(answer, is_legacy=connection.is_legacy)
+        return decode_response(answer, prepared.asked, is_legacy=connection.is_legacy)
 
     async def _acquire(self, timeout_ms: int, connect_ms: int | None = None) -> AsyncConnection:
         self._check_open()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
+from anyio import move_on_after
 from anyio.lowlevel import current_token
 
 from .async_connection import AsyncConnection, Exchange
+from .error_answer import BODY_WAIT_MS, MAX_BODY_BYTES, Asked, is_error, status_error
 from .errors import ConnectorException
 from .event_loop import call_soon
 from .headers import Headers
@@ -26,15 +29,45 @@ To = TypeVar("To")
 class AsyncStreamedResponse:
     """As ``StreamedResponse``; read by one task at a time. Any may close it."""
 
-    def __init__(self, head: ResponseHead, pieces: LivePieces | WholeBody) -> None:
+    def __init__(self, head: ResponseHead, pieces: LivePieces | WholeBody, asked: Asked | None = None) -> None:
         self.request_id = head.request_id
         self.status_code = head.status_code
         self.headers = Headers(head.headers or ())
         self.attempts = head.attempts
+        self.asked = asked
         self._pieces = pieces
 
     def __repr__(self) -> str:
         return f"<AsyncStreamedResponse {self.request_id} status {self.status_code}>"
+
+    def raise_for_status(self) -> Self:
+        """As ``HTTPResponse.raise_for_status``, but that it never waits, and so does not show the body.
+
+        Raises:
+            APIError: see there.
+        """
+        if is_error(self.status_code):
+            raise status_error(self, b"")
+        return self
+
+    async def araise_for_status(self) -> Self:
+        """As ``StreamedResponse.raise_for_status``.
+
+        Raises:
+            APIError: see there.
+        """
+        if is_error(self.status_code):
+            raise status_error(self, await self._beginning())
+        return self
+
+    async def _beginning(self) -> bytes:
+        found = bytearray()
+        with contextlib.suppress(ConnectorException), move_on_after(BODY_WAIT_MS / 1000):
+            async for piece in self._pieces:
+                found += piece
+                if len(found) >= MAX_BODY_BYTES:
+                    break
+        return bytes(found)
 
     def aiter_bytes(self) -> AsyncIterator[bytes]:
         """As ``StreamedResponse.iter_bytes``."""

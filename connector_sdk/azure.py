@@ -70,7 +70,10 @@ def azure_endpoint(endpoint: str) -> str:
     is_plain = endpoint.isascii() and endpoint.isprintable() and not set(endpoint) & set(' \\"<>?#@')
     if not (host and is_plain and parts.scheme in ("http", "https")):
         raise invalid("endpoint", endpoint if "@" not in endpoint else "(not shown: it holds a password)", allowed)
-    return endpoint.rstrip("/").removesuffix("/openai").rstrip("/")
+    resource = endpoint.rstrip("/")
+    for shown_as in ("/openai/v1", "/openai"):  # with one of these, too, the portal shows it
+        resource = resource.removesuffix(shown_as)
+    return resource.rstrip("/")
 
 
 def _check(name: str, value: str, allowed: str) -> None:

@@ -55,6 +55,7 @@ class ChatChunk(msgspec.Struct, frozen=True):
         delta: of its first choice; empty in a chunk without choices.
         finish_reason: why the model stopped, such as "stop", "length" or "tool_calls"; in the choice's last chunk.
         usage: in the stream's last chunk, from servers that tell it.
+        is_whole: it is all of a completion that came in one piece.
     """
 
     id: str | None = None
@@ -62,9 +63,10 @@ class ChatChunk(msgspec.Struct, frozen=True):
     delta: ChatDelta = ChatDelta()
     finish_reason: str | None = None
     usage: Usage | None = None
+    is_whole: bool = False
 
 
-def chat_chunk(answer: dict[str, Any]) -> ChatChunk:
+def chat_chunk(answer: dict[str, Any], *, is_whole: bool = False) -> ChatChunk:
     """The chunk in one object of a stream, or in a completion that came whole (its message is the delta)."""
     choice = _dict(next(iter(_list(answer.get("choices"))), None))
     delta = _dict(choice.get("delta")) or _dict(choice.get("message"))
@@ -78,6 +80,7 @@ def chat_chunk(answer: dict[str, Any]) -> ChatChunk:
         ),
         finish_reason=_text(choice.get("finish_reason")),
         usage=chat_usage(answer),
+        is_whole=is_whole,
     )
 
 

@@ -86,7 +86,7 @@ def whole_chunk(status: int, headers: Mapping[str, str], body: bytes, request_id
             request_id,
         ) from fault
     completion: dict[str, Any] = answer
-    return chat_chunk(completion)
+    return chat_chunk(completion, is_whole=True)
 
 
 def _error_object(text: str, status: int) -> object:

@@ -17,8 +17,9 @@ from .chat_request import (
     RequestDefaults,
     tiny_request,
 )
-from .chat_retry import DEFAULT_MAX_RETRIES, MAX_RETRIES, RetryClock, Tries
+from .chat_retry import DEFAULT_MAX_RETRIES, MAX_RETRIES, OnRetry, RetryClock, Tries
 from .config import RuntimeConfig, check_type, invalid
+from .errors import ConnectorException
 from .wire.daemon_connection import MAX_WINDOW_BYTES
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class ConnectorOptions(TypedDict, total=False):
     stream_buffer: int
     usage_tracker: UsageTracker | None
     retry_clock: RetryClock | None
+    on_retry: OnRetry | None
 
 
 class ChatConnector:
@@ -60,11 +62,13 @@ class ChatConnector:
         usage_tracker: UsageTracker | None = None,
         azure_deployment: AzureDeployment | None = None,
         retry_clock: RetryClock | None = None,
+        on_retry: OnRetry | None = None,
     ) -> None:
         defaults = RequestDefaults(timeout_ms, model, max_tokens, temperature)
         self._endpoint = ChatEndpoint(base_url, api_key, defaults, azure_deployment)
         self._max_retries = _in_range("max_retries", max_retries, 0, MAX_RETRIES)
         self._retry_clock = retry_clock or RetryClock()
+        self._on_retry = on_retry
         self._usage_tracker = usage_tracker
         self.last_usage: Usage | None = None
         window_bytes = BYTES_PER_CHUNK * _in_range("stream_buffer", stream_buffer, 1, MAX_STREAM_BUFFER)
@@ -189,7 +193,12 @@ class ChatConnector:
         raise NotImplementedError
 
     def _tries(self) -> Tries:
-        return Tries(self._max_retries, self._endpoint.defaults.timeout_ms, self._retry_clock)
+        return Tries(self._max_retries, self._endpoint.defaults.timeout_ms, self._retry_clock, self._tell_of_retry)
+
+    def _tell_of_retry(self, error: ConnectorException, wait_s: float) -> None:
+        if self._on_retry is not None:
+            self._endpoint.hide_key(error)
+            self._on_retry(error, wait_s)
 
     def _test_request(self, model: str | None) -> ChatCompletionRequest:
         is_named = model or self.model or self._endpoint.is_azure

@@ -6,6 +6,7 @@ what was said to those. System messages are of no turn.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -15,6 +16,7 @@ from typing import Any
 from .chat_request import Message
 from .config import check_type
 from .errors import ConnectorException
+from .token_estimate import estimated_tokens
 from .wire.messages import ErrorClass
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -54,6 +56,19 @@ class ChatHistory:
     def append(self, message: AnyMessage) -> None:
         """One more, at the end."""
         self._messages.append(self._counted(message))
+
+    def keep(self, answer: AnyMessage) -> None:
+        """An answer that came, at the end: it stays, and where ``count_tokens`` raises over it, it is estimated.
+
+        Raises:
+            BaseException: Ctrl-C, and what else is no Exception, once the answer is there.
+        """
+        item = None
+        try:
+            with contextlib.suppress(Exception):  # some tokenizers refuse texts that models write
+                item = self._counted(answer)
+        finally:
+            self._messages.append(item or ChatHistory(estimated_tokens, self._max_tokens)._counted(answer))
 
     def fitting(self, question: AnyMessage | None, system: AnyMessage | None = None) -> ChatHistory:
         """This history with a question at its end, without as many of its oldest turns as are too many.
@@ -127,16 +142,26 @@ def checked(message: object) -> AnyMessage:
     fields = message if isinstance(message, dict) else {"role": message.role, "content": message.content}
     role, content = fields.get("role"), fields.get("content")
     if role not in ROLES:
-        raise _invalid(f"its role is {str(role)[:64]!r}; known: {', '.join(ROLES)}")
+        found = "it has no role" if role is None else "its role is no text"
+        found = f"its role is {role[:64]!r}" if isinstance(role, str) else found
+        raise _invalid(f"{found}; known: {', '.join(ROLES)}")
     if isinstance(message, Message):
         is_usable = isinstance(content, str)
     else:
         is_usable = isinstance(content, (str, list)) or (content is None and bool(fields.get("tool_calls")))
     if not is_usable:
         raise _invalid("its content is no text")
+    if not _are_tool_calls(fields.get("tool_calls")):
+        raise _invalid("its tool_calls are no list of objects with ids")
     if role == "tool" and not isinstance(fields.get("tool_call_id"), str):
         raise _invalid("it is a tool's result without a tool_call_id")
     return _copied(message)
+
+
+def _are_tool_calls(calls: object) -> bool:
+    if calls is None:
+        return True
+    return isinstance(calls, list) and all(isinstance(call, dict) and isinstance(call.get("id"), str) for call in calls)
 
 
 def _copied(message: AnyMessage) -> AnyMessage:

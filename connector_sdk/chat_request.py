@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,9 @@ DEFAULT_TIMEOUT_MS = 300_000
 # Any model proves the connection; of the hosted ones this is among the cheapest. Simulators take every name.
 TEST_MODEL = "gpt-4o-mini"
 _TEST_MAX_TOKENS = 16
+
+# Of a key that is hidden wherever it stands; a shorter one may be part of words.
+_MIN_KEY_CHARACTERS = 8
 
 
 @dataclass
@@ -176,15 +180,19 @@ class ChatEndpoint:
 
     @contextlib.contextmanager
     def key_hidden(self) -> Iterator[None]:
-        """Servers quote the key that they refuse, and exceptions, with what caused them, end up in logs."""
+        """As ``hide_key``, for what the block raises."""
         try:
             yield
         except ConnectorException as error:
-            cause: BaseException | None = error
-            while self._api_key is not None and cause is not None:
-                _hide(self._api_key, cause)
-                cause = cause.__cause__
+            self.hide_key(error)
             raise
+
+    def hide_key(self, error: ConnectorException) -> None:
+        """Servers quote the key that they refuse, and exceptions, with what caused them, end up in logs."""
+        cause: BaseException | None = error
+        while self._api_key is not None and cause is not None:
+            _hide(self._api_key, cause)
+            cause = cause.__cause__
 
 
 def _chat_url(base_url: str) -> str:
@@ -205,7 +213,9 @@ def _hide(key: str, error: BaseException) -> None:
 
 
 def _without(key: str, text: str) -> str:
-    # Its beginnings too, down to 8 characters: a message that shows the first part of a body may have cut it.
-    for size in range(len(key), min(len(key), 8) - 1, -1):
+    if len(key) < _MIN_KEY_CHARACTERS:
+        return re.sub(rf"(?<!\w){re.escape(key)}(?!\w)", "[api key]", text)  # "any" is in many a word
+    # Its beginnings too: a message that shows the first part of a body may have cut it.
+    for size in range(len(key), _MIN_KEY_CHARACTERS - 1, -1):
         text = text.replace(key[:size], "[api key]")
     return text

@@ -138,10 +138,12 @@ class ConversationState:
             raise
 
         def keep(answer: AnyMessage | None) -> None:
-            if answer is not None:
-                fitting.append(answer)
-                self._history = fitting
-            self._busy.release()
+            try:
+                if answer is not None:
+                    self._history = fitting
+                    fitting.keep(answer)
+            finally:
+                self._busy.release()
 
         return Turn(request, keep)
 
@@ -153,7 +155,7 @@ class ConversationState:
         for message in messages:
             if isinstance(message, dict):
                 for call in message.get("tool_calls") or ():
-                    missing[str(call.get("id")) if isinstance(call, dict) else ""] = None
+                    missing[call["id"]] = None
                 missing.pop(str(message.get("tool_call_id")), None)
         if missing:
             ids = ", ".join(missing)[:200]

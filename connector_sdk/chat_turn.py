@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from .chat import ChatChunk, ToolCallDelta
@@ -30,7 +31,7 @@ class Turn:
         self.request = request
         self._when_finished = when_finished
         self._texts: list[str] = []
-        self._tool_calls: dict[int, dict[str, Any]] = {}
+        self._tool_calls: dict[int, _ToolCall] = {}
         self._size = 0
         self._is_complete = False
         self._is_finished = False
@@ -51,7 +52,7 @@ class Turn:
             self._size += len(chunk.delta.content)
         for call in chunk.delta.tool_calls:
             self._take_tool_call(call)
-        self._is_complete = self._is_complete or chunk.finish_reason is not None
+        self._is_complete = self._is_complete or chunk.is_whole or chunk.finish_reason is not None
         self._size += _CHARACTERS_PER_PIECE
         if self._size > MAX_ANSWER_CHARACTERS:
             raise ConnectorException(
@@ -62,23 +63,36 @@ class Turn:
         """The answer is there, or will not come: the conversation takes what there is. Twice is nothing."""
         if not self._is_finished:
             self._is_finished = True
-            self._when_finished(self._answer())
+            answer = None
+            try:
+                answer = self._answer()
+            finally:
+                self._when_finished(answer)
 
     def _take_tool_call(self, delta: ToolCallDelta) -> None:
-        call = self._tool_calls.setdefault(
-            delta.index, {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-        )
-        call["id"] = delta.id or call["id"]
-        call["function"]["name"] = delta.name or call["function"]["name"]
-        call["function"]["arguments"] += delta.arguments or ""
+        call = self._tool_calls.setdefault(delta.index, _ToolCall())
+        call.id = delta.id or call.id
+        call.name = delta.name or call.name
+        call.arguments.append(delta.arguments or "")
         self._size += _CHARACTERS_PER_PIECE + sum(len(text or "") for text in (delta.id, delta.name, delta.arguments))
 
     def _answer(self) -> AnyMessage | None:
         text = _unicode(self.text)
         if self._tool_calls and self._is_complete:  # a call that was cut short is none
-            calls = [self._tool_calls[index] for index in sorted(self._tool_calls)]
+            calls = [self._tool_calls[index].in_api_form() for index in sorted(self._tool_calls)]
             return {"role": "assistant", "content": text or None, "tool_calls": calls}
         return Message("assistant", text) if text else None
+
+
+@dataclass
+class _ToolCall:
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+    def in_api_form(self) -> dict[str, Any]:
+        function = {"name": _unicode(self.name), "arguments": _unicode("".join(self.arguments))}
+        return {"id": _unicode(self.id), "type": "function", "function": function}
 
 
 def _unicode(text: str) -> str:

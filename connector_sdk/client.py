@@ -122,14 +122,14 @@ class RuntimeClient:
             connection.close()  # KeyboardInterrupt too: the answer may still be on its way
             raise
         self._release(connection)
-        return decode_response(answer, is_legacy=connection.is_legacy)
+        return decode_response(answer, prepared.asked, is_legacy=connection.is_legacy)
 
     def _open_stream(self, prepared: PreparedRequest, limits: WaitLimits) -> StreamedResponse:
         connection = self._acquire(prepared.timeout_ms, limits.connect_ms)
         if connection.is_legacy:
             response = self._execute(prepared, connection, limits.head_ms)
             whole = BufferedBody(response.body, response.request_id)
-            return StreamedResponse(head_of(response), whole)
+            return StreamedResponse(head_of(response), whole, prepared.asked)
         message = prepared.message(next(self._request_ids), ResponseMode.STREAM, is_legacy=False)
         try:
             connection.begin(message, prepared.timeout_ms)
@@ -145,7 +145,7 @@ class RuntimeClient:
                 "the daemon ended the stream without a response", ErrorClass.PERMANENT, head.request_id
             )
         body = LiveBody(connection, head.request_id, self._release, limits.piece_ms)
-        return StreamedResponse(head, body)
+        return StreamedResponse(head, body, prepared.asked)
 
     def close(self) -> None:
         """Close the client; calls that are running end first, later ones raise. Closing twice is nothing."""

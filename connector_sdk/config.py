@@ -129,9 +129,12 @@ def check_timeout_ms(name: str, value: int) -> int:
 def check_socket_path(name: str, path: str) -> str:
     """``path`` when the system can take it as a socket's; ConnectorException or TypeError otherwise."""
     check_type(name, path, str)
-    if not path or "\0" in path:
+    try:
+        size = len(os.fsencode(path))
+    except UnicodeError:  # half of a character, as YAML and JSON can write it
+        size = 0
+    if not size or "\0" in path:
         raise invalid(name, path, "the path of the daemon's socket")
-    size = len(os.fsencode(path))
     if size > MAX_SOCKET_PATH_BYTES:
         raise invalid(name, path, f"a path of at most {MAX_SOCKET_PATH_BYTES} bytes; this one has {size}")
     return path

@@ -36,7 +36,8 @@ class Conversation(ConversationState):
             a turn is a question and all that followed it, tools and their results too. System messages and the last
             question always stay. None: everything is sent.
         count_tokens: of a text; see ``estimated_tokens`` for what the default does, and by how much it is wrong. The
-            form of each message is counted as 4, an image or another file as 1,600.
+            form of each message is counted as 4, an image or another file as 1,600. An answer over which it raises
+            is estimated.
         max_tokens, temperature, extra: of each request; see ``ChatCompletionRequest``.
 
     Raises:

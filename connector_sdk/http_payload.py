@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from .config import RuntimeConfig, check_timeout_ms, check_type
+from .error_answer import Asked
 from .errors import ConnectorException
 from .headers import Headers
 from .models import HTTPRequest, HTTPResponse
@@ -75,6 +76,11 @@ class PreparedRequest:
     http: HttpRequest = field(repr=False)  # headers and bodies carry keys
     timeout_ms: int
 
+    @property
+    def asked(self) -> Asked:
+        """What the response answers."""
+        return Asked(self.http.method or "", self.http.url or "", self.http.headers)
+
     def message(self, request_id: int, mode: ResponseMode, *, is_legacy: bool) -> ExecuteRequest:
         """The request's message, its deadline ``timeout_ms`` from now."""
         return ExecuteRequest(
@@ -118,8 +124,8 @@ def prepare(request: HTTPRequest, config: RuntimeConfig) -> PreparedRequest:
     )
 
 
-def decode_response(answer: ExecuteResponse, *, is_legacy: bool) -> HTTPResponse:
-    """The response in a successful answer.
+def decode_response(answer: ExecuteResponse, asked: Asked, *, is_legacy: bool) -> HTTPResponse:
+    """The response in a successful answer to ``asked``.
 
     Raises:
         ConnectorException: the answer's class and message when it is no success; PERMANENT when it cannot be read.
@@ -140,6 +146,7 @@ def decode_response(answer: ExecuteResponse, *, is_legacy: bool) -> HTTPResponse
         error_class=answer.error_class,
         error_message=answer.error_message,
         attempts=answer.attempts,
+        asked=asked,
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from .config import RuntimeConfig
+from .error_answer import Asked, is_error, no_json, status_error
 from .errors import ConnectorException
 from .wire.messages import ErrorClass
 
@@ -130,6 +131,7 @@ class HTTPResponse:
         error_class: SUCCESS: every other class is raised.
         error_message: None with SUCCESS.
         attempts: how often the daemon tried to send the request; 0: it never did, or did not say.
+        asked: what it answers, for messages; None in a response that was made by hand.
     """
 
     request_id: int
@@ -140,6 +142,29 @@ class HTTPResponse:
     error_class: ErrorClass
     error_message: str | None = None
     attempts: int = 0
+    asked: Asked | None = field(default=None, repr=False, compare=False)
+
+    def raise_for_status(self) -> Self:
+        """The response itself, unless its status is an error; 2xx and 3xx are none.
+
+        Raises:
+            APIError: RATE_LIMITED for 429, TIMEOUT for 408, TRANSIENT for 5xx, else PERMANENT; with ``status``,
+                ``retry_after_ms`` as the answer's headers have it, and the beginning of its body in the message.
+        """
+        if is_error(self.status_code):
+            raise status_error(self, self.body)
+        return self
+
+    def json(self) -> Any:
+        """The body's JSON value.
+
+        Raises:
+            ConnectorException: PERMANENT, the body is not JSON, or is nested too deeply.
+        """
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError) as error:
+            raise no_json(self, self.body, error) from error
 
 
 class HTTPResponseHelper:

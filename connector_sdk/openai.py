@@ -65,8 +65,9 @@ class OpenAIConnector(ChatConnector):
 
     A completion that fails with an error that may pass (``is_retryable()``, or the API's 409) is asked for again: no
     sooner than ``retry_after_ms`` of the error (``Retry-After``, and what the daemon asks for), otherwise after a
-    random part of 0.5 s, 1 s, 2 s, … 8 s; not once a piece of a stream is there, nor when the wait does not fit into
-    ``timeout_ms``. An API may have begun, and may charge, what it did not answer: ``max_retries=0`` never asks twice.
+    random part of 0.5 s, 1 s, 2 s, … 8 s. It is not once a piece of a stream is there, nor when the wait does not fit
+    into ``timeout_ms``, nor what the daemon itself tried more than once, nor while its circuit for the API is open. An
+    API may have begun, and may charge, what it did not answer: ``max_retries=0`` never asks twice.
 
     Args:
         base_url: of the API, with or without "/v1" at its end.
@@ -82,6 +83,7 @@ class OpenAIConnector(ChatConnector):
         usage_tracker: is told of every completion that came, whole or its beginning.
         azure_deployment: ``base_url`` is that of an Azure resource.
         retry_clock: time for retries.
+        on_retry: is called before each wait, with the error and the seconds; what it raises ends the completion.
 
     Attributes:
         last_usage: the tokens of the completion or stream that ended last, of all that run at once; None when the

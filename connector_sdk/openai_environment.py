@@ -30,7 +30,7 @@ def settings_from_environment(environ: Mapping[str, str], *, base_url: str = "")
     """
 
     def value(name: str) -> str:
-        return environ.get(name, "").strip()
+        return _value(environ, name)
 
     key, endpoint, model = value("OPENAI_API_KEY"), value("AZURE_OPENAI_ENDPOINT"), value("OPENAI_MODEL")
     word = value("USE_SIMULATOR")
@@ -54,6 +54,15 @@ def settings_from_environment(environ: Mapping[str, str], *, base_url: str = "")
     return _api(base_url or API_BASE_URL, key, model)
 
 
+def _value(environ: Mapping[str, str], name: str) -> str:
+    text = environ.get(name, "").strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # Python has other bytes as halves of characters, which cannot be sent
+        raise ConnectorException(f"{name}: it is not UTF-8", ErrorClass.INVALID_REQUEST) from error
+    return text
+
+
 def _api(base_url: str, key: str, model: str) -> OpenAISettings:
     if key:
         refuse_placeholder("OPENAI_API_KEY", key, "leave it empty for the simulator")
@@ -71,7 +80,7 @@ def _azure(endpoint: str, environ: Mapping[str, str], model: str) -> OpenAISetti
         "api_version": ("OPENAI_API_VERSION", "AZURE_OPENAI_API_VERSION"),
     }
     found = {
-        what: next(((name, environ[name].strip()) for name in given if environ.get(name, "").strip()), ("", ""))
+        what: next(((name, _value(environ, name)) for name in given if _value(environ, name)), ("", ""))
         for what, given in names.items()
     }
     refuse_placeholder("AZURE_OPENAI_ENDPOINT", endpoint, "unset it")

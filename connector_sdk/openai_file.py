@@ -23,7 +23,7 @@ from typing import Any
 
 from .azure import DEFAULT_API_VERSION, AzureDeployment, azure_endpoint
 from .chat_request import DEFAULT_TIMEOUT_MS, RequestDefaults
-from .config import RuntimeConfig
+from .config import RuntimeConfig, check_timeout_ms
 from .openai_settings import (
     API_BASE_URL,
     DEFAULT_MODEL,
@@ -32,7 +32,7 @@ from .openai_settings import (
     refuse_placeholder,
 )
 from .settings_tree import SettingsTree
-from .yaml_file import read_mapping
+from .yaml_file import read_mapping, shown
 
 _LIMITS: dict[str, type] = {"timeout": int, "timeout_ms": int, "max_tokens": int, "temperature": float}
 _API: dict[str, type] = {"api_key": str, "base_url": str, "model": str, **_LIMITS}
@@ -99,7 +99,7 @@ def _section(tree: SettingsTree) -> str:
     mode = tree.get("mode")
     if mode is not None:
         if mode.lower() not in _MODES:
-            raise tree.error(f"mode: {mode!r} is none; it takes openai, simulator or azure")
+            raise tree.error(f"mode: {shown(repr(mode))} is none; it takes openai, simulator or azure")
         said["mode"] = _MODES[mode.lower()]
     real = tree.get("use_real_openai")
     if real is not None:
@@ -155,6 +155,7 @@ def _timeout_ms(tree: SettingsTree, section: str) -> int | None:
     if old is not None and new is not None:
         raise tree.error(f"{section}.timeout and {section}.timeout_ms are the same; leave one of them")
     value: int | None = old if new is None else new
-    if value is not None and value < 1:
-        raise tree.error(f"{section}.{'timeout' if new is None else 'timeout_ms'}: {value} is no time in milliseconds")
+    if value is not None:
+        with tree.errors_in(section):
+            check_timeout_ms("timeout" if new is None else "timeout_ms", value)
     return value

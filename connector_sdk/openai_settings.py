@@ -15,8 +15,12 @@ API_BASE_URL = "https://api.openai.com"
 SIMULATOR_BASE_URL = DEFAULT_BASE_URL
 DEFAULT_MODEL = "gpt-4o-mini"
 
-# What examples have in place of a key or a resource: sk-proj-xxxx…, sk-..., your_api_key_here, <key>, your-resource.
-_PLACEHOLDER = re.compile(r"(sk-)?(proj-)?([x*.…]{3,}|<.*>|\[.*\]|change-?me)|.*\byour\b.*", re.IGNORECASE)
+# What examples have in place of a key or a resource: sk-proj-xxxx…, sk-..., your_api_key_here, <key>, your-resource;
+# paste-your-key-here. A resource of somebody's own may be called made-for-your-home.
+_PLACEHOLDER = re.compile(
+    r"(sk-)?(proj-)?([x*.…]{3,}|<.*>|\[.*\]|change-?me)|(https?://)?(sk-)?(proj-)?your\b.*|[^/]*\byour\b[^/]*\bkey\b.*",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ _BOOLEANS = {"true": True, "false": False, "yes": True, "no": False, "on": True,
 _WANTED = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 # A value over this is no setting.
 _MAX_TEXT_CHARACTERS = 16_384
+_MAX_NUMBER_CHARACTERS = 64
 
 
 class SettingsTree:
@@ -153,10 +154,12 @@ def _converted(wanted: type, value: object) -> object:
 def _parsed(wanted: type, text: str) -> object:
     """What the value of a variable says; None when it says nothing of this type."""
     word = text.strip().lower()
+    if len(word) > _MAX_NUMBER_CHARACTERS:
+        return None
     if wanted is bool:
         return _BOOLEANS.get(word)
     try:
-        number = wanted(word[:64])
+        number = wanted(word)
     except ValueError:
         return None
     return number if math.isfinite(number) else None

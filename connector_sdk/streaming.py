@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import re
 import threading
 from collections.abc import Callable, Iterator
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, Self
 
 from .connection import Connection
+from .error_answer import BODY_WAIT_MS, MAX_BODY_BYTES, Asked, is_error, status_error
 from .errors import ConnectorException, StreamError
 from .headers import Headers
 from .http_payload import raise_for_end
@@ -46,17 +48,38 @@ class StreamedResponse:
         status_code: HTTP status.
         headers: the upstream's.
         attempts: how often the daemon tried to send the request; 0: it never did, or did not say.
+        asked: what it answers, for messages; None in a response that was made by hand.
     """
 
-    def __init__(self, head: ResponseHead, body: Body) -> None:
+    def __init__(self, head: ResponseHead, body: Body, asked: Asked | None = None) -> None:
         self.request_id = head.request_id
         self.status_code = head.status_code
         self.headers = Headers(head.headers or ())
         self.attempts = head.attempts
+        self.asked = asked
         self._body = body
 
     def __repr__(self) -> str:
         return f"<StreamedResponse {self.request_id} status {self.status_code}>"
+
+    def raise_for_status(self) -> Self:
+        """As ``HTTPResponse.raise_for_status``; what it shows of an error's body, it has read: the rest ends soon.
+
+        Raises:
+            APIError: see there.
+        """
+        if is_error(self.status_code):
+            raise status_error(self, self._beginning())
+        return self
+
+    def _beginning(self) -> bytes:
+        """Of an error's body: as much as comes at once."""
+        self.end_within(BODY_WAIT_MS)
+        found = bytearray()
+        with contextlib.suppress(ConnectorException):  # the status is what is to be told
+            while len(found) < MAX_BODY_BYTES and (piece := self._body.next_piece()):
+                found += piece
+        return bytes(found)
 
     def iter_bytes(self) -> Iterator[bytes]:
         """The pieces of the body, as they come. Asking for the next one tells the daemon that this one is used up."""

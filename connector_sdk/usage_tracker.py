@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,7 @@ import msgspec
 
 from .chat import MAX_TOKENS, Usage
 from .config import check_type
-from .price_table import Price, Prices, load_prices
+from .price_table import Price, Prices, exact_sum, load_prices
 
 __all__ = ["ModelUsage", "Price", "UsageTracker", "load_prices"]
 
@@ -58,7 +59,8 @@ class UsageTracker:
     Args:
         prices: by model. A name stands for the model and for its dated versions ("gpt-4o-mini" for
             "gpt-4o-mini-2024-07-18", not for "gpt-4o-mini-tts"), one that ends in "*" for all that begin so; the
-            longest that fits holds. Or a function from a model's name to its price, or None. None: no model has one.
+            longest that fits holds. Or a function from a model's name to its price, or None; what it raises is logged,
+            and the model has no price. None: no model has one.
 
     Raises:
         ConnectorException: INVALID_REQUEST, a price that cannot be used.
@@ -67,7 +69,11 @@ class UsageTracker:
 
     def __init__(self, prices: Mapping[str, Price] | Callable[[str], Price | None] | None = None) -> None:
         self._price_of = prices if callable(prices) else Prices(prices or {}).price_of
-        self._lock = threading.Lock()
+        # Python may collect a stream that was dropped wherever this thread is just now, in the midst of counting too,
+        # and what came of it is to be counted: to count is to append, which waits for nobody.
+        self._uncounted: deque[tuple[str, Price | None, Usage | None]] = deque()
+        self._lock = threading.RLock()
+        self._is_counting = False
         self._models: dict[str, ModelUsage] = {}
 
     @classmethod
@@ -76,7 +82,7 @@ class UsageTracker:
         return cls(load_prices(path))
 
     def __repr__(self) -> str:
-        return f"<UsageTracker of {len(self._models)} models>"
+        return f"<UsageTracker of {len(self.models)} models>"
 
     def add(self, model: str, usage: Usage | None) -> None:
         """One completion.
@@ -88,21 +94,13 @@ class UsageTracker:
         check_type("model", model, str)
         check_type("usage", usage, Usage, type(None))
         name = _shown(model)
-        told = usage or Usage()
-        with self._lock:
-            if name not in self._models and len(self._models) >= MAX_MODELS:
-                name = OTHER_MODELS
-            before = self._models.get(name)
-            if before is None:
-                before = ModelUsage(model=name, price=None if name == OTHER_MODELS else self._price_of(model))
-            self._models[name] = msgspec.structs.replace(
-                before,
-                requests=before.requests + 1,
-                untold_requests=before.untold_requests + (usage is None),
-                prompt_tokens=before.prompt_tokens + told.prompt_tokens,
-                cached_prompt_tokens=before.cached_prompt_tokens + min(told.cached_prompt_tokens, told.prompt_tokens),
-                completion_tokens=before.completion_tokens + told.completion_tokens,
-            )
+        known = self._models.get(name)
+        self._uncounted.append((name, self._price(model) if known is None else known.price, usage))
+        while self._uncounted and not self._is_counting and self._lock.acquire(blocking=False):
+            try:
+                self._count()
+            finally:
+                self._lock.release()
 
     def add_usage(self, prompt_tokens: int, completion_tokens: int, model: str) -> None:
         """One completion that used so many tokens.
@@ -121,7 +119,9 @@ class UsageTracker:
     def models(self) -> tuple[ModelUsage, ...]:
         """What each model used, by name."""
         with self._lock:
-            return tuple(self._models[name] for name in sorted(self._models))
+            self._count()
+            models = self._models.copy()
+        return tuple(models[name] for name in sorted(models))
 
     @property
     def total_prompt_tokens(self) -> int:
@@ -141,6 +141,7 @@ class UsageTracker:
     def reset(self) -> None:
         """Forget what was counted."""
         with self._lock:
+            self._uncounted.clear()
             self._models.clear()
 
     def report(self) -> str:
@@ -169,16 +170,57 @@ class UsageTracker:
             "models_without_price": [model.model for model in models if model.price is None],
         }
 
+    def _count(self) -> None:
+        """Count what waits for it. With the lock; in the midst of itself it does nothing."""
+        if self._is_counting:
+            return
+        self._is_counting = True
+        try:
+            while self._uncounted:
+                name, price, usage = self._uncounted.popleft()
+                if name not in self._models and len(self._models) >= MAX_MODELS:
+                    name, price = OTHER_MODELS, None
+                before = self._models.get(name) or ModelUsage(model=name, price=price)
+                self._models[name] = _with_one_more(before, usage)
+        finally:
+            self._is_counting = False
+
+    def _price(self, model: str) -> Price | None:
+        try:
+            price = self._price_of(model)
+            check_type(f"the price of {model[:_MAX_NAME_CHARACTERS]!r}", price, Price, type(None))
+        except Exception:  # the user's function: an answer that came is not lost for it
+            import logging
+
+            name = model[:_MAX_NAME_CHARACTERS]
+            logging.getLogger(__name__).warning(
+                "no price for %r: the function that gives prices failed", name, exc_info=True
+            )
+            return None
+        return price
+
 
 _COUNTS = ("requests", "untold_requests", "prompt_tokens", "cached_prompt_tokens", "completion_tokens")
 
 
+def _with_one_more(before: ModelUsage, usage: Usage | None) -> ModelUsage:
+    told = usage or Usage()
+    return msgspec.structs.replace(
+        before,
+        requests=before.requests + 1,
+        untold_requests=before.untold_requests + (usage is None),
+        prompt_tokens=before.prompt_tokens + told.prompt_tokens,
+        cached_prompt_tokens=before.cached_prompt_tokens + min(told.cached_prompt_tokens, told.prompt_tokens),
+        completion_tokens=before.completion_tokens + told.completion_tokens,
+    )
+
+
 def _costs(models: tuple[ModelUsage, ...]) -> dict[str, Decimal]:
-    costs: dict[str, Decimal] = {}
+    amounts: dict[str, list[Decimal]] = {}
     for model in models:
         if model.price is not None and model.cost is not None:
-            costs[model.price.currency] = costs.get(model.price.currency, Decimal(0)) + model.cost
-    return costs
+            amounts.setdefault(model.price.currency, []).append(model.cost)
+    return {currency: exact_sum(costs) for currency, costs in amounts.items()}
 
 
 def _used(model: ModelUsage) -> str:

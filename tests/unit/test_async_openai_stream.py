@@ -97,7 +97,7 @@ def test_a_server_that_knows_no_streams_gives_one_chunk(run: Run, socket_path: s
         peer.answer(request, headers={"content-type": "application/json"}, body=COMPLETION)
 
     async def story(connector: AsyncOpenAIConnector) -> None:
-        chunk = ChatChunk(delta=ChatDelta("assistant", "Hellö"), usage=Usage(1, 2, 3))
+        chunk = ChatChunk(delta=ChatDelta("assistant", "Hellö"), usage=Usage(1, 2, 3), is_whole=True)
         assert [chunk async for chunk in connector.stream_chunks(HELLO)] == [chunk]
         assert connector.last_usage == Usage(1, 2, 3)
 

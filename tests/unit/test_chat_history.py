@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -125,13 +126,29 @@ def test_what_a_message_counts() -> None:
         ({"role": "user"}, "its content is no text"),
         ({"role": "assistant", "content": None}, "its content is no text"),
         ({"role": "tool", "content": "4"}, "without a tool_call_id"),
-        ({"content": "x"}, "its role is 'None'"),
+        ({"content": "x"}, "it has no role; known: system"),
+        ({"role": functools.reduce(lambda inner, _: [inner], range(5000), []), "content": "x"}, "its role is no text"),
+        *(
+            (
+                {"role": "assistant", "content": "x", "tool_calls": calls},
+                "its tool_calls are no list of objects with ids",
+            )
+            for calls in (5, True, "abc", {"id": "c1"}, ["x"], [CALL, {"type": "function"}], [{"id": 7}])
+        ),
     ],
 )
 def test_what_can_be_no_message_is_refused(message: AnyMessage, error: str) -> None:
     with pytest.raises(ConnectorException) as e:
         _history(None).append(message)
     assert error in str(e.value)
+
+
+def test_what_cannot_be_copied_or_sent_is_no_message() -> None:
+    deep = functools.reduce(lambda inner, _: [inner], range(5000), [])
+    with pytest.raises(ConnectorException, match="nested too deeply"):
+        _history(None).append({"role": "user", "content": deep})
+    with pytest.raises(ConnectorException, match="it cannot be sent: Object of type object"):
+        _history(100).append({"role": "user", "content": "x", "name": object()})
 
 
 def test_what_is_given_and_taken_are_copies() -> None:

@@ -16,10 +16,11 @@ from click.testing import Result
 from command_line import run
 from scripted_daemon import Script, ScriptedDaemon, socket_path
 
-from connector_sdk.openai import AsyncConversation, AsyncOpenAIConnector, UsageTracker
+from connector_sdk.openai import AsyncConversation, AsyncOpenAIConnector, RetryClock, UsageTracker
 from vastar_runtime.cli import chat_input
 from vastar_runtime.cli.chat_commands import ChatCommands, Said, kind_of, question_of
 from vastar_runtime.cli.chat_session import ChatSession
+from vastar_runtime.cli.exit_codes import ExitCode
 
 __all__ = ["socket_path"]
 
@@ -153,6 +154,8 @@ def test_the_cost_is_by_the_prices_of_the_daemon(socket_path: str, tmp_path: Pat
         options = ("--config", str(file), "--base-url", "http://u:p@H:8080/v1")
         assert "cost 0.000002 EUR\n" in ask("Hi", options=options).stderr
         assert "cost unknown (no price)\n" in ask("Hi", options=("--config", str(file))).stderr
+        nowhere = ("--config", str(file), "--base-url", "http://[h")
+        assert "cost unknown (no price)\n" in ask("Hi", options=nowhere).stderr
 
 
 def test_ctrl_c_in_a_pipe_ends_all_of_it(socket_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,6 +193,10 @@ def test_a_daemon_that_is_not_running_is_a_line(socket_path: str) -> None:
         ((), {"USE_SIMULATOR": "maybe"}, "USE_SIMULATOR: 'maybe'"),
         (("--model", ""), {}, "model: ''"),
         (("--max-history-tokens", "0"), {}, "--max-history-tokens"),
+        (("--system", "a\udcff"), {}, "Invalid value for '--system': it is not UTF-8"),
+        (("--model", "a\udcff"), {}, "Invalid value for '--model': it is not UTF-8"),
+        (("--base-url", "http://\udcff"), {}, "Invalid value for '--base-url': it is not UTF-8"),
+        (("--tenant", "\udcff"), {}, "Invalid value for '--tenant': it is not UTF-8"),
     ],
 )
 def test_what_cannot_be_used_is_said_before_anything_is_asked(
@@ -211,6 +218,8 @@ def test_what_cannot_be_used_is_said_before_anything_is_asked(
         ("EXIT ", Said.END),
         ("quit", Said.END),
         ("exit?", Said.QUESTION),
+        ("//exit", Said.QUESTION),
+        ("//quit", Said.QUESTION),
         ("/help", Said.COMMAND),
         ("/", Said.COMMAND),
         ("//", Said.QUESTION),
@@ -221,6 +230,43 @@ def test_what_a_line_is(line: str, kind: Said) -> None:
     assert kind_of(line) is kind
     if kind is Said.QUESTION:
         assert question_of(line) == line.strip().removeprefix("/")
+
+
+def test_a_file_whose_calls_of_tools_are_none_is_a_line_and_the_conversation_goes_on(
+    socket_path: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "talk.json"
+    path.write_text('{"version": 1, "messages": [{"role": "assistant", "content": "x", "tool_calls": 5}]}')
+    with daemon(socket_path, saying("a")) as (_, ask):
+        done = ask(f"/load {path}", "Hi")
+        assert (done.exit_code, done.stdout) == (15, "a\n")
+        assert done.stderr.startswith(f"Error: {path}: message 1: a message cannot be used: its tool_calls are no list")
+
+
+def test_a_long_wait_is_told_and_a_short_one_is_not(socket_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept_s = []
+
+    async def sleep(_clock: RetryClock, seconds: float) -> None:
+        slept_s.append(seconds)
+
+    monkeypatch.setattr(RetryClock, "sleep_async", sleep)
+    script = in_turn(failing(503, retry_after="1.5"), failing(429, retry_after="20"), saying("a"))
+    with daemon(socket_path, script) as (_, ask):
+        done = ask("Hi")
+        assert (done.exit_code, done.stdout, slept_s) == (0, "a\n", [1.5, 20])
+        assert done.stderr.splitlines()[0] == "Asking again in 20 s: status 429"
+
+
+def test_a_reader_that_has_gone_ends_the_conversation_without_a_word(
+    socket_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_session: ChatSession, _text: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(ChatSession, "_write", broken)
+    with daemon(socket_path, saying("a")) as (scripted, ask):
+        done = ask("Hi", "never asked")
+        assert (done.exit_code, done.output, len(scripted.requests)) == (ExitCode.NOT_WRITTEN, "", 1)
 
 
 def test_a_deployment_without_the_name_of_a_model() -> None:

@@ -26,15 +26,21 @@ from chat_stories import (
     streaming,
     text,
 )
-from scripted_daemon import ScriptedDaemon, config_for, http_of, socket_path
+from scripted_daemon import ScriptedDaemon, config_for, socket_path
 
 from connector_sdk import APIError, ConnectorException, ErrorClass
-from connector_sdk.openai import AsyncConversation, AsyncOpenAIConnector, Conversation, Message, OpenAIConnector
+from connector_sdk.chat_state import ConversationState
+from connector_sdk.openai import (
+    AsyncConversation,
+    AsyncOpenAIConnector,
+    ChatChunk,
+    ChatDelta,
+    Conversation,
+    Message,
+    OpenAIConnector,
+)
 
 __all__ = ["chats", "socket_path"]
-
-CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 2}'}}
-RESULT = {"role": "tool", "tool_call_id": "c1", "content": "4"}
 
 
 def _said(*pairs: tuple[str, str]) -> list[dict[str, str]]:
@@ -113,35 +119,6 @@ def test_what_is_too_much_for_the_budget_is_forgotten(chats: Chats, socket_path:
         with pytest.raises(APIError):
             chats.ask(conversation, "x" * 50)
         assert (conversation.messages, len(daemon.requests)) == (before, 7)
-        chats.close(connector)
-
-
-@pytest.mark.parametrize("is_stream", [True, False])
-def test_tools_are_called_and_their_results_answered(chats: Chats, socket_path: str, is_stream: bool) -> None:
-    parts = [{"index": 0, **CALL, "function": {"name": "add", "arguments": ""}}]
-    parts += [{"index": 0, "function": {"arguments": part}} for part in ('{"a"', ": 2}")]
-    pieces = [event(choices=[{"delta": {"tool_calls": [part]}}]) for part in parts]
-    calling = streaming(*pieces, event(choices=[{"delta": {}, "finish_reason": "tool_calls"}]), DONE)
-    answer = calling if is_stream else saying(None, message={"tool_calls": [CALL]})
-    with ScriptedDaemon(in_turn(answer, saying("Four.")), socket_path) as daemon:
-        connector = chats.connector(model="m")
-        conversation = chats.conversation(connector, extra={"tools": [{"type": "function"}]})
-        assert (chats.ask(conversation, "2+2?") if is_stream else [chats.ask_whole(conversation, "2+2?")]) in ([], [""])
-        assert conversation.messages[-1]["tool_calls"] == [CALL]
-        for question in ("And now?", None):
-            with pytest.raises(ConnectorException, match=r"calls tools whose results are missing \(c1\)"):
-                chats.ask(conversation, question)
-        conversation.add(RESULT)
-        assert chats.ask_whole(conversation) == "Four."
-        assert messages_of(daemon.requests[-1])[1:] == [
-            {"role": "assistant", "content": None, "tool_calls": [CALL]},
-            RESULT,
-        ]
-        assert json.loads(http_of(daemon.requests[-1])["body"])["tools"] == [{"type": "function"}]
-        assert roles(conversation.messages) == ["user", "assistant", "tool", "assistant"]
-        daemon.script = endless(text("Wait") + pieces[0])
-        assert chats.ask(conversation, "Again?", most=1) == ["Wait"]
-        assert conversation.messages[-1] == Message("assistant", "Wait")
         chats.close(connector)
 
 
@@ -268,3 +245,54 @@ def test_what_is_saved_goes_on_elsewhere(chats: Chats, socket_path: str, tmp_pat
         assert chats.ask_whole(other) == "Hellö"
         assert messages_of(daemon.requests[-1])[0] == {"role": "system", "content": "Be brief."}
         chats.close(connector)
+
+
+def _only_plain(text: str) -> int:
+    """As tokenizers that refuse their own marks."""
+    if "<|" in text:
+        raise ValueError("disallowed special token")
+    return len(text)
+
+
+def test_an_answer_that_the_tokenizer_refuses_stays_and_the_conversation_goes_on(
+    chats: Chats, socket_path: str
+) -> None:
+    with ScriptedDaemon(in_turn(streaming(text("<|end|>")), saying("<|end|>"), saying("yes")), socket_path) as daemon:
+        connector = chats.connector(model="m")
+        conversation = chats.conversation(connector, max_history_tokens=1000, count_tokens=_only_plain)
+        assert chats.ask(conversation, "Say it.") == ["<|end|>"]
+        assert chats.ask_whole(conversation, "Again.") == "<|end|>"
+        assert chats.ask_whole(conversation, "Still there?") == "yes"
+        assert [message["content"] for message in messages_of(daemon.requests[-1])][1::2] == ["<|end|>"] * 2
+        with pytest.raises(ValueError, match="special token"):
+            chats.ask(conversation, "<|")
+        conversation.reset()
+        chats.close(connector)
+
+
+def test_ctrl_c_while_an_answer_is_counted_loses_nothing() -> None:
+    def interrupted(text: str) -> int:
+        if text == "answer":
+            raise KeyboardInterrupt
+        return len(text)
+
+    conversation = ConversationState("m", max_history_tokens=1000, count_tokens=interrupted)
+    turn = conversation._begin("question")
+    turn.feed(ChatChunk(delta=ChatDelta(content="answer")))
+    with pytest.raises(KeyboardInterrupt):
+        turn.finish()
+    assert conversation.messages == [Message("user", "question"), Message("assistant", "answer")]
+    conversation.reset()
+
+
+def test_a_question_that_cannot_be_asked_is_taken_back(chats: Chats, socket_path: str) -> None:
+    connector = chats.connector()
+    conversation = chats.conversation(connector)
+    for ask in (chats.ask, chats.ask_whole):
+        with pytest.raises(ConnectorException, match="model: the request names none"):
+            ask(conversation, "Who?")
+    conversation.reset()
+    assert conversation.messages == []
+    with pytest.raises(ConnectorException, match="max_history_tokens: 0 cannot be used"):
+        chats.conversation(connector, max_history_tokens=0)
+    chats.close(connector)

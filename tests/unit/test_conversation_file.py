@@ -51,7 +51,15 @@ def _tree(**changes: Any) -> str:
         (_tree(messages=[7]), "message 1: it takes an object with role and content"),
         (_tree(messages=[{"role": "user", "content": "a"}, {"role": "x", "content": "a"}]), "message 2: .*role is 'x'"),
         (_tree(messages=[{"role": "user", "content": 7}]), "message 1: .*its content is no text"),
-        (_tree(messages=[{"role": [], "content": "a"}]), r"message 1: .*its role is '\[\]'"),
+        (_tree(messages=[{"role": [], "content": "a"}]), "message 1: .*its role is no text"),
+        (
+            '{"version": 1, "messages": [{"role": ' + "[" * 300 + "]" * 300 + ', "content": "a"}]}',
+            "its role is no text",
+        ),
+        (
+            _tree(messages=[{"role": "assistant", "content": "a", "tool_calls": 5}]),
+            "message 1: .*its tool_calls are no",
+        ),
         (_tree(model=7), "model: it takes text"),
         (_tree(system=[]), "system: it takes text"),
         (b"\xff\xfe", r"it is not UTF-8 \(byte 0\)"),

@@ -30,6 +30,8 @@ NO_MODEL = ChatCompletionRequest(messages=[Message("user", "hi")])
     [
         ("https://r.openai.azure.com", "d", "https://r.openai.azure.com/openai/deployments/d/chat/completions"),
         ("https://r.openai.azure.com/openai/", "d", "https://r.openai.azure.com/openai/deployments/d/chat/completions"),
+        ("https://r/openai/v1/", "d", "https://r/openai/deployments/d/chat/completions"),
+        ("https://r/openai/v1", "d", "https://r/openai/deployments/d/chat/completions"),
         ("http://h:1/base", "a b/c?d#ü", "http://h:1/base/openai/deployments/a%20b%2Fc%3Fd%23%C3%BC/chat/completions"),
     ],
 )

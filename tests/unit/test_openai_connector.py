@@ -255,6 +255,17 @@ def test_the_key_is_in_no_message_of_the_daemon(socket_path: str) -> None:
         assert str(e.value) == "bad value 'Bearer [api key]'"
 
 
+def test_a_short_key_is_hidden_as_a_word_and_in_no_other(upstream: Upstream) -> None:
+    said = json.dumps({"error": {"message": "the company refuses any, 'any' and Bearer any"}})
+    with (
+        upstream(said, 401) as daemon,
+        _connector(daemon, api_key="any") as connector,
+        pytest.raises(APIError) as e,
+    ):
+        connector.chat_completion(HELLO)
+    assert str(e.value) == "the company refuses [api key], '[api key]' and Bearer [api key]"
+
+
 @pytest.mark.parametrize("key", [KEY + "\n", "a b", "schlüssel", "\0"])
 def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ConnectorException, match="api_key") as e:

@@ -6,6 +6,7 @@ import contextlib
 import pickle
 from typing import Any
 
+import anyio
 import pytest
 from chat_stories import (
     HELLO,
@@ -23,7 +24,7 @@ from chat_stories import (
 from scripted_daemon import Peer, ScriptedDaemon, config_for, socket_path
 
 from connector_sdk import APIError, ConnectorException, ErrorClass, StreamError
-from connector_sdk.openai import AsyncOpenAIConnector, OpenAIConnector
+from connector_sdk.openai import AsyncOpenAIConnector, OpenAIConnector, RetryClock
 from connector_sdk.retry_after import MAX_RETRY_AFTER_MS, retry_after_ms
 from connector_sdk.wire import ExecuteRequest, ExecuteResponse, ResponseEnd, ResponseMode
 
@@ -47,6 +48,67 @@ def _refused_by_the_daemon(retry_after_ms: int) -> Any:
         peer.say(refusal)
 
     return answer
+
+
+def _failed_in_the_daemon(error_class: ErrorClass, retry_after_ms: int = 0, attempts: int = 0) -> Any:
+    def answer(peer: Peer, request: ExecuteRequest) -> None:
+        kind = ExecuteResponse if request.response_mode is ResponseMode.BUFFERED else ResponseEnd
+        failure = kind(
+            request_id=request.request_id,
+            error_class=error_class,
+            error_message="said by the daemon",
+            retry_after_ms=retry_after_ms,
+            attempts=attempts,
+        )
+        peer.say(failure)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("failure", "tries"),
+    [
+        (_failed_in_the_daemon(ErrorClass.TRANSIENT, attempts=3), 1),
+        (_failed_in_the_daemon(ErrorClass.TIMEOUT, attempts=2), 1),
+        (_failed_in_the_daemon(ErrorClass.TRANSIENT, retry_after_ms=30_000), 1),
+        (_failed_in_the_daemon(ErrorClass.TRANSIENT, attempts=1), 2),
+        (_failed_in_the_daemon(ErrorClass.TRANSIENT, retry_after_ms=700, attempts=1), 2),
+        (_failed_in_the_daemon(ErrorClass.TRANSIENT), 2),
+        (_failed_in_the_daemon(ErrorClass.RATE_LIMITED, retry_after_ms=700), 2),
+        (failing(503, retry_after="30"), 2),
+    ],
+)
+def test_what_the_daemon_tried_again_in_vain_or_leaves_alone_is_said_at_once(
+    chats: Chats, clock: StillClock, socket_path: str, failure: Any, tries: int
+) -> None:
+    """Such retries would open the circuit, hide behind it what is wrong, and wait for it."""
+    with ScriptedDaemon(failure, socket_path) as daemon:
+        connector = chats.connector(retry_clock=clock, max_retries=1)
+        for ask in (chats.whole, chats.texts):
+            daemon.requests.clear()
+            with pytest.raises(ConnectorException, match=r"said by the daemon|status 503"):
+                ask(connector)
+            assert len(daemon.requests) == tries
+        assert len(clock.slept_s) == 2 * (tries - 1)
+        chats.close(connector)
+
+
+def test_who_wants_to_know_is_told_of_each_wait_and_of_no_key(
+    chats: Chats, clock: StillClock, socket_path: str
+) -> None:
+    key = "sk-0123456789abcdef"
+    told: list[tuple[str, float]] = []
+
+    def busy(peer: Peer, request: ExecuteRequest) -> None:
+        peer.answer(request, status_code=503, headers={"retry-after": "3"}, body=f"busy with {key}")
+
+    with ScriptedDaemon(in_turn(failing(500), busy, saying("a")), socket_path):
+        connector = chats.connector(
+            api_key=key, retry_clock=clock, on_retry=lambda error, wait_s: told.append((str(error), wait_s))
+        )
+        assert chats.whole(connector) == "a"
+        assert told == [("status 500", 0.5), ("the API answered with status 503: busy with [api key]", 3)]
+        chats.close(connector)
 
 
 def test_what_may_pass_is_asked_for_again_within_the_time_of_the_completion(
@@ -154,6 +216,7 @@ def test_the_jitter_takes_any_part_of_the_wait(socket_path: str) -> None:
     [
         ({"max_retries": -1}, "max_retries: -1 cannot be used; it takes a number from 0 to 1000"),
         ({"stream_buffer": 0}, "stream_buffer: 0 cannot be used; it takes a number from 1 to 8192"),
+        ({"stream_buffer": 8193}, "stream_buffer: 8193 cannot be used"),
         ({"max_tokens": 0}, "max_tokens: 0"),
         ({"temperature": float("nan")}, "temperature: nan"),
         ({"model": ""}, "model: ''"),
@@ -195,3 +258,11 @@ def test_what_an_answer_asks_for(headers: dict[str, str], wanted_ms: int) -> Non
 def test_an_error_keeps_what_the_api_asked_for_when_it_is_pickled() -> None:
     error = APIError.from_error_object({"message": "slow down"}, 429, retry_after_ms=700)
     assert pickle.loads(pickle.dumps(error)).retry_after_ms == 700
+
+
+def test_the_clock_of_whoever_has_no_other() -> None:
+    clock = RetryClock()
+    assert 0 <= clock.random() <= 1
+    clock.sleep(0)
+    for backend in ("asyncio", "trio"):
+        anyio.run(clock.sleep_async, 0, backend=backend)

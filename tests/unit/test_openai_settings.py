@@ -12,7 +12,7 @@ from connector_sdk.azure import AzureDeployment
 from connector_sdk.openai import AsyncOpenAIConnector, OpenAIConnector, UsageTracker
 from connector_sdk.openai_environment import settings_from_environment
 from connector_sdk.openai_file import settings_from_file
-from connector_sdk.openai_settings import OpenAISettings
+from connector_sdk.openai_settings import OpenAISettings, refuse_placeholder
 
 KEY = "sk-proj-4f9a8b7c6d5e"
 SIMULATOR = "http://localhost:4545"
@@ -81,6 +81,12 @@ def test_what_variables_say(environ: dict[str, str], settings: OpenAISettings) -
             {"AZURE_OPENAI_ENDPOINT": "https://your-resource.openai.azure.com", "AZURE_OPENAI_DEPLOYMENT": "d"},
             "AZURE_OPENAI_ENDPOINT still holds",
         ),
+        ({"OPENAI_API_KEY": f"{KEY}\udcff"}, "OPENAI_API_KEY: it is not UTF-8"),
+        ({"OPENAI_BASE_URL": "http://\udcff"}, "OPENAI_BASE_URL: it is not UTF-8"),
+        (
+            {"AZURE_OPENAI_ENDPOINT": "https://r", "AZURE_OPENAI_KEY": "\udcff"},
+            "AZURE_OPENAI_KEY: it is not UTF-8",
+        ),
     ],
 )
 def test_variables_that_cannot_be_used_are_named(environ: dict[str, str], error: str) -> None:
@@ -88,6 +94,34 @@ def test_variables_that_cannot_be_used_are_named(environ: dict[str, str], error:
         settings_from_environment(environ)
     assert error in str(e.value)
     assert KEY not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sk-...",
+        "sk-proj-xxxx",
+        "<your key>",
+        "your_api_key_here",
+        "YOUR-KEY",
+        "sk-your-key",
+        "https://your-resource.openai.azure.com",
+        "https://YOUR_RESOURCE_NAME.openai.azure.com/",
+        "paste_your_openai_api_key_here",
+        "Enter your key",
+    ],
+)
+def test_placeholders_of_examples_are_refused(value: str) -> None:
+    with pytest.raises(ConnectorException, match="KEY still holds the example's placeholder"):
+        refuse_placeholder("KEY", value, "unset it")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [KEY, "https://made-for-your-home.openai.azure.com", "https://keyboards-for-your-keys.openai.azure.com", "any"],
+)
+def test_what_is_somebodys_own_is_no_placeholder(value: str) -> None:
+    refuse_placeholder("KEY", value, "unset it")
 
 
 # --- files ---
@@ -195,6 +229,16 @@ def _settings(tmp_path: Path, content: str, **environ: str) -> OpenAISettings:
             {"T": "77"},
             OpenAISettings(base_url="http://h", model=MINI, timeout_ms=77),
         ),
+        (
+            "use_real_openai: true" + AZURE.replace("2024-02-15-preview", "2024-10-21"),
+            {},
+            OpenAISettings(
+                base_url="https://r.openai.azure.com",
+                api_key="k",
+                max_tokens=5,
+                azure=AzureDeployment("d", "2024-10-21"),
+            ),
+        ),
         ("openai: {api_key: '${K}'}\nsimulator:", {"K": ""}, OpenAISettings(base_url=SIMULATOR, model=MINI)),
         (
             "simulator: {api_key: k, base_url: 'http://${H}:${P}/$x'}",
@@ -205,67 +249,6 @@ def _settings(tmp_path: Path, content: str, **environ: str) -> OpenAISettings:
 )
 def test_what_files_say(tmp_path: Path, content: str, environ: dict[str, str], settings: OpenAISettings) -> None:
     assert _settings(tmp_path, content, **environ) == settings
-
-
-@pytest.mark.parametrize(
-    ("content", "error"),
-    [
-        ("", "it says nothing of an API: it takes mode, openai"),
-        ("[1]", "no mapping"),
-        ("a: [", "config.yaml:1: no YAML: "),
-        ("mode: openai\n\tx: 1", "config.yaml:2: no YAML: "),
-        ("mode: remote", "mode: 'remote' is none; it takes openai, simulator or azure"),
-        ("mode: 7.5", "mode: '7.5' is none"),
-        ("mode: true", "mode: True cannot be used; it takes text"),
-        ("opnai: {api_key: x}", "there is no opnai; did you mean openai?"),
-        ("mode: simulator\napi_key: x", "api_key belongs in a table, such as openai: openai.api_key"),
-        ("openai: {apikey: x}", "openai: there is no apikey; did you mean api_key?"),
-        ("openai: {banana: x}", "openai: there is no banana; known: api_key, base_url"),
-        ("openai: [api_key]", "openai: it takes a mapping with api_key, base_url"),
-        ("openai: {api_key: [sk-secret]}", "openai.api_key: a value (not shown) cannot be used; it takes text"),
-        ("openai: {api_key: '${NOT_SET}'}", "openai.api_key: the variable NOT_SET is not set"),
-        ("openai: {api_key: '${a b}'}", "openai.api_key: a variable is written ${NAME}"),
-        ("openai: {api_key: '${NOT_SET'}", "openai.api_key: a variable is written ${NAME}"),
-        ("openai: {api_key: sk-proj-xxxxxxxxxxxxxxxxxxxx}", "openai.api_key still holds the example's placeholder"),
-        ("openai: {api_key: your_api_key_here}", "openai.api_key still holds"),
-        ("mode: openai", "openai.api_key is missing; set it, or openai.base_url if the daemon adds the key"),
-        ("mode: openai\nuse_real_openai: false", "mode and use_real_openai contradict each other"),
-        ("mode: azure", "azure_openai.endpoint is missing"),
-        ("azure_openai: {endpoint: https://r}", "azure_openai.deployment is missing"),
-        ("azure_openai: {endpoint: ftp://r, deployment: d}", "azure_openai.endpoint: 'ftp://r' cannot be used"),
-        ("mode: simulator\ncommon: {timeout: soon}", "common.timeout: soon cannot be used; it takes a whole number"),
-        ("mode: simulator\ncommon: {timeout: 1.5}", "common.timeout: 1.5 cannot be used"),
-        ("mode: simulator\ncommon: {timeout: 0}", "common.timeout: 0 is no time in milliseconds"),
-        ("mode: simulator\ncommon: {timeout: 99999999999}", "common.timeout_ms: 99999999999 cannot be used"),
-        ("mode: simulator\ncommon: {timeout: 1, timeout_ms: 1}", "common.timeout and common.timeout_ms are the same"),
-        ("mode: simulator\ncommon: {max_tokens: -5}", "common.max_tokens: -5 cannot be used; it takes a number from 1"),
-        ("mode: simulator\nsimulator: {temperature: .nan}", "simulator.temperature: nan cannot be used"),
-        ("mode: simulator\nruntime: {tcp_port: 99999}", "runtime.tcp_port: 99999 cannot be used"),
-        (
-            "mode: simulator\nsimulator: {enabled: 'yes'}",
-            "simulator.enabled: yes cannot be used; it takes true or false",
-        ),
-        ("common: {max_tokens: 0x" + "f" * 5000 + "}\nmode: simulator", "a number of more than 20 digits"),
-        ("common: {max_tokens: " + "9" * 5000 + "}", "it holds a value that its type does not have"),
-        ("mode: 2024-02-30", "it holds a value that its type does not have"),
-        ("a: " + "[" * 40 + "]" * 40, "more than 32 levels"),
-        ("a: &a [1]\nb: [" + "*a," * 17 + "]", "more than 16 aliases"),
-        ("openai: {api_key: !!python/object/apply:os.getcwd []}", "no YAML: could not determine a constructor"),
-        ("x" * 300_000, "more than 262,144 bytes"),
-    ],
-)
-def test_files_that_cannot_be_used_are_told_why(tmp_path: Path, content: str, error: str) -> None:
-    with pytest.raises(ConnectorException) as e:
-        _settings(tmp_path, content)
-    assert error in str(e.value)
-    assert str(tmp_path / "config.yaml") in str(e.value)
-    assert "sk-secret" not in str(e.value)
-    assert "\n" not in str(e.value)
-
-
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConnectorException, match=r"cannot read the configuration .*none.yaml: No such file"):
-        OpenAIConnector.from_config(tmp_path / "none.yaml")
 
 
 # --- connectors ---

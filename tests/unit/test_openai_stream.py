@@ -87,14 +87,22 @@ def test_closing_the_iterator_cancels_the_completion(socket_path: str, method: s
         assert len(daemon.peers) == 1
 
 
-def test_an_api_that_does_not_end_after_done(socket_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("limit", "value", "rest"), [("END_GRACE_MS", 10, b""), ("MAX_REST_BYTES", 10, b": what nobody asked for\n\n")]
+)
+def test_an_api_that_does_not_end_after_done(
+    socket_path: str, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, rest: bytes
+) -> None:
     """The completion is whole; whoever asked for it does not wait for the timeout."""
-    monkeypatch.setattr(connector_sdk.openai, "END_GRACE_MS", 10)
+    monkeypatch.setattr(connector_sdk.openai, "END_GRACE_MS", 20_000)
+    monkeypatch.setattr(connector_sdk.openai, limit, value)
 
     def script(peer: Peer, request: ExecuteRequest) -> None:
         peer.head(request, 200, ("Content-Type", "text/event-stream"))
         peer.chunk(request, _text("all") + b"data: [DONE]\n\n")
-        assert peer.next_event() is None  # the client leaves
+        if rest:
+            peer.chunk(request, rest)
+        peer.next_event()  # the client leaves
 
     with ScriptedDaemon(script, socket_path), _connector(socket_path) as connector:
         assert list(connector.chat_completion_stream(HELLO)) == ["all"]
@@ -184,7 +192,7 @@ def test_a_server_that_knows_no_streams_gives_one_chunk(socket_path: str, is_leg
         peer.answer(request, headers={"content-type": "application/json"}, body=body)
 
     with ScriptedDaemon(script, socket_path, is_legacy=is_legacy), _connector(socket_path) as connector:
-        chunk = ChatChunk("i", None, ChatDelta("assistant", "whole"), "stop", Usage(1, 2, 3))
+        chunk = ChatChunk("i", None, ChatDelta("assistant", "whole"), "stop", Usage(1, 2, 3), is_whole=True)
         assert list(connector.stream_chunks(HELLO)) == [chunk]
 
 

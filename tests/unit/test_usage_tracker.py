@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 from chat_stories import (
     DONE,
+    HELLO,
+    PATIENCE_S,
     USAGE,
     Chats,
     StillClock,
@@ -25,8 +30,15 @@ from chat_stories import (
 )
 from scripted_daemon import ScriptedDaemon, socket_path
 
-from connector_sdk import APIError, ConnectorException
-from connector_sdk.openai import Price, Usage, UsageTracker, load_prices
+from connector_sdk import APIError
+from connector_sdk.openai import (
+    AsyncOpenAIConnector,
+    ChatChunk,
+    OpenAIConnector,
+    Price,
+    Usage,
+    UsageTracker,
+)
 from connector_sdk.usage_tracker import MAX_MODELS, OTHER_MODELS
 
 __all__ = ["chats", "socket_path"]
@@ -112,6 +124,100 @@ def test_prices_from_a_function() -> None:
     assert [model.price for model in tracker.models] == [None, CHEAP]
 
 
+def _in_time(call: Callable[[], object]) -> None:
+    """In a thread, which nobody waits for if it waits for itself."""
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S / 4)
+    assert not thread.is_alive()
+
+
+class _CollectedWhenAdded(int):
+    """A count in the midst of whose addition Python collects garbage."""
+
+    def __radd__(self, other: int) -> int:
+        gc.collect()
+        return other + int(self)
+
+
+class _Reader:
+    """Looks at what was used when it is collected."""
+
+    def __init__(self, tracker: UsageTracker, seen: list[object]) -> None:
+        self.tracker, self.seen = tracker, seen
+
+    def __del__(self) -> None:
+        self.seen.append(self.tracker.models)
+
+
+def _blocking_stream(tracker: UsageTracker) -> object:
+    def chunks(_request: Any) -> Iterator[ChatChunk]:
+        yield ChatChunk(model="dropped")
+        yield ChatChunk()
+
+    connector = OpenAIConnector(usage_tracker=tracker)
+    connector._stream = chunks  # type: ignore[assignment]
+    stream = connector.stream_chunks(HELLO)
+    next(stream)
+    return stream
+
+
+def _async_stream(tracker: UsageTracker) -> object:
+    stream = AsyncOpenAIConnector(usage_tracker=tracker).stream_chunks(HELLO)
+    stream._has_come, stream._model = True, "dropped"
+    return stream
+
+
+@pytest.mark.parametrize("stream_of", [_blocking_stream, _async_stream])
+def test_a_stream_that_is_collected_in_the_midst_of_counting_is_counted(
+    stream_of: Callable[[UsageTracker], object],
+) -> None:
+    tracker = UsageTracker({"m": CHEAP})
+    seen: list[object] = []
+    cycle = [stream_of(tracker), _Reader(tracker, seen)]
+    cycle.append(cycle)
+    del cycle
+    _in_time(lambda: tracker.add("m", Usage(_CollectedWhenAdded(7), 1)))
+    assert seen == [()]
+    assert repr(tracker) == "<UsageTracker of 2 models>"
+    assert [(model.model, model.requests, model.prompt_tokens) for model in tracker.models] == [
+        ("dropped", 1, 0),
+        ("m", 1, 7),
+    ]
+
+
+def test_what_is_counted_while_somebody_reads_waits_for_nobody() -> None:
+    tracker = UsageTracker()
+    with tracker._lock:
+        _in_time(lambda: tracker.add("m", Usage(1, 2)))
+    assert tracker.total_prompt_tokens == 1
+
+
+def test_a_function_that_gives_prices_may_look_at_what_was_used() -> None:
+    tracker = UsageTracker(lambda model: DEAR if tracker.total_prompt_tokens else CHEAP)
+    _in_time(lambda: [tracker.add(model, Usage(1, 0)) for model in ("a", "b")])
+    assert [model.price for model in tracker.models] == [CHEAP, DEAR]
+
+
+@pytest.mark.parametrize("price_of", [lambda model: {}[model], lambda model: "0.15"])
+def test_a_function_that_fails_to_give_a_price_costs_no_answer(
+    chats: Chats, socket_path: str, caplog: pytest.LogCaptureFixture, price_of: Any
+) -> None:
+    tracker = UsageTracker(price_of)
+    with ScriptedDaemon(saying("a", usage=USAGE), socket_path):
+        connector = chats.connector(usage_tracker=tracker)
+        assert chats.whole(connector) == "a"
+        assert chats.texts(connector) == ["a"]
+        chats.close(connector)
+    assert tracker.report() == "m: 2 requests, 20 prompt tokens, 4 completion tokens, cost unknown (no price)"
+    (record,) = caplog.records
+    assert (record.levelno, record.getMessage()) == (
+        logging.WARNING,
+        "no price for 'm': the function that gives prices failed",
+    )
+    assert record.exc_info
+
+
 def test_many_threads_and_many_models() -> None:
     tracker = UsageTracker()
     with ThreadPoolExecutor(8) as pool:
@@ -166,45 +272,3 @@ def test_a_count_that_is_none_says_nothing(chats: Chats, socket_path: str, count
         chats.whole(connector)
         assert connector.last_usage == Usage(0, 3)
         chats.close(connector)
-
-
-@pytest.mark.parametrize(
-    ("price", "error"),
-    [
-        ((-1, 1), "input_per_million: -1"),
-        ((1, "much"), "output_per_million: 'much'"),
-        ((1, "NaN"), "output_per_million: 'NaN'"),
-        ((1, float("inf")), "output_per_million: inf"),
-        ((1, "1e-30"), "output_per_million"),
-        ((1, "9" * 100), "output_per_million"),
-        ((1, 1, " "), "currency"),
-        ((1, 1, "x" * 17), "currency"),
-        ((1, 1, "USD", -1), "cached_input_per_million"),
-    ],
-)
-def test_prices_that_cannot_be_used_are_refused(price: tuple[Any, ...], error: str) -> None:
-    with pytest.raises(ConnectorException, match=error):
-        Price(*price)
-
-
-def test_prices_from_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "prices.yaml"
-    path.write_text("m: {input_per_million: 0.15, output_per_million: 0.6}\nn:\n  input_per_million: '1'\n"
-                    "  output_per_million: 2\n  currency: EUR\n")  # fmt: skip
-    assert load_prices(path) == {"m": CHEAP, "n": Price(1, 2, "EUR")}
-    tracker = UsageTracker.from_file(path)
-    tracker.add("m", Usage(1_000_000))
-    assert tracker.total_costs == {"USD": Decimal("0.15")}
-    path.write_text('{"m": {"input_per_million": 0.15,\n "output_per_million": 0.6}}')
-    assert load_prices(path) == {"m": CHEAP}
-    for content, error in (
-        ("m: 7", "m: a price has input_per_million"),
-        ("m: {input_per_millon: 1}", "m: there is no input_per_millon; did you mean input_per_million"),
-        ("m: {input_per_million: 1}", "m: output_per_million is missing"),
-        ("m: {input_per_million: [], output_per_million: 1}", "m: input_per_million must be"),
-        ("m: {input_per_million: -1, output_per_million: 1}", "m: input_per_million: -1 cannot be used"),
-    ):
-        path.write_text(content)
-        with pytest.raises(ConnectorException, match=error) as e:
-            load_prices(path)
-        assert str(path) in str(e.value)

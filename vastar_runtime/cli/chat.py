@@ -17,10 +17,16 @@ from connector_sdk.wire.messages import ErrorClass
 from vastar_runtime import config
 from vastar_runtime.config.origins import glob, parse_pattern, split_origin
 
+from .asking import printable
 from .chat_input import Questions
 from .chat_session import ChatSession
+from .ending import tell
 from .exit_codes import CommandFailed, ExitCode
 from .options import config_option, socket_option
+
+# A person takes a longer silence for a fault.
+_LONG_WAIT_S = 2
+_MAX_REASON_CHARACTERS = 500
 
 _HELP = """Have a conversation with a model, through the daemon.
 
@@ -36,21 +42,48 @@ vastar-runtime request has it.
 """
 
 
+def _checked(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """A text that can be sent: Python has bytes that are no UTF-8 as halves of characters."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError as error:
+        raise click.BadParameter("it is not UTF-8") from error
+    return text
+
+
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=_HELP,
     epilog='Example: vastar-runtime chat --model gpt-4o-mini --system "Answer in one sentence."',
 )
-@click.option("--model", metavar="NAME", help="Which model answers.  [env var: OPENAI_MODEL; default: gpt-4o-mini]")
-@click.option("--system", metavar="TEXT", help="What the model is told before everything else.")
-@click.option("--base-url", metavar="URL", help="Where the API is; it gets OPENAI_API_KEY.  [default: see above]")
+@click.option(
+    "--model",
+    metavar="NAME",
+    callback=_checked,
+    help="Which model answers.  [env var: OPENAI_MODEL; default: gpt-4o-mini]",
+)
+@click.option("--system", metavar="TEXT", callback=_checked, help="What the model is told before everything else.")
+@click.option(
+    "--base-url",
+    metavar="URL",
+    callback=_checked,
+    help="Where the API is; it gets OPENAI_API_KEY.  [default: see above]",
+)
 @click.option(
     "--max-history-tokens",
     metavar="N",
     type=click.IntRange(min=1),
     help="Of what was said, send at most so many tokens, about; the oldest is forgotten.  [default: send everything]",
 )
-@click.option("--tenant", "tenant_id", metavar="ID", default="default", show_default=True, help="On whose behalf.")
+@click.option(
+    "--tenant",
+    "tenant_id",
+    metavar="ID",
+    default="default",
+    show_default=True,
+    callback=_checked,
+    help="On whose behalf.",
+)
 @config_option
 @socket_option
 def chat(
@@ -70,7 +103,9 @@ def chat(
     settings = settings_from_environment(os.environ, base_url=base_url or "")
     daemon = _daemon(config_path, socket_path, tenant_id)
     tracker = UsageTracker(_Prices(config_path, settings.base_url).price_of)
-    connector = AsyncOpenAIConnector.from_settings(settings, config=daemon, usage_tracker=tracker)
+    connector = AsyncOpenAIConnector.from_settings(
+        settings, config=daemon, usage_tracker=tracker, on_retry=_tell_of_long_wait
+    )
     conversation = AsyncConversation(connector, model, system=system, max_history_tokens=max_history_tokens)
     _see_that_it_runs(daemon)
     session = ChatSession(conversation, connector, tracker, Questions(sys.stdin, sys.stdout), sys.stdout)
@@ -84,6 +119,12 @@ def _daemon(config_path: str | None, socket_path: str | None, tenant_id: str) ->
     if socket_path is not None or config_path is not None:
         settings.use_tcp = False  # what is said here goes over what a variable says
     return settings
+
+
+def _tell_of_long_wait(error: ConnectorException, wait_s: float) -> None:
+    if wait_s > _LONG_WAIT_S:
+        reason = printable(" ".join(error.message.split()), _MAX_REASON_CHARACTERS)
+        tell(f"Asking again in {wait_s:.0f} s: {reason}")
 
 
 def _see_that_it_runs(daemon: RuntimeConfig) -> None:

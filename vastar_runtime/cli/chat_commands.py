@@ -47,7 +47,7 @@ def kind_of(line: str) -> Said:
     text = line.strip()
     if not text:
         return Said.NOTHING
-    if text.lower() in _WORDS_OF_END or text.lower().lstrip("/") in _WORDS_OF_END:
+    if text.lower().removeprefix("/") in _WORDS_OF_END:
         return Said.END
     return Said.COMMAND if text.startswith("/") and not text.startswith("//") else Said.QUESTION
 

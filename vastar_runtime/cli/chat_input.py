@@ -36,11 +36,13 @@ class Questions:
         """
         if self.is_interactive:
             try:
-                return input(PROMPT)
+                line = input(PROMPT)
+                line.encode()  # in a locale without UTF-8, Python keeps other bytes as halves of characters
             except EOFError:
                 return None
-            except UnicodeDecodeError as error:
-                raise _not_a_question("it is no text") from error
+            except UnicodeError as error:
+                raise _not_a_question("it is not UTF-8") from error
+            return line
         data = self._source.buffer.readline(MAX_LINE_BYTES + 1)
         if not data:
             return None

@@ -1,13 +1,10 @@
 """The conversation of ``chat``, from its first line to its last."""
 
-import os
 import re
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from typing import TextIO
 
-import click
 import trio
 
 from connector_sdk.errors import ConnectorException
@@ -15,10 +12,14 @@ from connector_sdk.openai import AsyncConversation, AsyncOpenAIConnector, UsageT
 
 from .chat_commands import ChatCommands, Said, kind_of, question_of
 from .chat_input import Questions
-from .ending import say
-from .exit_codes import CommandFailed, ExitCode, exit_code_of
+from .ending import say, tell
+from .exit_codes import ExitCode, exit_code_of
 
-_KEPT = "\n\t"
+# Of what others wrote: control characters but the line's end and the tab, what turns the direction of text around,
+# line ends that some terminals know and others do not, and halves of characters.
+_DRIVING = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\u2028\u2029]"
+)
 _PASSWORD = re.compile(r"//[^/]*@")
 
 
@@ -46,29 +47,25 @@ class ChatSession:
         self._exit_code = ExitCode.OK
         self._is_over = False
         self._was_interrupted = False
+        self._held = ""
 
     def run(self) -> ExitCode:
         """Talk until there is nothing more to say; the exit code of the command.
 
         Raises:
-            CommandFailed: nobody reads what is written.
+            BrokenPipeError: nobody reads what is written.
         """
-        try:
-            if self._questions.is_interactive:
-                url = _PASSWORD.sub("//", self._connector.base_url)
-                self._line(f"{self._commands.model} at {url}; /help lists commands")
-            while not self._is_over:
-                try:
-                    self._next()
-                except KeyboardInterrupt:
-                    self._interrupted()
-        except BrokenPipeError as error:
-            # What is left in the buffer would be written, and fail, at the end of the process.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise CommandFailed(ExitCode.NOT_WRITTEN, "") from error
+        if self._questions.is_interactive:
+            url = _PASSWORD.sub("//", self._connector.base_url)
+            self._line(f"{self._commands.model} at {url}; /help lists commands")
+        while not self._is_over:
+            try:
+                self._next()
+            except KeyboardInterrupt:
+                self._interrupted()
         report = self._tracker.report()
         if report:
-            click.echo(report, err=True)
+            tell(report)
         return ExitCode.OK if self._questions.is_interactive else self._exit_code
 
     def _next(self) -> None:
@@ -132,7 +129,10 @@ class ChatSession:
 
     def _write(self, text: str) -> None:
         if self._screen.isatty():  # what others wrote must not drive it
-            text = "".join(c if c.isprintable() or c in _KEPT else "\N{REPLACEMENT CHARACTER}" for c in text)
+            text = self._held + text
+            self._held = "\r" if text.endswith("\r") else ""  # half of a line's end, perhaps
+            text = text.removesuffix("\r").replace("\r\n", "\n")
+            text = _DRIVING.sub("\N{REPLACEMENT CHARACTER}", text)
         self._screen.write(text)
         self._screen.flush()
 
