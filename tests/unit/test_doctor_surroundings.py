@@ -118,7 +118,9 @@ def test_a_log_that_cannot_be_written_and_the_directory_that_it_lacks(tmp_path: 
     link.symlink_to("/etc/hostname")
     linked = one(check_log(seen(tmp_path, log_path=str(link))))
     assert told(linked) == (State.PROBLEM, f"{link} is a symbolic link, not a file: start does not write to it")
-    assert linked.command == f"mv {link} {link}.moved-away"
+    assert (linked.remedy, linked.command) == ("choose another with --log-file or VASTAR_LOG_FILE", None)
+    chosen = one(check_log(seen(tmp_path, {"VASTAR_LOG_FILE": "/dev/null"}, log_path="/dev/null")))
+    assert (chosen.state, chosen.command) == (State.PROBLEM, "unset VASTAR_LOG_FILE")
     (tmp_path / "log").touch()
     assert one(check_log(seen(tmp_path))).state is State.OK
 
@@ -156,9 +158,9 @@ def test_few_open_files() -> None:
 def test_a_daemon_on_another_socket_is_named_with_what_to_type(tmp_path: Path) -> None:
     here = seen(tmp_path)
     assert list(other_daemons(here, [])) == []
-    finding = one(other_daemons(here, [Daemon(7, "/run/a b/s")]))
+    finding = one(other_daemons(here, [Daemon(7, "/run/a b/s", 0)]))
     assert finding.state is State.WARNING
-    assert "PID 7 on /run/a b/s" in finding.found
+    assert "PID 7 of root (uid 0) on /run/a b/s" in finding.found
     assert finding.command == "export VASTAR_SOCKET_PATH='/run/a b/s'"
 
 

@@ -153,4 +153,6 @@ def _print_json(reports: Iterable[Report]) -> int:
 
 
 def _has_colour() -> bool:
+    if sys.stdout is None:  # closed: the exit code says it all the same
+        return False
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -31,7 +31,7 @@ from .environment import fingerprints
 from .process import run_process, use_resolver
 from .serving import Serving
 from .shared import all_told, backends, shared_limits, statistics_of
-from .statistics import Statistics, WorkerStatistics
+from .statistics import Statistics, WorkerStatistics, usage_file
 from .stopping import received_signals, stop_on
 from .usage import usage_log, used_before
 
@@ -148,6 +148,8 @@ class Daemon:
             credentials=self._credentials.statistics(),
             shared_limits=statistics_of(self._shared, self._configuration.settings),
             environment=fingerprints(os.environ),
+            listen=self._configuration.settings.listen,
+            usage_file=usage_file(self._configuration.settings, os.environ),
         )
 
     async def reload(self) -> Reloaded:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from vastar_runtime.config import Listen, Settings
+from vastar_runtime.config.state import default_path
 from vastar_runtime.credentials import CredentialStatistics
 from vastar_runtime.http.pool import PoolStatistics
 from vastar_runtime.policies.stages import PipelineStatistics
@@ -47,6 +49,8 @@ class Statistics(msgspec.Struct, frozen=True):
         pool: of all of them together.
         policies: one for all of them.
         environment: see ``environment.fingerprints``.
+        listen: what it was started with, by file, variables and flags.
+        usage_file: absolute path; None: usage is not kept.
     """
 
     config_file: str | None
@@ -58,3 +62,11 @@ class Statistics(msgspec.Struct, frozen=True):
     shared_limits: SharedLimitsStatistics | None = None
     workers_wanted: int = 1
     environment: Mapping[str, str] = {}
+    listen: Listen = Listen()
+    usage_file: str | None = None
+
+
+def usage_file(settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """Where a daemon with these settings and variables keeps usage; None: nowhere."""
+    file = settings.usage.file
+    return default_path(environ) if file == "auto" else file

@@ -23,7 +23,7 @@ from vastar_runtime.daemon.process import run_process
 from vastar_runtime.daemon.serving import DRAIN_S
 from vastar_runtime.daemon.shared import all_told, backends, shared_limits, statistics_of
 from vastar_runtime.daemon.single import log_started
-from vastar_runtime.daemon.statistics import Statistics, WorkerStatistics
+from vastar_runtime.daemon.statistics import Statistics, WorkerStatistics, usage_file
 from vastar_runtime.daemon.stopping import received_signals, stop_on
 from vastar_runtime.daemon.usage import usage_log, used_before
 from vastar_runtime.errors import StartupError
@@ -303,6 +303,8 @@ class Supervisor:
             shared_limits=statistics_of(self._shared, self._configuration.settings),
             workers_wanted=self._number_of_workers,
             environment=fingerprints(os.environ),
+            listen=self._configuration.settings.listen,
+            usage_file=usage_file(self._configuration.settings, os.environ),
         )
 
 

@@ -15,7 +15,9 @@ from vastar_runtime.cli.probe import Found, State, probe
 from vastar_runtime.config import Examined, Settings
 from vastar_runtime.errors import ConfigError, StartupError
 
-from .bounded import TookTooLong, within
+from .bounded import Look, TookTooLong, within
+from .over_tcp import OverTcp, ask_over_tcp, client_address
+from .processes import Manner, is_apart, manner_of
 
 # A daemon answers in a millisecond; one that takes so long is of no use to anybody.
 ANSWER_TIMEOUT_S = 2.0
@@ -39,6 +41,8 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
         found_problem: why not.
         statistics: the daemon's snapshot of itself; None: it gives none.
         statistics_problem: why not.
+        tcp: what answers where clients with these variables and flags look; None: they do not use TCP.
+        manner: how the daemon was started; None: there is none, or it cannot be seen.
     """
 
     environ: Mapping[str, str]
@@ -54,6 +58,8 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     found_problem: str = ""
     statistics: dict[str, Any] | None = None
     statistics_problem: str = ""
+    tcp: OverTcp | None = None
+    manner: Manner | None = None
 
     @property
     def settings(self) -> Settings:
@@ -80,10 +86,42 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
         """The daemon on the socket is this user's."""
         return self.found is not None and self.found.uid == os.geteuid()
 
+    @property
+    def is_on_tcp_only(self) -> bool:
+        """A daemon answers over TCP, where clients look, and none on the socket."""
+        return self.tcp is not None and self.tcp.health is not None and self.state is State.NOT_RUNNING
+
+    @property
+    def apart(self) -> str:
+        """Why this user's files, variables and limits say nothing about the daemon, whose these are not; "": they do.
+        Root has a say in every daemon of this machine."""
+        if self.is_on_tcp_only:
+            return "the daemon is reached over TCP, and may live anywhere"
+        if self.found is None or self.state is State.NOT_RUNNING:
+            return ""
+        if self.is_running and (self.pid is None or is_apart(self.pid, "pid")):
+            return "the daemon lives in another container"
+        if os.geteuid() == 0:
+            return ""
+        if self.state is State.FORBIDDEN:
+            return "the socket is another user's"
+        return "" if self.found.uid in (None, os.geteuid()) else "the daemon is another user's"
+
+    @property
+    def names_file(self) -> bool:
+        """A flag or a variable says which configuration file is meant."""
+        return self.config_path is not None or bool(self.environ.get("VASTAR_CONFIG"))
+
+    @property
+    def told_file(self) -> str | None:
+        """The configuration file that the daemon goes by, as it says."""
+        file = None if self.statistics is None else self.statistics.get("config_file")
+        return file if isinstance(file, str) else None
+
     def command(self, name: str, *options: str) -> str:
         """A command for the daemon that was asked about."""
         words = ["vastar-runtime", *name.split(), *options]
-        if self.socket_path is not None and name in ("start", "stop", "restart", "status", "reload"):
+        if self.socket_path is not None and name in ("start", "status", "reload"):
             words += ["--socket", self.socket_path]
         if self.config_path is not None and "--config" not in options:
             words += ["--config", self.config_path]
@@ -97,9 +135,20 @@ def look(
     seen = Circumstances(
         environ=environ, config_path=config_path, socket_path=socket_path, log_path=log_path, tenant_id=tenant_id
     )
-    for step in (_settings, _socket, _found, _statistics):
+    address = client_address(environ) if socket_path is None and config_path is None else None
+    over_tcp = None if address is None else Look(lambda: ask_over_tcp(*address))
+    for step in (_settings, _socket, _found, _statistics, _its_file, _manner):
         seen = msgspec.structs.replace(seen, **step(seen))
-    return seen
+    if address is None or over_tcp is None:
+        return seen
+    try:
+        tcp = over_tcp.result(ANSWER_TIMEOUT_S)
+    except TookTooLong as error:
+        tcp = OverTcp(host=address[0], port=address[1], problem=str(error))
+    seen = msgspec.structs.replace(seen, tcp=tcp)
+    if not seen.is_on_tcp_only:
+        return seen
+    return msgspec.structs.replace(seen, statistics_problem="a daemon tells that on its Unix socket only")
 
 
 def _settings(seen: Circumstances) -> dict[str, Any]:
@@ -114,7 +163,7 @@ def _socket(seen: Circumstances) -> dict[str, Any]:
     try:
         path = within(
             FILE_TIMEOUT_S,
-            lambda: config.load_socket_path(seen.environ, config_path=seen.config_path, socket_path=seen.socket_path),
+            lambda: config.client_socket(seen.environ, config_path=seen.config_path, socket_path=seen.socket_path).path,
         )
     except (TookTooLong, OSError, ConfigError) as error:
         return {"socket_problem": str(error)}
@@ -143,3 +192,22 @@ def _statistics(seen: Circumstances) -> dict[str, Any]:
         }
     except (TookTooLong, OSError, StartupError) as error:
         return {"statistics_problem": str(error)}
+
+
+def _its_file(seen: Circumstances) -> dict[str, Any]:
+    """Without a word about a file, the settings are those of the one that the daemon goes by, as for ``restart``. Of
+    this user's, or root's: anybody can put a socket into /tmp."""
+    file = seen.told_file
+    is_trusted = seen.found is not None and seen.found.uid in (0, os.geteuid())
+    if file is None or seen.names_file or not is_trusted or seen.apart:
+        return {}
+    if seen.examined is not None and seen.examined.file == file:
+        return {}
+    try:
+        return {"examined": within(FILE_TIMEOUT_S, lambda: config.examine(seen.environ, config_path=file))}
+    except (TookTooLong, OSError):  # what there is holds; the difference is told
+        return {}
+
+
+def _manner(seen: Circumstances) -> dict[str, Any]:
+    return {} if seen.pid is None else {"manner": manner_of(seen.pid)}

@@ -11,8 +11,10 @@ from vastar_runtime.config import DEFAULT_CONFIG_PATH, Examined
 from vastar_runtime.config.quoting import shown_path
 
 from .circumstances import Circumstances
-from .files import groups_of, is_within_reach, may, user_name
+from .files import has_list, is_within_reach, may, may_change, user_name
 from .finding import Finding, counted, not_checked, ok, problem, warning
+from .processes import groups_of_process
+from .restarting import restart
 
 _MOST_MISTAKES = 3
 # A file that is written while the daemon reads it has a time that may lie a moment after that.
@@ -26,7 +28,13 @@ def check_configuration(seen: Circumstances) -> Iterator[Finding]:
         yield not_checked("configuration", seen.examine_problem)
         return
     # Mistakes of variables are told with the variables.
-    mistakes = [mistake.text for mistake in examined.mistakes if not mistake.text.startswith("VASTAR_")]
+    of_file = [mistake for mistake in examined.mistakes if not mistake.text.startswith("VASTAR_")]
+    if seen.apart and any(mistake.is_forbidden for mistake in of_file):
+        yield not_checked(
+            "configuration", f"{shown_path(examined.file or '')} may not be read by this user; {seen.apart}"
+        )
+        return
+    mistakes = [mistake.text for mistake in of_file]
     if examined.file is None and not mistakes:
         yield ok("configuration", f"no file ({DEFAULT_CONFIG_PATH} does not exist, or none is wanted): defaults hold")
         return
@@ -46,19 +54,22 @@ def check_configuration_in_use(seen: Circumstances) -> Iterator[Finding]:
     if seen.statistics is None:
         yield not_checked(name, seen.statistics_problem)
         return
+    if seen.apart:
+        yield not_checked(name, seen.apart)
+        return
     used, read_at_s = seen.statistics.get("config_file"), seen.statistics.get("configured_at_unix_s")
     here = None if seen.examined is None else seen.examined.file
     if used is not None and not isinstance(used, str):
         yield not_checked(name, "the daemon is of another version, and does not tell its file")
         return
-    if seen.examined is not None and used != here:
+    if seen.examined is not None and used != here and (used is None or seen.names_file or seen.is_ours):
         its = "no file" if used is None else shown_path(used)
         ours = "no file" if here is None else shown_path(here)
         yield warning(
             name,
             f"the daemon goes by {its}; with the variables and options given here it would be {ours}",
             "if the daemon's is the right one, name it with VASTAR_CONFIG; else start the daemon with this one",
-            None if here is None else seen.command("restart", "--config", here),
+            None if here is None else restart(seen, config_file=here)[1],
         )
     if used is None:
         if here is None:
@@ -81,6 +92,8 @@ def check_configuration_in_use(seen: Circumstances) -> Iterator[Finding]:
         )
     elif used == here:
         yield ok(name, f"the daemon has read {shown_path(used)} as it is now")
+    elif not seen.names_file:  # another user's daemon, and no word here about another file
+        yield ok(name, f"the daemon goes by {shown_path(used)}, as it is now")
 
 
 def check_configuration_access(seen: Circumstances) -> Iterator[Finding]:
@@ -95,28 +108,43 @@ def check_configuration_access(seen: Circumstances) -> Iterator[Finding]:
         if not examined.mistakes:
             yield not_checked(name, f"{shown_path(path)}: {error.strerror}")
         return
+    if not stat.S_ISREG(status.st_mode):
+        return  # told as a mistake
     mode = f"{stat.S_IMODE(status.st_mode):04o}"
     found = f"{shown_path(path)} belongs to {user_name(status.st_uid)} and has mode {mode}"
-    daemon_uid = seen.found.uid if seen.found is not None and seen.is_running else None
+    daemon_uid = seen.found.uid if seen.found is not None and seen.is_running and not seen.apart else None
     if status.st_mode & stat.S_IWOTH and is_within_reach(path):
         yield problem(
             name,
             f"{found}: anybody may change where requests and secrets go",
-            command=f"chmod o-w {shlex.quote(path)}",
+            "" if may_change(status) else "its owner, or root, can take that away",
+            f"chmod o-w {shlex.quote(path)}" if may_change(status) else None,
         )
-    elif daemon_uid is not None and not may(status, daemon_uid, groups_of(daemon_uid), 4):
-        yield problem(
-            name,
-            f"{found}: the daemon, {user_name(daemon_uid)}, cannot read it again",
-            "give it a group that the daemon's user is in, and mode 0640",
-        )
+    elif daemon_uid is not None and (may_read := _daemon_may_read(seen, path, status, daemon_uid)) is not True:
+        whose = f"{found}: the daemon, {user_name(daemon_uid)}"
+        if may_read is None:
+            yield not_checked(name, f"{whose}, may have groups that are not shown here, to read it with")
+        else:
+            yield problem(
+                name,
+                f"{whose}, cannot read it again",
+                "give it a group that the daemon has (Groups in /proc/PID/status), and mode 0640",
+            )
     elif status.st_uid not in (0, os.geteuid()) and status.st_uid != daemon_uid:
         yield warning(name, f"{found}: that user may change where requests go", command=f"ls -l {shlex.quote(path)}")
     else:
         yield ok(name, found)
 
 
+def _daemon_may_read(seen: Circumstances, path: str, status: os.stat_result, uid: int) -> bool | None:
+    """None: that cannot be told."""
+    groups = None if seen.pid is None else groups_of_process(seen.pid)
+    if may(status, uid, groups or set(), 4):
+        return True
+    return None if groups is None or has_list(path) else False
+
+
 def _check_command(seen: Circumstances, examined: Examined) -> str:
-    if seen.config_path is None and examined.file is not None and not seen.environ.get("VASTAR_CONFIG"):
-        return "vastar-runtime config check"
+    if not seen.names_file and examined.file not in (None, DEFAULT_CONFIG_PATH):  # the daemon has told it
+        return seen.command("config check", "--config", str(examined.file))
     return seen.command("config check")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 from vastar_runtime import __version__
+from vastar_runtime.cli.probe import State as OnSocket
 from vastar_runtime.cli.refusals import refusals
 
 from .circumstances import NO_ANSWER, Circumstances
-from .files import process_state
+from .files import user_name
 from .finding import Finding, counted, listed, not_checked, ok, problem, warning
+from .processes import process_state
+from .restarting import restart
 
 _MOST_TOLD = 10
 _MEANWHILE = {
@@ -24,31 +28,47 @@ _MEANWHILE = {
 def check_daemon(seen: Circumstances) -> Iterator[Finding]:
     """Whether one runs, which one, and whether it is the version that is installed."""
     found = seen.found
-    if found is None or found.health is None:
-        yield warning("daemon", "none runs for clients with these variables", "start one", seen.command("start"))
+    if seen.is_on_tcp_only and seen.tcp is not None and seen.tcp.health is not None:
+        health, where = seen.tcp.health, f"at {seen.tcp.address}"
+    elif found is None or (found.state is not OnSocket.NOT_RUNNING and found.health is None):
+        yield not_checked("daemon", "see the socket")
         return
-    health = found.health
-    pid = "not visible from here" if found.pid is None else str(found.pid)
+    elif found.health is None:
+        yield _none(seen)
+        return
+    else:
+        health, where = found.health, f"PID {'not visible from here' if found.pid is None else found.pid}"
     uptime = timedelta(seconds=health.uptime_ms // 1000)
     in_flight = counted(health.active_requests, "request")
-    what = f"PID {pid}, version {health.version or 'not told'}, up for {uptime}, {in_flight} in flight"
+    what = f"{where}, version {health.version or 'not told'}, up for {uptime}, {in_flight} in flight"
     if health.draining:
         yield warning(
             "daemon",
             f"{what}: it shuts down, and takes no new request",
-            "wait until it has ended",
-            seen.command("stop"),
+            "wait until it has ended; this tells",
+            seen.command("status"),
         )
     elif not health.healthy:
-        yield problem("daemon", f"{what}: it says that it is not well", "its log says why", seen.command("restart"))
+        advice, command = restart(seen)
+        yield problem("daemon", f"{what}: it says that it is not well", advice or "its log says why", command)
+    elif health.version != __version__ and seen.apart:
+        yield ok("daemon", f"{what}; installed here is {__version__}")
     elif health.version != __version__:
         yield warning(
             "daemon",
             f"{what}; installed is {__version__}: what was installed since it was started does not run yet",
-            command=seen.command("restart"),
+            *restart(seen),
         )
     else:
         yield ok("daemon", what)
+
+
+def _none(seen: Circumstances) -> Finding:
+    found, directory = "none runs for clients with these variables", os.path.dirname(seen.socket or "")
+    if os.path.isdir(directory) and not os.access(directory, os.W_OK):
+        owner = user_name(os.stat(directory).st_uid)
+        return warning("daemon", found, f"{owner} can start one, whose the socket's directory is")
+    return warning("daemon", found, "start one", seen.command("start"))
 
 
 def check_daemon_statistics(seen: Circumstances) -> Iterator[Finding]:
@@ -76,7 +96,13 @@ def _silent(seen: Circumstances) -> Finding:
     found = f"it says that it is well, and its main process (PID {seen.pid}) does not answer: {seen.statistics_problem}"
     if seen.pid is not None and process_state(seen.pid) == "T":
         return problem("daemon's main process", f"{found}; it is stopped (SIGSTOP)", "", f"kill -CONT {seen.pid}")
-    return problem("daemon's main process", found, "the machine is overloaded, or it hangs", seen.command("restart"))
+    advice, command = restart(seen)
+    return problem(
+        "daemon's main process",
+        found,
+        f"the machine is overloaded, or it hangs{': ' if advice else ''}{advice}",
+        command,
+    )
 
 
 def _workers(seen: Circumstances, told: dict[str, Any]) -> Iterator[Finding]:
@@ -86,8 +112,11 @@ def _workers(seen: Circumstances, told: dict[str, Any]) -> Iterator[Finding]:
         yield problem(
             "workers",
             f"{len(silent)} of {len(workers)} do not answer (PIDs {listed(map(str, silent))})",
-            "one that goes on hanging can be ended: it is replaced",
-            f"kill -9 {silent[0]}",
+            *(
+                ("it is stopped (SIGSTOP)", f"kill -CONT {silent[0]}")
+                if process_state(silent[0]) == "T"
+                else ("one that goes on hanging can be ended: it is replaced", f"kill -9 {silent[0]}")
+            ),
         )
     elif len(workers) < wanted:
         yield warning(
@@ -132,7 +161,7 @@ def _credentials(told: dict[str, Any]) -> Iterator[Finding]:
 
 def _mend(source: object) -> str:
     if source == "env":
-        return "set the variable in the environment of the daemon, and restart it"
+        return "set the variable where the daemon is started, and start it anew"
     if source == "file":
         return "mend the file; the daemon reads it again by itself"
     return "mend the command; the daemon calls it again when ttl_ms has passed"

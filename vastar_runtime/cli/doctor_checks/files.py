@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import shlex
 import stat
 
 # A log grows by this in minutes at worst.
@@ -43,7 +44,8 @@ def group_name(gid: int) -> str:
 
 
 def groups_of(uid: int) -> set[int]:
-    """The numbers of the groups that a user is in; none for one that this machine does not know."""
+    """The numbers of the groups that a user is in, as the user database has it; none for one that it does not know. A
+    process may have others."""
     try:
         user = pwd.getpwuid(uid)
     except KeyError:
@@ -108,10 +110,35 @@ def little_space(directory: str, least_bytes: int = LITTLE_SPACE_BYTES) -> str |
     return None
 
 
-def process_state(pid: int) -> str:
-    """R, S, D, T, Z (proc(5)); "" when it cannot be told."""
+def may_change(status: os.stat_result) -> bool:
+    """Whether this user may give it another mode."""
+    return os.geteuid() in (0, status.st_uid)
+
+
+def has_list(path: str) -> bool:
+    """Whether an access control list (acl(5)) says more about it than the mode."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return chr(file.read(4096).rpartition(b")")[2].split()[0][0])
-    except (OSError, IndexError):
-        return ""
+        return "system.posix_acl_access" in os.listxattr(path)
+    except OSError:
+        return False
+
+
+def is_read_only(path: str) -> bool:
+    """Whether nothing can be changed there: secrets that are mounted into a container."""
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def has_tilde(path: str) -> bool:
+    """Whether a shell was to put a home directory in a place where it does not: in quotes, or after an option's "="."""
+    return "/~" in path
+
+
+def make_directory(path: str) -> str | None:
+    """The command; None: this user cannot, or the path is a mistake."""
+    nearest = nearest_existing(path)
+    if has_tilde(path) or not os.path.isdir(nearest) or not os.access(nearest, os.W_OK | os.X_OK):
+        return None
+    return f"mkdir -p {shlex.quote(path)}"

@@ -8,56 +8,72 @@ import shlex
 import stat
 from collections.abc import Iterator
 
+from vastar_runtime.config import DEFAULT_LOG_PATH
 from vastar_runtime.config.quoting import shown_path
-from vastar_runtime.config.state import default_path
+from vastar_runtime.daemon.statistics import usage_file
 
 from .circumstances import Circumstances
-from .files import kind, little_space, nearest_existing, user_name
+from .files import has_tilde, kind, little_space, make_directory, nearest_existing, user_name
 from .finding import Finding, not_checked, ok, problem, warning
+from .processes import DELETED, is_apart, log_of
+from .restarting import restart
 
 # Each client and each connection to an upstream is one.
 FEW_OPEN_FILES = 4096
 _FULL_SHARE = 0.8
-_DELETED = " (deleted)"
-_OWN_LOG = 'export VASTAR_LOG_FILE="$HOME/vastar-runtime.log"'
+_ANOTHER_LOG = "choose another with --log-file or VASTAR_LOG_FILE"
+_SQLITE = b"SQLite format 3\0"
+_HEADER_BYTES = 100
 
 
 def check_log(seen: Circumstances) -> Iterator[Finding]:
     """Whether it can be written."""
     name = "log"
-    path = _log_of_daemon(seen) or seen.log_path
-    if path.endswith(_DELETED):
+    if seen.apart:
+        yield not_checked(name, seen.apart)
+        return
+    path = seen.log_path
+    if seen.is_running and seen.pid is not None:
+        its = log_of(seen.pid)
+        if its is None:
+            yield ok(name, "what the daemon logs goes to no file that can be seen: to the journal, or a terminal")
+            return
+        if is_apart(seen.pid, "mnt"):
+            yield ok(name, f"{shown_path(its)}, as the daemon sees it (PrivateTmp=, a container)")
+            return
+        path = its
+    if path.endswith(DELETED):
+        advice, command = restart(seen)
         yield problem(
             name,
-            f"{shown_path(path.removesuffix(_DELETED))} was deleted while the daemon (PID {seen.pid}) writes to it: "
+            f"{shown_path(path.removesuffix(DELETED))} was deleted while the daemon (PID {seen.pid}) writes to it: "
             "what it writes nobody can read",
-            "rotate it with copytruncate",
-            seen.command("restart"),
+            f"rotate it with copytruncate{': ' if advice else ''}{advice}",
+            command,
         )
         return
     shown = shown_path(path)
-    another = "choose another with --log-file, or"
     try:
         status = os.lstat(path)
     except FileNotFoundError:
-        yield _new_file(name, path, f"{another} make the directory", _OWN_LOG)
+        yield _new_file(name, path, f"{_ANOTHER_LOG}, or make the directory", _other_log(seen, path))
         return
     except OSError as error:
-        yield problem(name, f"{shown}: {error.strerror}", "choose another with --log-file")
+        yield problem(name, f"{shown}: {error.strerror}", _ANOTHER_LOG, _other_log(seen, path))
         return
     if not stat.S_ISREG(status.st_mode):
         yield problem(
             name,
             f"{shown} is {kind(status.st_mode)}, not a file: start does not write to it",
-            f"{another} move it away",
-            f"mv {shlex.quote(path)} {shlex.quote(path + '.moved-away')}",
+            _ANOTHER_LOG,
+            _other_log(seen, path),
         )
     elif status.st_uid != os.geteuid() and not seen.is_running:
         yield problem(
             name,
             f"{shown} belongs to {user_name(status.st_uid)}: no daemon of {user_name(os.geteuid())} writes to it",
-            "choose another with --log-file",
-            _OWN_LOG,
+            _ANOTHER_LOG,
+            _other_log(seen, path),
         )
     elif status.st_uid == os.geteuid() and not os.access(path, os.W_OK):
         yield problem(name, f"{shown} may not be written", command=f"chmod u+w {shlex.quote(path)}")
@@ -69,44 +85,89 @@ def check_log(seen: Circumstances) -> Iterator[Finding]:
 
 def check_usage(seen: Circumstances) -> Iterator[Finding]:
     """Whether usage can be kept where the settings say."""
-    name, file = "usage", seen.settings.usage.file
-    if file is None:
-        yield ok(name, "is not kept ([usage] file)")
+    name, told = "usage", seen.statistics or {}
+    if seen.apart:
+        yield not_checked(name, seen.apart)
         return
-    path = default_path(seen.environ) if file == "auto" else file
-    if path is None:
+    if "usage_file" in told:
+        file = told["usage_file"] if isinstance(told["usage_file"], str) else None
+        why_not = "" if file else "the daemon has no place for it: [usage] file is none, or it was started without HOME"
+    elif seen.is_running and not seen.is_ours:
+        yield not_checked(name, "the daemon does not tell where it keeps it")
+        return
+    else:
+        file, why_not = usage_file(seen.settings, seen.environ), "neither HOME nor XDG_STATE_HOME is set"
+    if seen.settings.usage.file is None:
+        yield ok(name, "is not kept ([usage] file)")
+    elif file is None:
         yield warning(
             name,
-            "is not kept: neither HOME nor XDG_STATE_HOME is set",
-            "set one of them where the daemon is started, or name a file in [usage]",
+            f"is not kept: {why_not}",
+            "set one of HOME and XDG_STATE_HOME where the daemon is started, or name a file in [usage]",
         )
-        return
-    if seen.is_running and not seen.is_ours and file == "auto":
-        yield not_checked(name, "the daemon is another user's, and keeps it in that user's directory")
-        return
-    advice = "name a file in [usage] that this user can write, or let it"
-    if not os.path.lexists(path):
-        yield _new_file(name, path, advice, None, makes_directory=True)
-    elif not os.path.isfile(path):
-        yield problem(name, f"{shown_path(path)} is {kind(os.stat(path).st_mode)}, not a file", advice)
-    elif not (os.access(path, os.R_OK | os.W_OK) and os.access(os.path.dirname(path), os.W_OK)):
-        owner = user_name(os.stat(path).st_uid)
-        yield problem(
-            name,
-            f"{shown_path(path)} (of {owner}), or its directory, may not be written by {user_name(os.geteuid())}: "
-            "usage is lost, and budgets forget what was used",
-            advice,
-            f"ls -ld {shlex.quote(path)} {shlex.quote(os.path.dirname(path))}",
-        )
-    elif (full := little_space(os.path.dirname(path))) is not None:
-        yield _little_room(name, full, path)
     else:
-        yield ok(name, f"is kept in {shown_path(path)}, {os.stat(path).st_size >> 10} KiB")
+        yield _usage(name, file)
+
+
+def _usage(name: str, path: str) -> Finding:
+    advice = "name a file in [usage] that the daemon's user can write, or let it"
+    shown, directory = shown_path(path), os.path.dirname(path)
+    if not os.path.lexists(path):
+        return _new_file(name, path, advice, None, makes_directory=True)
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return problem(name, f"{shown}: {error.strerror}", advice)
+    if not stat.S_ISREG(status.st_mode):
+        return problem(name, f"{shown} is {kind(status.st_mode)}, not a file", advice)
+    if not (os.access(path, os.R_OK | os.W_OK) and os.access(directory, os.W_OK)):
+        return problem(
+            name,
+            f"{shown} (of {user_name(status.st_uid)}), or its directory, may not be written by "
+            f"{user_name(os.geteuid())}: usage is lost, and budgets forget what was used",
+            advice,
+            f"ls -ld {shlex.quote(path)} {shlex.quote(directory)}",
+        )
+    if (fault := _no_usage_in(path)) is not None:
+        return problem(
+            name,
+            f"{shown} {fault}: usage is lost, and budgets forget what was used",
+            "name another file in [usage], or move this one away while no daemon runs",
+            f"ls -l {shlex.quote(path)}",
+        )
+    if (full := little_space(directory)) is not None:
+        return _little_room(name, full, path)
+    return ok(name, f"is kept in {shown}, {status.st_size >> 10} KiB")
+
+
+def _no_usage_in(path: str) -> str | None:
+    """Why a file cannot be the daemon's, by its header (sqlite.org/fileformat); None: it can, as far as that tells.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    from vastar_runtime.metering.usage_file import APPLICATION_ID, SCHEMA_VERSION  # a Python may lack SQLite
+
+    with open(path, "rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if not header:
+        return None
+    if len(header) < _HEADER_BYTES or not header.startswith(_SQLITE):
+        return "is no SQLite database, or a damaged one"
+    version, application_id = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
+    if application_id not in (0, APPLICATION_ID):
+        return "is the database of another program"
+    if application_id and version != SCHEMA_VERSION:
+        return f"has schema {version}, and this version knows {SCHEMA_VERSION}"
+    return None
 
 
 def check_open_files(seen: Circumstances) -> Iterator[Finding]:
     """How many the daemon may have, and has."""
     name = "open files"
+    if seen.apart and seen.pid is None:
+        yield not_checked(name, seen.apart)
+        return
     remedy = "raise it: LimitNOFILE=65536 in the systemd unit, --ulimit nofile=65536 for a container, else as root"
     if seen.is_running and seen.pid is not None:
         try:
@@ -131,8 +192,8 @@ def open_files_limit(hard: int) -> Finding:
         return warning(
             "open files",
             f"a daemon that is started here may have {hard}: each client and each upstream connection is one",
-            "raise the hard limit: LimitNOFILE= in a systemd unit, /etc/security/limits.conf, or as root",
-            "ulimit -n 65536",
+            "raise the hard limit: LimitNOFILE= in a systemd unit, /etc/security/limits.conf",
+            "ulimit -n 65536" if os.geteuid() == 0 else None,
         )
     shown = "any number" if hard == resource.RLIM_INFINITY else str(hard)
     return ok("open files", f"a daemon that is started here may have {shown}")
@@ -147,16 +208,13 @@ def _most_open(pid: int) -> int | None:
     return None
 
 
-def _log_of_daemon(seen: Circumstances) -> str | None:
-    """Where the daemon's standard error goes, if that is a file and can be seen."""
-    if not seen.is_running or seen.pid is None:
-        return None
-    try:
-        path = os.readlink(f"/proc/{seen.pid}/fd/2")
-        mode = os.stat(f"/proc/{seen.pid}/fd/2").st_mode
-    except OSError:
-        return None
-    return path if stat.S_ISREG(mode) else None
+def _other_log(seen: Circumstances, path: str) -> str | None:
+    """How to choose another log than the one at this path."""
+    variable = seen.environ.get("VASTAR_LOG_FILE")
+    if variable and path == os.path.abspath(variable):
+        return "unset VASTAR_LOG_FILE"
+    is_default = path == DEFAULT_LOG_PATH and os.path.isabs(seen.environ.get("HOME", ""))
+    return 'export VASTAR_LOG_FILE="$HOME/vastar-runtime.log"' if is_default else None
 
 
 def _new_file(name: str, path: str, advice: str, command: str | None, *, makes_directory: bool = False) -> Finding:
@@ -164,8 +222,9 @@ def _new_file(name: str, path: str, advice: str, command: str | None, *, makes_d
     shown, directory = shown_path(path), os.path.dirname(path)
     nearest = nearest_existing(directory)
     if nearest != directory and not makes_directory:
-        make = f"mkdir -p {shlex.quote(directory)}" if os.access(nearest, os.W_OK | os.X_OK) else command
-        return problem(name, f"{shown}: its directory does not exist", advice, make)
+        if has_tilde(path):
+            return problem(name, f"{shown}: the ~ is taken as it stands", "write it without quotes, or the whole path")
+        return problem(name, f"{shown}: its directory does not exist", advice, make_directory(directory) or command)
     if not os.path.isdir(nearest):
         return problem(name, f"{shown} cannot be made: {shown_path(nearest)} is no directory", advice, command)
     if not os.access(nearest, os.W_OK | os.X_OK):

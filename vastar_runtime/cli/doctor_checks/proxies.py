@@ -13,7 +13,8 @@ from vastar_runtime.http.url import Origin
 
 from .bounded import Look, TookTooLong
 from .circumstances import Circumstances
-from .finding import Finding, listed, ok, problem, warning
+from .daemon_environment import NOT_FROM_HERE, STARTED_HERE, whose
+from .finding import Finding, listed, not_checked, ok, problem, warning
 
 CONNECT_TIMEOUT_S = 2.0
 _NAMES = ("http_proxy", "https_proxy", "all_proxy")
@@ -24,6 +25,10 @@ _ELSEWHERE = (Origin("http", "upstream.invalid", 80), Origin("https", "upstream.
 
 def check_proxies(seen: Circumstances) -> Iterator[Finding]:
     """Malformed ones, spellings that disagree, and local services that go through a proxy."""
+    who = whose(seen)
+    if who is None:
+        yield not_checked("proxies", NOT_FROM_HERE)
+        return
     malformed = {name: finding for name in _NAMES if (finding := _malformed(seen.environ, name)) is not None}
     disagreeing = [finding for name in (*_NAMES, "no_proxy") for finding in _disagreeing(seen.environ, name)]
     yield from malformed.values()
@@ -33,7 +38,7 @@ def check_proxies(seen: Circumstances) -> Iterator[Finding]:
     through = [origin for origin in _ELSEWHERE if proxies.for_origin(origin) is not None]
     if not through:
         if not malformed:
-            yield ok("proxies", "none: the daemon connects directly")
+            yield ok("proxies", f"none: {who} connects directly")
         return
     schemes = [origin.scheme for origin in through]
     local = [host for host in _HERE if any(proxies.for_origin(Origin(scheme, host, 80)) for scheme in schemes)]
@@ -41,16 +46,18 @@ def check_proxies(seen: Circumstances) -> Iterator[Finding]:
         variable = "no_proxy" if "no_proxy" in environ else "NO_PROXY"
         yield warning(
             "proxies",
-            f"{variable} leaves out {listed(local)}: requests to services on this machine go through the proxy",
+            f"{variable} leaves out {listed(local)}: {who} goes to services on this machine through the proxy",
             "before the daemon is started",
             f'export {variable}="${{{variable}:+${variable},}}{",".join(local)}"',
         )
     elif not disagreeing:
-        yield ok("proxies", f"for {listed(schemes)}; not for this machine")
+        yield ok("proxies", f"{who} goes through one for {listed(schemes)}; not to this machine")
 
 
 def check_proxies_answer(seen: Circumstances) -> Iterator[Finding]:
     """A TCP connection to each; nothing is sent."""
+    if whose(seen) is None:
+        return
     environ = _usable(seen.environ)
     proxies = Proxies(environ)
     found = (proxies.for_origin(origin) for origin in _ELSEWHERE)
@@ -84,10 +91,11 @@ def _malformed(environ: Mapping[str, str], name: str) -> Finding | None:
         variable = name if name in environ else name.upper()
         found, advice = f"{str(error).partition(': ')[2]}", "correct it, or do without"
         if environ[variable].strip().lower().startswith("socks"):
-            found = "a SOCKS proxy: the daemon knows http and https proxies only"
+            found = "a SOCKS proxy, and http and https ones are all that can be used"
             advice = "name an http proxy (many SOCKS servers have one beside it), or do without"
+        # The daemon that runs would not have started with such a value.
         return problem(
-            f"variable {variable}", f"{found}; the daemon does not start with it", advice, f"unset {variable}"
+            f"variable {variable}", f"{found}; {STARTED_HERE} does not start with it", advice, f"unset {variable}"
         )
     return None
 
@@ -103,7 +111,7 @@ def _disagreeing(environ: Mapping[str, str], name: str) -> Iterator[Finding]:
     if lower is not None and upper is not None and lower.strip() != upper.strip():
         yield warning(
             f"variable {name}",
-            f"{name} and {name.upper()} differ; the daemon goes by {name}, other programs by the other one",
+            f"{name} and {name.upper()} differ; a daemon goes by {name}, other programs by the other one",
             "give both the same value",
             f'export {name.upper()}="${name}"',
         )

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from connector_sdk.client import RuntimeClient
-from connector_sdk.config import RuntimeConfig
+from connector_sdk.config import DEFAULT_SOCKET_PATH, DEFAULT_TCP_HOST, DEFAULT_TCP_PORT, RuntimeConfig
 from connector_sdk.errors import ConnectorException
 from connector_sdk.models import POST, HTTPRequest
 from connector_sdk.wire import ErrorClass
@@ -21,6 +21,8 @@ from vastar_runtime.errors import StartupError
 from .bounded import Look, TookTooLong
 from .circumstances import Circumstances
 from .finding import Finding, not_checked, ok, problem
+from .processes import is_apart
+from .restarting import restart
 from .workshop import EndedAtOnce, Workshop
 
 # Python's imports on a loaded machine take seconds.
@@ -35,11 +37,12 @@ _RULES = ("may not use tenant", "egress denies", "can never hold the request")
 
 
 class Way(NamedTuple):
-    """A daemon, and what it is called."""
+    """A daemon, and what it is called. ``tcp``: host and port, where it is asked over TCP."""
 
     socket_path: str
     name: str
     is_running: bool
+    tcp: tuple[str, int] | None = None
 
 
 def check_request(seen: Circumstances, workshop: Workshop) -> Iterator[Finding]:
@@ -73,9 +76,9 @@ def requests(way: Way, base_url: str, seen: Circumstances) -> Iterator[Finding]:
         tenant_id=seen.tenant_id,
         timeout_ms=REQUEST_TIMEOUT_MS,
         socket_path=way.socket_path,
-        use_tcp=False,
-        tcp_host="127.0.0.1",
-        tcp_port=1,
+        use_tcp=way.tcp is not None,
+        tcp_host=way.tcp[0] if way.tcp else DEFAULT_TCP_HOST,
+        tcp_port=way.tcp[1] if way.tcp else DEFAULT_TCP_PORT,
     )
     url = f"{base_url}/v1/chat/completions"
     name = WHOLE
@@ -144,22 +147,33 @@ def _failed(name: str, error: ConnectorException, way: Way, base_url: str, seen:
             seen.command("config explain", "--tenant", seen.tenant_id, "--url", base_url),
         )
     if "cannot connect to the proxy" in error.message:
+        before = 'no_proxy="${no_proxy:-$NO_PROXY},localhost,127.0.0.1"'
+        advice, command = restart(seen, before=before)
         return problem(
             name,
             f"{found}; the daemon sends requests to this machine through the proxy of its environment",
-            "services on this machine are to be left out of that",
-            f'no_proxy="${{no_proxy:-$NO_PROXY}},localhost,127.0.0.1" {seen.command("restart")}',
+            f"services on this machine are to be left out of that (NO_PROXY){': ' if advice else ''}{advice}",
+            command,
         )
-    if "cannot connect to" in error.message:
-        return problem(
+    if "cannot connect to" in error.message and _may_have_another_network(way, seen):
+        return not_checked(
             name,
-            f"{found}; from here it can be reached, so the daemon lives in another network (a container?)",
+            f"the daemon answers, and the simulator's 127.0.0.1 is not its own: it lives in another network ({error})",
             "for such a daemon 127.0.0.1 is its own container: give services a name that it can reach",
         )
-    return problem(name, found, "the daemon's log has a line for the request", seen.command("status"))
+    return problem(name, found, "the daemon's log has a line for the request")
+
+
+def _may_have_another_network(way: Way, seen: Circumstances) -> bool:
+    if way.tcp is not None or seen.pid is None:
+        return True
+    return is_apart(seen.pid, "net") is not False
 
 
 def _way(seen: Circumstances, workshop: Workshop, environ: Mapping[str, str]) -> Way:
+    if seen.tcp is not None and seen.tcp.health is not None:
+        name = f"the daemon at {seen.tcp.address}"
+        return Way(DEFAULT_SOCKET_PATH, name, is_running=True, tcp=(seen.tcp.host, seen.tcp.port))
     if seen.is_running and seen.socket is not None:
         pid = "" if seen.pid is None else f" (PID {seen.pid})"
         return Way(seen.socket, f"the daemon{pid}", is_running=True)

@@ -13,14 +13,27 @@ from vastar_runtime.config import DEFAULT_SOCKET_PATH
 from vastar_runtime.config.quoting import shown_path
 
 from .circumstances import Circumstances
-from .files import group_name, groups_of, is_within_reach, kind, little_space, process_state, user_name
+from .files import (
+    group_name,
+    groups_of,
+    has_tilde,
+    is_within_reach,
+    kind,
+    little_space,
+    make_directory,
+    may_change,
+    user_name,
+)
 from .finding import Finding, ok, problem, warning
+from .processes import is_of_user, process_state
 
 # Below are the users of services (Debian and Red Hat alike).
 _FIRST_PERSON_UID = 1000
 _OVERFLOW_UID = 65534
 # The socket's lock is a file with a PID in it.
 _LEAST_BYTES = 4096
+_OTHER_PATH = "choose another path with --socket or VASTAR_SOCKET_PATH"
+_OF_UNITS = ("/run/", "/var/run/")
 
 
 def check_socket_directory(seen: Circumstances) -> Iterator[Finding]:
@@ -29,43 +42,48 @@ def check_socket_directory(seen: Circumstances) -> Iterator[Finding]:
     if path is None:
         yield _no_path(seen)
         return
+    if seen.is_on_tcp_only:
+        return
     name = "socket's directory"
     directory = os.path.dirname(path)
     shown = shown_path(directory)
-    other = "or choose another path with VASTAR_SOCKET_PATH"
     try:
         status = os.stat(directory)
     except FileNotFoundError:
-        yield problem(name, f"{shown} does not exist", other, f"mkdir -p {shlex.quote(directory)}")
+        yield _no_directory(name, path, directory)
         return
     except OSError as error:
-        yield problem(name, f"{shown}: {error.strerror}", f"give this user its way there, {other}")
+        yield problem(name, f"{shown}: {error.strerror}", f"{_OTHER_PATH}, or have this user let in there")
         return
     mode = f"{stat.S_IMODE(status.st_mode):04o}"
     if not stat.S_ISDIR(status.st_mode):
-        yield problem(name, f"{shown} is {kind(status.st_mode)}, not a directory", "choose another path: --socket")
+        yield problem(name, f"{shown} is {kind(status.st_mode)}, not a directory", _OTHER_PATH)
     elif not os.access(directory, os.X_OK):
         yield problem(
             name,
             f"{shown} (of {user_name(status.st_uid)}, mode {mode}) may not be searched by {user_name(os.geteuid())}",
-            f"its owner can allow it, {other}",
-            f"chmod a+x {shlex.quote(directory)}",
+            "" if status.st_uid == os.geteuid() else f"its owner can allow it; or {_OTHER_PATH}",
+            f"chmod u+x {shlex.quote(directory)}" if status.st_uid == os.geteuid() else None,
         )
-    elif not seen.is_running and not os.access(directory, os.W_OK):
+    elif seen.state is State.NOT_RUNNING and not os.access(directory, os.W_OK):
         yield problem(
             name,
             f"{shown} (of {user_name(status.st_uid)}, mode {mode}) may not be written by {user_name(os.geteuid())}: "
             "a daemon of this user cannot listen there",
-            "choose another path",
-            _elsewhere(seen),
+            *(
+                ("", f"chmod u+w {shlex.quote(directory)}")
+                if status.st_uid == os.geteuid()
+                else (f"{user_name(status.st_uid)} can start one; for one of your own {_OTHER_PATH}", None)
+            ),
         )
     elif status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX and is_within_reach(directory):
         yield problem(
             name,
             f"{shown} has mode {mode}: anybody may replace the socket and read what goes through it",
-            command=f"chmod +t {shlex.quote(directory)}",
+            "" if may_change(status) else f"its owner, or root, can mend that; or {_OTHER_PATH}",
+            f"chmod +t {shlex.quote(directory)}" if may_change(status) else None,
         )
-    elif not seen.is_running and (full := little_space(directory, _LEAST_BYTES)) is not None:
+    elif seen.state is State.NOT_RUNNING and (full := little_space(directory, _LEAST_BYTES)) is not None:
         yield problem(name, f"{full}: no daemon can start there", "make room", f"df -h {shlex.quote(directory)}")
     else:
         yield ok(name, f"{shown} (of {user_name(status.st_uid)}, mode {mode})")
@@ -74,9 +92,13 @@ def check_socket_directory(seen: Circumstances) -> Iterator[Finding]:
 def check_socket_path(seen: Circumstances) -> Iterator[Finding]:
     """The daemon reads the configuration file; clients do not."""
     path = seen.socket
-    if path is None or seen.socket_path is not None or seen.environ.get("VASTAR_SOCKET_PATH"):
+    if path is None or seen.socket_path is not None or seen.environ.get("VASTAR_SOCKET_PATH") or seen.tcp is not None:
         return
-    if path != DEFAULT_SOCKET_PATH:
+    if path == DEFAULT_SOCKET_PATH:
+        return
+    if seen.is_running and (seen.is_ours or os.geteuid() == 0):  # whoever looks after it need not be a client
+        yield ok("socket's path", f"the configuration says {shown_path(path)}: clients need it in VASTAR_SOCKET_PATH")
+    else:
         yield warning(
             "socket's path",
             f"the configuration says {shown_path(path)}; clients do not read it, and look at {DEFAULT_SOCKET_PATH}",
@@ -91,9 +113,13 @@ def _no_path(seen: Circumstances) -> Finding:
     return problem("socket", seen.socket_problem, "say where the daemon is with --socket or VASTAR_SOCKET_PATH")
 
 
-def _elsewhere(seen: Circumstances) -> str | None:
-    is_flag = seen.socket_path is not None
-    return None if is_flag or seen.socket == DEFAULT_SOCKET_PATH else f"export VASTAR_SOCKET_PATH={DEFAULT_SOCKET_PATH}"
+def _no_directory(name: str, path: str, directory: str) -> Finding:
+    found = f"{shown_path(directory)} does not exist"
+    if has_tilde(path):
+        return problem(name, f"{found}: the ~ is taken as it stands", "write it without quotes, or the whole path")
+    if path.startswith(_OF_UNITS):
+        return problem(name, found, "a unit with RuntimeDirectory= makes it when it is started, with systemctl")
+    return problem(name, found, f"make it; or {_OTHER_PATH}", make_directory(directory))
 
 
 def check_socket(seen: Circumstances) -> Iterator[Finding]:
@@ -101,8 +127,11 @@ def check_socket(seen: Circumstances) -> Iterator[Finding]:
     path, found = seen.socket, seen.found
     if path is None:
         return  # told with the directory
+    if seen.is_on_tcp_only:
+        yield ok("socket", "none is needed: clients with these variables use TCP, where a daemon answers")
+        return
     if found is None:
-        yield problem("socket", seen.found_problem, "choose another path with --socket or VASTAR_SOCKET_PATH")
+        yield problem("socket", seen.found_problem, _OTHER_PATH)
         return
     match found.state:
         case State.NOT_RUNNING:
@@ -116,15 +145,15 @@ def check_socket(seen: Circumstances) -> Iterator[Finding]:
                 "socket",
                 f"the existing runtime (PID {_pid(found)}) answers on {shown_path(path)}: clients get that one, and "
                 "this one does not start there",
-                "stop it, and start this one in its place",
-                None if found.pid is None else f"kill {found.pid} && {seen.command('start')}",
+                "stop it, then start this one in its place",
+                f"kill {found.pid}" if _may_end(found) else None,
             )
         case State.CLOSED:
             yield warning(
                 "socket",
                 f"the daemon (PID {_pid(found)}) accepts no connections on {shown_path(path)}: it starts or stops",
-                "wait for it; stop tells when it has ended",
-                seen.command("stop"),
+                "wait for it; this tells how it stands",
+                seen.command("status"),
             )
         case State.RUNNING:
             yield _answered(path, found)
@@ -146,8 +175,8 @@ def _nobody(seen: Circumstances, path: str) -> Finding:
     return problem(
         "socket",
         f"{shown} is {kind(status.st_mode)}, no socket: no daemon starts there",
-        "move it away",
-        f"mv {shlex.quote(path)} {shlex.quote(path + '.moved-away')}",
+        _OTHER_PATH,
+        "unset VASTAR_SOCKET_PATH" if seen.socket_path is None and seen.environ.get("VASTAR_SOCKET_PATH") else None,
     )
 
 
@@ -175,8 +204,8 @@ def _forbidden(path: str) -> Finding:
     return problem(
         "socket",
         found,
-        "its owner can let a group in, whose members may then connect: vastar-runtime restart --socket-mode 0660 "
-        "--socket-group GROUP",
+        'its owner can let a group in, whose members may then connect: with socket_mode = "0660" and socket_group in '
+        "[listen], or --socket-mode 0660 --socket-group GROUP where it is started",
     )
 
 
@@ -186,7 +215,7 @@ def _silent(seen: Circumstances, found: Found) -> Finding:
         return problem(
             "socket",
             f"a process that cannot be seen from here holds {shown_path(found.socket_path)}: {found.detail}",
-            "end it where it runs (another container?), or choose another path with VASTAR_SOCKET_PATH",
+            f"look at it where it runs (another container?); or {_OTHER_PATH}",
         )
     words = describe(pid)
     if not words.startswith(NAME):
@@ -194,17 +223,22 @@ def _silent(seen: Circumstances, found: Found) -> Finding:
             "socket",
             f"PID {pid} ({words[:80] or 'unknown'}) listens on {shown_path(found.socket_path)} and is no daemon of "
             f"ours: {found.detail}",
-            "choose another path with VASTAR_SOCKET_PATH, or end that program",
+            _OTHER_PATH,
         )
     what = f"the daemon (PID {pid}) holds {shown_path(found.socket_path)} and does not answer: {found.detail}"
     if process_state(pid) == "T":
-        return problem("socket", f"{what}; it is stopped (SIGSTOP, Ctrl-Z)", "let it go on", f"kill -CONT {pid}")
-    return problem(
-        "socket",
-        what,
-        "it hangs: look at its log, end it by force and start it again",
-        f"kill -9 {pid}; {seen.command('start')}",
-    )
+        advice = "let it go on" if _may_end(found) else f"let {user_name(found.uid or 0)} or root say that it may go on"
+        what = f"{what}; it is stopped (SIGSTOP, Ctrl-Z)"
+        return problem("socket", what, advice, f"kill -CONT {pid}" if _may_end(found) else None)
+    if not _may_end(found):
+        return problem("socket", what, f"{user_name(found.uid or 0)} or root can end it, if it goes on hanging")
+    advice = "its log may say why; if it goes on hanging, end it by force, and start it again as it was started"
+    return problem("socket", what, advice, f"kill -9 {pid}")
+
+
+def _may_end(found: Found) -> bool:
+    """Whether this user may signal who listens, and its number is still the same process's."""
+    return found.pid is not None and os.geteuid() in (0, found.uid) and is_of_user(found.pid, found.uid)
 
 
 def _answered(path: str, found: Found) -> Finding:

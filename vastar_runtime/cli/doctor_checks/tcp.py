@@ -1,73 +1,89 @@
-"""The TCP port, where the daemon is to listen on one as well."""
+"""TCP: where clients look that use it, and the port that the daemon is to listen on."""
 
 from __future__ import annotations
 
-import socket
-import time
 from collections.abc import Iterator
 
-from connector_sdk.wire import HealthCheck, HealthCheckResponse, ProtocolError
-from vastar_runtime.cli.asking import ask
 from vastar_runtime.config.quoting import shown_address
 from vastar_runtime.config.table_values import is_loopback_host
 
 from .circumstances import Circumstances
 from .finding import Finding, ok, problem, warning
+from .over_tcp import NOBODY, OverTcp, ask_over_tcp
+from .restarting import restart
 
-TIMEOUT_S = 1.5
+_NAME = "TCP port"
 
 
 def check_tcp(seen: Circumstances) -> Iterator[Finding]:
     """Who answers there, and who could ask."""
-    listen, name = seen.settings.listen, "TCP port"
-    if listen.tcp_port is None:
+    yield from _open_to_others(seen)
+    if seen.tcp is not None:
+        yield _of_clients(seen, seen.tcp)
         return
-    place = shown_address(listen.tcp_host, listen.tcp_port)
+    listen = seen.settings.listen
+    if listen.tcp_port is None or seen.apart:
+        return
     if listen.tcp_port == 0:
-        yield ok(name, "any free one; the daemon's log tells which")
+        yield ok(_NAME, "any free one; the daemon's log tells which")
         return
-    if not is_loopback_host(listen.tcp_host):
+    yield _of_daemon(seen, ask_over_tcp(_host_to_ask(listen.tcp_host), listen.tcp_port))
+
+
+def _open_to_others(seen: Circumstances) -> Iterator[Finding]:
+    listen = seen.settings.listen
+    if listen.tcp_port is None or is_loopback_host(listen.tcp_host) or seen.apart:
+        return
+    found = (
+        f"{shown_address(listen.tcp_host, listen.tcp_port)}: whoever reaches it may send requests, and what is said "
+        "goes in clear"
+    )
+    if seen.is_running:  # without --insecure-bind it would not have started
+        yield ok("TCP host", f"{found}, which --insecure-bind has allowed")
+    else:
         yield warning(
-            name,
-            f"{place}: whoever reaches it may send requests, and what is said goes in clear",
+            "TCP host",
+            f"{found}: no daemon starts there without --insecure-bind",
             "listen on 127.0.0.1 ([listen] tcp_host), or keep others away with a firewall",
         )
-    answer = _answer(_host_to_ask(listen.tcp_host), listen.tcp_port)
-    if seen.is_running:
-        if answer == "a daemon answers":
-            yield ok(name, f"{place}: {answer}")
-        else:
-            yield problem(
-                name,
-                f"{place}: {answer}; the daemon on {seen.socket} was started without it, or could not have it",
-                "VASTAR_USE_TCP and VASTAR_TCP_PORT count when the daemon is started",
-                seen.command("restart"),
-            )
-    elif answer == "nobody listens":
-        yield ok(name, f"{place} is free")
-    else:
-        yield problem(
-            name,
-            f"{place} is taken ({answer}): a daemon cannot listen there",
-            "choose another port, or end who has it; this tells who",
-            f"ss -ltnp sport = :{listen.tcp_port}",
+
+
+def _of_clients(seen: Circumstances, tcp: OverTcp) -> Finding:
+    """Where clients with these variables look."""
+    if tcp.health is not None:
+        return ok(_NAME, f"a daemon answers at {tcp.address}, where clients with these variables look")
+    if not is_loopback_host(tcp.host):
+        return problem(
+            _NAME,
+            f"{tcp.address}, where clients with these variables look: {tcp.problem}",
+            "a daemon is to be started there with VASTAR_USE_TCP=true; or for the socket of this machine",
+            "unset VASTAR_USE_TCP",
         )
+    return _of_daemon(seen, tcp)
+
+
+def _of_daemon(seen: Circumstances, tcp: OverTcp) -> Finding:
+    """The port of a daemon of this machine."""
+    place = tcp.address
+    if seen.is_running:
+        if tcp.health is not None:
+            return ok(_NAME, f"{place}: a daemon answers")
+        advice, command = restart(seen, takes="tcp")
+        return problem(
+            _NAME,
+            f"{place}: {tcp.problem}; the daemon on {seen.socket} was started without it, or could not have it",
+            f"{advice}; or use the socket" if advice else "VASTAR_USE_TCP and VASTAR_TCP_PORT count when it is started",
+            command or ("unset VASTAR_USE_TCP" if seen.tcp is not None else None),
+        )
+    if tcp.problem == NOBODY:
+        return ok(_NAME, f"{place} is free")
+    return problem(
+        _NAME,
+        f"{place} is taken ({tcp.problem or 'a daemon answers'}): a daemon cannot listen there",
+        "choose another port, or end who has it; this tells who",
+        f"ss -ltnp sport = :{tcp.port}",
+    )
 
 
 def _host_to_ask(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - asked on loopback instead
-
-
-def _answer(host: str, port: int) -> str:
-    """Who listens, as the rest of a sentence."""
-    try:
-        with socket.create_connection((host, port), TIMEOUT_S) as client:
-            reply = ask(client, HealthCheck(), time.monotonic() + TIMEOUT_S)
-    except ConnectionRefusedError:
-        return "nobody listens"
-    except (OSError, ProtocolError) as error:
-        reason = str(error) or type(error).__name__
-        return "what listens there does not answer as a daemon" + (f" ({reason})" if len(reason) < 100 else "")
-    if isinstance(reply, HealthCheckResponse):
-        return "a daemon answers"
-    return "what listens there does not answer as a daemon"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+
+import msgspec
 
 from vastar_runtime.config.quoting import shown_path
 from vastar_runtime.errors import ConfigError
 from vastar_runtime.http.dial import check_trust_store
 
 from .circumstances import Circumstances
-from .finding import Finding, counted, ok, problem, warning
+from .daemon_environment import NOT_FROM_HERE, STARTED_HERE, whose
+from .finding import Finding, counted, not_checked, ok, problem, warning
 
 # Before this there was no such program; a machine whose clock says so has lost it.
 RELEASED_UNIX_S = 1_735_689_600  # 2025-01-01
@@ -21,6 +25,11 @@ FAR_FUTURE_UNIX_S = 4_102_444_800  # 2100-01-01
 
 # What other programs read, and the daemon does not.
 _OTHERS_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+# What it names is trusted beside the system's store, not instead of it.
+_ADDED_TO = ("NODE_EXTRA_CA_CERTS",)
+# Nearly the same certificates as in the store that is read.
+_OF_THE_SYSTEM = ("/etc/ssl/", "/etc/pki/", "/etc/ca-certificates/", "/usr/share/ca-certificates/", "/usr/lib/ssl/")
+_A_WHOLE_STORE = 50
 # How c_rehash names certificates, so that OpenSSL finds them by their subject.
 _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]+\Z")
 _MOST_ENTRIES = 100_000
@@ -28,12 +37,15 @@ _MOST_ENTRIES = 100_000
 
 def check_trust_store_here(seen: Circumstances) -> Iterator[Finding]:
     """Which store there is, and whether it holds anything."""
-    name = "TLS trust store"
+    name, who = "TLS trust store", whose(seen)
+    if who is None:
+        yield not_checked(name, NOT_FROM_HERE)
+        return
     try:
         check_trust_store(seen.environ)
     except ConfigError as error:
         variable = str(error).partition(":")[0]
-        yield problem(name, f"{error}; the daemon does not start with it", command=f"unset {variable}")
+        yield problem(name, f"{error}; {STARTED_HERE} does not start with it", command=f"unset {variable}")
         return
     for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         path = seen.environ.get(variable, "")
@@ -48,8 +60,13 @@ def check_trust_store_here(seen: Circumstances) -> Iterator[Finding]:
     defaults = ssl.get_default_verify_paths()
     file = seen.environ.get("SSL_CERT_FILE") or defaults.openssl_cafile
     directory = seen.environ.get("SSL_CERT_DIR") or defaults.openssl_capath
-    yield trust_store(file, directory, is_chosen=bool(seen.environ.get("SSL_CERT_FILE")))
-    yield from _meant_for_others(seen.environ, file)
+    store = trust_store(file, directory, is_chosen=bool(seen.environ.get("SSL_CERT_FILE")))
+    if seen.is_running and who == STARTED_HERE:
+        store = msgspec.structs.replace(
+            store, found=f"{store.found} (for {who}: the one that runs has other variables)"
+        )
+    yield store
+    yield from _meant_for_others(seen.environ, file, directory)
 
 
 def trust_store(file: str, directory: str, *, is_chosen: bool) -> Finding:
@@ -67,7 +84,7 @@ def trust_store(file: str, directory: str, *, is_chosen: bool) -> Finding:
         except OSError as error:  # ssl.SSLError is one
             reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
             advice = "correct it" if is_chosen else "make the system's store anew"
-            command = "unset SSL_CERT_FILE" if is_chosen else "update-ca-certificates --fresh"
+            command = "unset SSL_CERT_FILE" if is_chosen else _if_there("update-ca-certificates --fresh")
             rest = f"; {directory} has {hashed} beside it" if hashed else ": every https upstream is rejected"
             what = f"SSL_CERT_FILE: {shown_path(file)}" if is_chosen else shown_path(file)
             return problem(name, f"{what} cannot be used: {reason}{rest}", advice, command)
@@ -81,8 +98,8 @@ def trust_store(file: str, directory: str, *, is_chosen: bool) -> Finding:
             name,
             f"neither {shown_path(file)} nor {shown_path(directory)} holds a certificate: every https upstream is "
             "rejected",
-            "as root (Debian, Ubuntu; elsewhere the package is called ca-certificates as well)",
-            "apt-get install --reinstall ca-certificates",
+            "install the package ca-certificates, as root",
+            _if_there("apt-get install --reinstall ca-certificates"),
         )
     by = "SSL_CERT_FILE, " if is_chosen else ""
     return ok(name, f"{in_file} authorities in {by}{shown_path(file)}, {hashed} in {shown_path(directory)}")
@@ -105,7 +122,7 @@ def clock(unix_s: float) -> Finding:
     if RELEASED_UNIX_S <= unix_s < FAR_FUTURE_UNIX_S:
         return ok("clock", shown)
     found = f"it is wrong: {shown}; certificates are judged by it and rejected"
-    return problem("clock", found, "set it, as root", "timedatectl set-ntp true")
+    return problem("clock", found, "set it, as root", _if_there("timedatectl set-ntp true"))
 
 
 def _hashed_in(directory: str) -> int:
@@ -121,17 +138,35 @@ def _has_expired(not_after: str) -> bool:
     return ssl.cert_time_to_seconds(not_after) < time.time()
 
 
-def _meant_for_others(environ: Mapping[str, str], file: str) -> Iterator[Finding]:
+def _meant_for_others(environ: Mapping[str, str], file: str, directory: str) -> Iterator[Finding]:
     """Somebody has told other programs of another store."""
     if environ.get("SSL_CERT_FILE"):
         return
     for name in _OTHERS_VARIABLES:
         path = environ.get(name, "")
-        if os.path.isfile(path) and os.path.realpath(path) != os.path.realpath(file):
+        real = os.path.realpath(path)
+        if os.path.isfile(path) and real != os.path.realpath(file) and not real.startswith(_OF_THE_SYSTEM):
+            # A file of one authority of somebody's own must not stand in for all others.
+            is_enough = name not in _ADDED_TO and (_hashed_in(directory) or _certificates_in(path) >= _A_WHOLE_STORE)
             yield warning(
                 f"variable {name}",
-                f"it names {shown_path(path)}; the daemon does not read it, only SSL_CERT_FILE",
-                "if upstreams are to be trusted by it, before the daemon is started",
-                f'export SSL_CERT_FILE="${name}"',
+                f"it names {shown_path(path)}; a daemon does not read it, only SSL_CERT_FILE",
+                "if upstreams are to be trusted by it, "
+                + ("before the daemon is started" if is_enough else "put what is in it into the system's store, too"),
+                f'export SSL_CERT_FILE="${name}"' if is_enough else None,
             )
             return
+
+
+def _certificates_in(path: str) -> int:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cafile=path)
+    except OSError:
+        return 0
+    return context.cert_store_stats()["x509_ca"]
+
+
+def _if_there(command: str) -> str | None:
+    """A command of a system that this one may not be."""
+    return command if shutil.which(command.partition(" ")[0]) else None

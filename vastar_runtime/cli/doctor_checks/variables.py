@@ -13,7 +13,7 @@ from vastar_runtime import config
 from vastar_runtime.config.quoting import quoted
 
 from .circumstances import Circumstances
-from .finding import Finding, listed, ok, problem, warning
+from .finding import Finding, listed, not_checked, ok, problem, warning
 
 KNOWN = (
     "VASTAR_SOCKET_PATH",
@@ -75,11 +75,15 @@ def _malformed_for_clients() -> list[str]:
 
 
 def _unknown(seen: Circumstances, given: list[str]) -> Iterator[Finding]:
+    settings, is_unread = seen.settings, seen.examined is None or any(not each.key for each in seen.examined.mistakes)
+    named = {credential.env for credential in settings.credentials} | {settings.shared_limits.password_env}
     for name in given:
-        if name in KNOWN or _SERVICE_LINK.search(name):
+        if name in KNOWN or name in named or _SERVICE_LINK.search(name):
             continue
         near = next(iter(get_close_matches(name.upper()[:64], KNOWN, 1, 0.7)), None)
-        if near is None or not _NAME.match(name):
+        if near is None and is_unread:
+            yield not_checked(f"variable {quoted(name)}", "the configuration may name it, and cannot be read")
+        elif near is None or not _NAME.match(name):
             yield warning(
                 f"variable {quoted(name)}",
                 f"nothing reads it; known: {', '.join(KNOWN)}",
@@ -99,7 +103,7 @@ def _unknown(seen: Circumstances, given: list[str]) -> Iterator[Finding]:
 
 
 def _relative(seen: Circumstances) -> Iterator[Finding]:
-    for name in ("VASTAR_SOCKET_PATH", "VASTAR_CONFIG"):
+    for name in ("VASTAR_SOCKET_PATH", "VASTAR_CONFIG", "VASTAR_LOG_FILE"):
         path = seen.environ.get(name, "")
         if path.startswith("~"):
             yield problem(
@@ -108,7 +112,7 @@ def _relative(seen: Circumstances) -> Iterator[Finding]:
                 "write it without quotes, or the whole path",
                 f'export {name}="$HOME${{{name}#"~"}}"' if path.startswith("~/") else None,
             )
-        elif path and not os.path.isabs(path):
+        elif path and not os.path.isabs(path) and not (name == "VASTAR_LOG_FILE" and seen.is_running):
             yield warning(
                 f"variable {name}",
                 f"{quoted(path)} is relative: in another directory it is another one",

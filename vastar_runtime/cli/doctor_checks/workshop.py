@@ -19,6 +19,7 @@ from vastar_runtime.cli.background import end, tail
 from vastar_runtime.config import MAX_SOCKET_PATH_BYTES
 from vastar_runtime.errors import StartupError
 
+from . import keeper
 from .bounded import TookTooLong, within
 
 _LINE_BYTES = 4096
@@ -39,6 +40,7 @@ class Workshop:
         self._lock = threading.Lock()
         self._is_closed = False
         self._directory: str | None = None
+        self._keeper: subprocess.Popen[bytes] | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def directory(self) -> str:
@@ -52,6 +54,7 @@ class Workshop:
                 raise StartupError("the time is over")
             if self._directory is None:
                 self._directory = _new_directory()
+                self._keeper = _start_keeper(self._directory)
             return self._directory
 
     @property
@@ -96,6 +99,14 @@ class Workshop:
                 directory = self._directory
                 with contextlib.suppress(TookTooLong):  # its disk hangs
                     within(_END_TIMEOUT_S, lambda: shutil.rmtree(directory, ignore_errors=True))
+            if self._keeper is not None:
+                assert self._keeper.stdin is not None
+                with contextlib.suppress(OSError):
+                    self._keeper.stdin.close()  # there is nothing left for it to do
+                with contextlib.suppress(subprocess.TimeoutExpired):  # it is killed next
+                    self._keeper.wait(_END_TIMEOUT_S)
+                self._keeper.kill()
+                self._keeper.wait()
 
     def __enter__(self) -> Self:
         return self
@@ -109,17 +120,34 @@ class Workshop:
         with self._lock, open(log_path, "ab") as log:
             if self._is_closed:
                 raise StartupError("the time is over")
-            self._processes.append(
-                subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                    # -P: a module that lies in the working directory must not stand in for one of ours.
-                    [sys.executable, "-P", "-m", "vastar_runtime", *arguments],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=[write_fd],
-                    env=dict(environ),
-                )
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                # -P: a module that lies in the working directory must not stand in for one of ours.
+                [sys.executable, "-P", "-m", "vastar_runtime", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[write_fd],
+                env=dict(environ),
             )
+            self._processes.append(process)
+            if self._keeper is not None and self._keeper.stdin is not None:
+                with contextlib.suppress(OSError):  # somebody has ended it; this program ends its processes itself
+                    self._keeper.stdin.write(b"%d\n" % process.pid)
+                    self._keeper.stdin.flush()
+
+
+def _start_keeper(directory: str) -> subprocess.Popen[bytes] | None:
+    """Nothing is left behind of a program that is killed, either; None: that cannot be."""
+    try:
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and file
+            [sys.executable, "-I", "-S", keeper.__file__, directory],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # what ends all of this program's group is to leave it alone
+        )
+    except OSError:
+        return None
 
 
 def _new_directory() -> str:
