@@ -80,10 +80,10 @@ def whole_chunk(status: int, headers: Mapping[str, str], body: bytes, request_id
         if not isinstance(answer["choices"][0]["message"], dict):
             raise TypeError("message is no object")
     except (ValueError, LookupError, TypeError, RecursionError) as fault:
+        is_stream = text.lstrip().startswith("data:")
+        todo = "it is a stream: use chat_completion_stream" if is_stream else "see whether the URL is that of the API"
         raise ConnectorException(
-            f"the answer is no chat completion: {_shown(text)!r}; see whether the URL is that of the API",
-            ErrorClass.PERMANENT,
-            request_id,
+            f"the answer is no chat completion: {_shown(text)!r}; {todo}", ErrorClass.PERMANENT, request_id
         ) from fault
     completion: dict[str, Any] = answer
     return chat_chunk(completion, is_whole=True)

@@ -20,8 +20,10 @@ BODY_WAIT_MS = 1_000
 
 _SHOWN_BODY_CHARACTERS = 200
 _SHOWN_URL_CHARACTERS = 200
-# No key is shorter; shorter values stand in texts by chance.
+# What is shorter stands in other words by chance. A short key, as in tests, is hidden where it is a word of its own; a
+# short value of a query, such as "open" or "100", is none.
 _MIN_SECRET_CHARACTERS = 8
+_MIN_SHORT_KEY_CHARACTERS = 4
 _SECRET_HEADERS = ("auth", "cookie", "key", "password", "secret", "signature", "token")
 # Not compiled here: most programs never see an error.
 _USERINFO = r"^([^/\\?#@:]*:[/\\]*)[^/\\?#]*@"
@@ -56,24 +58,31 @@ class Asked:
 
     def hide_secrets(self, text: str) -> str:
         """``text`` with … in place of what the request had in its query, its userinfo and its keys."""
-        for secret in sorted(set(self._secrets()), key=len, reverse=True):
+        keys = set(self._keys())
+        for secret in sorted(keys.union(self._query_values()), key=len, reverse=True):
             if len(secret) >= _MIN_SECRET_CHARACTERS:
                 text = text.replace(secret, "…")
+            elif secret in keys and len(secret) >= _MIN_SHORT_KEY_CHARACTERS:
+                text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "…", text)
         return text
 
-    def _secrets(self) -> Iterator[str]:
+    def _query_values(self) -> Iterator[str]:
         from urllib.parse import unquote, unquote_plus  # an import that only errors need
 
         for part in re.split("[&;]", self._url.partition("#")[0].partition("?")[2]):
             value = part.partition("=")[2] or part
             yield from (value, unquote(value), unquote_plus(value))
+
+    def _keys(self) -> Iterator[str]:
+        from urllib.parse import unquote
+
         if userinfo := re.match(_USERINFO, self._url):
             for part in userinfo[0][len(userinfo[1]) : -1].partition(":"):  # some APIs have the key as the user's name
                 yield from (part, unquote(part))
         for name, value in self._headers or ():
             if any(word in name.lower() for word in _SECRET_HEADERS):
                 yield value
-                yield from value.split()  # the key behind "Bearer"
+                yield from value.split()[1:]  # the key behind "Bearer"
                 yield from (cookie.partition("=")[2] for cookie in value.split(";"))
 
 

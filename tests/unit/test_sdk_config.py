@@ -115,6 +115,7 @@ def test_a_bad_variable_is_named_with_its_value_and_what_is_allowed(
         {"tcp_host": "a\nb"},
         {"socket_path": ""},
         {"socket_path": "a\0b"},
+        {"socket_path": "\ud800"},
         {"socket_path": "/tmp/" + "ä" * 52},
     ],
 )

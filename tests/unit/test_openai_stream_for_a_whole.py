@@ -1,0 +1,25 @@
+"""An API that streams although it was asked not to, as the existing simulator does."""
+
+from __future__ import annotations
+
+import pytest
+
+from connector_sdk import ConnectorException, ErrorClass
+from connector_sdk.chat_answer import whole_chunk
+
+
+@pytest.mark.parametrize(
+    ("body", "todo"),
+    [
+        (b'data: {"choices": []}\n\n', "it is a stream: use chat_completion_stream"),
+        (b"\xef\xbb\xbf\n\ndata:x", "it is a stream: use chat_completion_stream"),
+        (b"<html>data: x", "see whether the URL is that of the API"),
+        (b"", "see whether the URL is that of the API"),
+    ],
+)
+def test_the_error_says_what_to_do(body: bytes, todo: str) -> None:
+    with pytest.raises(ConnectorException) as raised:
+        whole_chunk(200, {}, body, 1)
+    assert raised.value.error_class is ErrorClass.PERMANENT
+    assert str(raised.value).startswith("the answer is no chat completion: '")
+    assert str(raised.value).endswith(f"; {todo}")
