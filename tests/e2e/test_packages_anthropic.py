@@ -113,6 +113,29 @@ def test_a_tool_is_called_and_what_it_returned_is_talked_about(suite: Suite) -> 
     assert said[0]["stop_reason"] == silent["stop_reason"] == "end_turn"
 
 
+def test_a_tool_runner_goes_on_until_the_model_has_said_something(suite: Suite) -> None:
+    """It asks for a thread first, and does without when it is told that there is none."""
+
+    def weather(city: str) -> str:
+        """How warm it is."""
+        return f"31 degrees in {city}"
+
+    async def weather_later(city: str) -> str:
+        """How warm it is."""
+        return weather(city)
+
+    async def story(client: Any) -> Any:
+        is_async = isinstance(client, anthropic.AsyncAnthropic)
+        tool = anthropic.beta_async_tool(weather_later, name="weather") if is_async else anthropic.beta_tool(weather)
+        asked: Any = ASKED | {"messages": [{"role": "user", "content": "What is the weather?"}]}
+        runner = client.beta.messages.tool_runner(**asked, tools=[tool])
+        return plain(await items_of(runner))
+
+    called, said = suite.told(story)
+    assert (called["stop_reason"], said["stop_reason"]) == ("tool_use", "end_turn")
+    assert "31 degrees in city" in said["content"][0]["text"]
+
+
 def test_a_text_of_the_form_that_was_asked_for(suite: Suite) -> None:
     async def story(client: Any) -> Any:
         parsed = await got(client.messages.parse(**ASKED, output_format=Place))

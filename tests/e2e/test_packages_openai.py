@@ -257,7 +257,7 @@ def test_the_apis_errors(suite: Suite) -> None:
     errors = suite.told(story)
     assert [(error["status_code"], error["param"], error["code"]) for error in errors[:5]] == [
         (400, "messages", errors[0]["code"]),
-        (400, "input", None),
+        (400, "input", "empty_array"),
         (401, None, "invalid_api_key"),
         (404, errors[3]["param"], "model_not_found"),
         (404, errors[4]["param"], "model_not_found"),

@@ -15,7 +15,12 @@ from vastar_runtime.simulator import responses_api
 from vastar_runtime.simulator.reply import Reply, ToolCall
 
 ASKED: Any = {"model": "any", "messages": [{"role": "user", "content": "Hello, what is a deadline?"}]}
-PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+PARAMETERS = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS}}
 RESPONSES_TOOL = {"type": "function", "name": "weather", "parameters": PARAMETERS, "strict": True}
 
@@ -46,6 +51,11 @@ def test_every_response_is_of_the_packages_type_and_no_field_is_unknown() -> Non
         "text": {"format": form},
         "metadata": {"a": "b"},
         "user": "someone",
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "max_tool_calls": 3,
+        "service_tier": "flex",
+        "safety_identifier": "someone",
+        "prompt_cache_key": "key",
     }
     said = Reply(text="It is warm — 東京.", prompt_tokens=3, completion_tokens=6)
     called = Reply(

@@ -1,13 +1,17 @@
 """What the simulator answers, over a real socket: completions, streams and errors."""
 
 import json
+import re
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from simulator_client import COMPLETIONS, Answer, question, request_bytes, simulator
 
+from vastar_runtime.simulator import completion
 from vastar_runtime.simulator.body import MAX_BODY_BYTES
+from vastar_runtime.simulator.reply import Reply, ToolCall
 
 PATHS = [COMPLETIONS, "/test_completion"]
 WEATHER = {
@@ -119,6 +123,32 @@ async def test_several_choices_are_counted_and_go_on_together():
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks[-2:]] == ["length", "length"]
 
 
+def test_several_choices_go_on_at_the_pace_of_one() -> None:
+    reply = Reply(text="One two three.", prompt_tokens=1, completion_tokens=4)
+
+    def pieces(**fields: object) -> list[bytes]:
+        return list(completion.answer(completion.parse(json.dumps(question(**fields)).encode()), reply).as_events())
+
+    assert len(pieces(n=4)) == len(pieces(n=1))
+    assert pieces(n=4)[1].count(b"One ") == 4
+    called = msgspec.structs.replace(reply, text="", tool_calls=(ToolCall("f", "{}"),))
+    ids = re.findall(
+        rb"call_\w+",
+        b"".join(completion.answer(completion.parse(json.dumps(question(n=3)).encode()), called).as_events()),
+    )
+    assert len(set(ids)) == 3
+
+
+async def test_a_tool_that_was_named_is_called_without_a_decision_of_the_model_s():
+    async with simulator() as ask:
+        named = {"type": "function", "function": {"name": "get_weather"}}
+        forced = await ask(question(tools=[WEATHER], tool_choice=named))
+        required = await ask(question(tools=[WEATHER], tool_choice="required"))
+    (choice,) = forced.json["choices"]
+    assert (choice["finish_reason"], len(choice["message"]["tool_calls"])) == ("stop", 1)
+    assert required.json["choices"][0]["finish_reason"] == "tool_calls"
+
+
 async def test_a_token_limit_cuts_the_answer_and_says_so():
     async with simulator() as ask:
         answer = await ask(question(max_tokens=5))
@@ -142,7 +172,10 @@ async def test_the_first_words_arrive_long_before_the_last():
 async def test_health():
     async with simulator() as ask:
         answer = await ask(path="/health", method="GET")
+    async with simulator(rai=True) as ask:
+        existing = await ask(path="/health", method="GET")
     assert (answer.status, answer.json) == (200, {"status": "ok"})
+    assert existing.json == {"status": "healthy"}
 
 
 async def test_the_models_that_stand_for_errors():
@@ -194,9 +227,13 @@ async def test_wrong_paths_and_methods_have_the_envelope_too():
     async with simulator() as ask:
         unknown = await ask(question(), path="/v1/nothing")
         slash = await ask(question(), path=COMPLETIONS + "/")
+        nameless = await ask(method="GET", path="/v1/models/")
+        proxied = await ask(method="GET", path="http://upstream.example/health")
+        elsewhere = await ask(method="GET", path="http://upstream.example")
         method = await ask(method="GET")
     assert (unknown.status, unknown.error["message"]) == (404, "Invalid URL (POST /v1/nothing).")
-    assert slash.status == 404
+    assert (slash.status, nameless.status) == (404, 404)
+    assert (proxied.status, elsewhere.error["message"]) == (200, "Invalid URL (GET /).")
     assert (method.status, method.error["code"], method.headers["allow"]) == (405, "method_not_supported", "POST")
 
 

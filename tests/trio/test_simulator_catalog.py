@@ -80,6 +80,15 @@ async def test_an_issue_is_created_and_found_again() -> None:
     assert (elsewhere.status, elsewhere.json) == (404, {"message": "Not Found"})
 
 
+async def test_issues_of_the_same_title_are_two() -> None:
+    async with simulator() as ask:
+        places = (ISSUES, ISSUES, "/repos/ada/other/issues")
+        created = [(await post(ask, place, {"title": "Again"})).json["id"] for place in places]
+        first = (await get(ask, f"{ISSUES}/1")).json["id"]
+    assert [number - first for number in created[:2]] == [95, 96]
+    assert len(set(created)) == 3
+
+
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
@@ -136,6 +145,15 @@ async def test_links_hold_no_host_that_breaks_out_of_them() -> None:
     assert "evil" not in answer.headers["link"]
     assert answer.json[0]["url"] == f"{ask.url}{ISSUES}/94"
     assert named.headers["link"].startswith(f"<http://forge.example{ISSUES}?page=2>")
+
+
+@pytest.mark.parametrize("host", ["[", "]", "a]", "[::1", "[::::]", "[1]", "x:65536", "x:", "a:b", "::1", ""])
+async def test_what_is_no_host_is_in_no_link(host: str) -> None:
+    async with simulator() as ask:
+        answer = await get(ask, ISSUES, Host=host, **KEY)
+        numbers = await get(ask, ISSUES, Host="[::1]:65535", **KEY)
+    assert answer.headers["link"].startswith(f"<{ask.url}{ISSUES}?page=2>")
+    assert numbers.headers["link"].startswith(f"<http://[::1]:65535{ISSUES}?page=2>")
 
 
 @pytest.mark.parametrize("path", [ISSUES, CUSTOMERS])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+import tracemalloc
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ import trio
 from simulator_client import COMPLETIONS, Simulator, question, request_bytes, simulator
 
 from vastar_runtime.simulator import journal
-from vastar_runtime.simulator.journal_entry import MAX_BODY_BYTES
+from vastar_runtime.simulator.journal_entry import MAX_BODY_BYTES, Entry
 
 PATH = "/__sim/requests"
 
@@ -98,6 +101,34 @@ async def test_who_has_the_whole_answer_finds_it_complete(fault: str, stream: bo
             assert [entry["ended"] for entry in await shown(ask)] == ["complete"] * number
 
 
+async def test_who_leaves_at_the_last_event_has_the_whole_answer_too() -> None:
+    async with simulator(tokens_per_second=50) as ask:
+        async with await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+            await client.send_all(request_bytes(question(stream=True, max_tokens=3)))
+            data = b""
+            while b"[DONE]" not in data:
+                data += await client.receive_some()
+        assert (await shown(ask))[0]["ended"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "ended"),
+    [
+        (request_bytes(question()), 200, "complete"),
+        (request_bytes(question())[:-1], 400, "client left"),
+        (b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX-Simulate: hang\r\n\r\n", None, "client left"),
+    ],
+    ids=["whole", "half", "hanging"],
+)
+async def test_who_closes_its_side_behind_a_request_has_left_unless_the_answer_is_whole(
+    sent: bytes, status: int | None, ended: str
+) -> None:
+    async with simulator() as ask, await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+        await client.send_all(sent)
+        await client.send_eof()
+        assert (await shown_when(ask, ended))["status"] == status
+
+
 async def test_bodies_are_cut_and_what_is_no_text_is_base64() -> None:
     async with simulator() as ask:
         await ask("é".encode() * MAX_BODY_BYTES)
@@ -123,6 +154,22 @@ async def test_the_latest_of_a_path_and_forgetting() -> None:
         assert await shown(ask) == []
         await ask(path="/health", method="GET")
         assert [entry["number"] for entry in await shown(ask)] == [5]
+
+
+async def test_forgetting_begins_the_counts_of_faults_anew() -> None:
+    first = {"X-Simulate": "status=503;first=2"}
+    async with simulator(fault="status=500;first=1") as ask:
+
+        async def statuses() -> list[int]:
+            asked = [await ask(path="/v1/models", method="GET", **headers) for headers in (first, first, first, {}, {})]
+            return [answer.status for answer in asked]
+
+        assert await statuses() == [503, 503, 200, 500, 200]
+        await ask(path=PATH, method="GET")
+        await ask(path=PATH, method="POST")
+        assert await statuses() == [200, 200, 200, 200, 200]
+        await ask(path=PATH, method="DELETE")
+        assert await statuses() == [503, 503, 200, 500, 200]
 
 
 @pytest.mark.parametrize(
@@ -152,18 +199,72 @@ async def test_the_journal_is_bounded_by_count_and_by_bytes(monkeypatch: pytest.
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"x" * 100, "more_body": False}
 
-    def scope(path: str) -> dict[str, Any]:
-        state = {"connection": StillThere()}
-        return {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], "state": state}
-
-    kept = journal.Journal(nothing)
+    kept = journal.Journal(nothing, lambda: None)
     for number in range(journal.MAX_ENTRIES + 5):
         await kept(scope(f"/{number}"), receive, None)  # type: ignore[arg-type]
     assert [entry.path for entry in kept._entries][::999] == ["/5", "/1004"]
-    monkeypatch.setattr(journal, "MAX_BYTES", 1000)
+    monkeypatch.setattr(journal, "MAX_BYTES", 9 * max(entry.size for entry in kept._entries))
     await kept(scope("/last"), receive, None)  # type: ignore[arg-type]
     assert len(kept._entries) == 9
-    assert kept._bytes == sum(entry.size for entry in kept._entries) <= 1000
+    assert kept._bytes == sum(entry.size for entry in kept._entries) <= journal.MAX_BYTES
+
+
+async def test_an_entry_takes_no_more_memory_than_is_counted() -> None:
+    def entry(number: int) -> Entry:
+        kept = Entry(scope(f"/🌊{number}" * 500, [(b"x-%d" % at, b"%d" % at) for at in range(5000)]), number)
+        kept.add_body(bytes(MAX_BODY_BYTES))
+        kept.end("complete")
+        return kept
+
+    tracemalloc.start()
+    try:
+        entries = [entry(1)]  # with what the interpreter keeps for its next tuples
+        before, _ = tracemalloc.get_traced_memory()
+        entries += [entry(number) for number in range(2, 7)]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before <= sum(entry.size for entry in entries[1:]) < 5 * 100_000
+
+
+async def test_the_list_is_sent_in_pieces_and_keeps_no_entry_that_is_forgotten_meanwhile() -> None:
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": bytes(MAX_BODY_BYTES), "more_body": False}
+
+    kept = journal.Journal(nothing, lambda: None)
+    for number in range(1, 51):
+        await kept(scope(f"/{number}"), receive, None)  # type: ignore[arg-type]
+    pieces: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        pieces.append(message.get("body", b""))
+        if len(pieces) == 10:
+            for number in range(51, 51 + journal.MAX_ENTRIES - 10):
+                await kept(scope(f"/{number}"), receive, None)  # type: ignore[arg-type]
+        if len(pieces) == 15:
+            await ask_for("DELETE")
+
+    async def ask_for(method: str) -> None:
+        answer_to = send if method == "GET" else _ignored
+        await kept(scope(PATH, method=method), receive, answer_to)
+
+    await ask_for("GET")
+    numbers = [entry["number"] for entry in json.loads(b"".join(pieces))["requests"]]
+    # Control characters take six bytes each.
+    assert max(map(len, pieces)) < 2 * 6 * MAX_BODY_BYTES
+    assert numbers == [*range(1, 10), *range(41, 46)]
+
+
+async def _ignored(message: Any) -> None:
+    pass
+
+
+def scope(path: str, headers: Sequence[tuple[bytes, bytes]] = (), method: str = "GET") -> dict[str, Any]:
+    state = {"connection": StillThere()}
+    return {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers, "state": state}
 
 
 class StillThere:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import struct
 from typing import Any
 
 import pytest
 from simulator_client import Simulator, question, simulator
+
+from vastar_runtime.simulator import embeddings
+from vastar_runtime.simulator.api_error import ApiError
 
 EMBEDDINGS = "/v1/embeddings"
 AZURE = "/openai/deployments/{}/chat/completions"
@@ -88,6 +92,57 @@ async def test_a_deployment_answers_as_its_model_and_needs_an_api_version() -> N
     )
     assert [(answer.status, answer.error["code"]) for answer in refused] == [(404, "404")] * 2
     assert all("api-version" in answer.error["message"] for answer in refused)
+
+
+async def test_azure_has_openai_s_paths_as_well() -> None:
+    body = {"model": "mine", "input": "Hello"}
+    async with simulator(require_key="right", models=("mine",)) as ask:
+
+        async def asked(path: str, body: object = None, method: str = "POST") -> Any:
+            return await ask(body, path=f"/openai{path}", method=method, **{"api-key": "right"})
+
+        answers = [
+            await asked(f"/responses{VERSION}", body),
+            await asked(f"/models{VERSION}", method="GET"),
+            await asked("/v1/chat/completions", question(model="mine")),
+            await asked("/v1/responses", body),
+            await asked("/v1/embeddings", body),
+            await asked("/v1/models/mine", method="GET"),
+        ]
+        refused = [await asked("/responses", body), await ask(body, path="/openai/v1/responses")]
+    assert [answer.status for answer in answers] == [200] * 6
+    assert [answer.status for answer in refused] == [404, 401]
+
+
+@pytest.mark.parametrize(
+    ("model", "dimensions", "size"),
+    [
+        ("text-embedding-3-small", None, 1536),
+        ("text-embedding-3-large", None, 3072),
+        ("text-embedding-3-large", 5, 5),
+        ("text-embedding-ada-002", None, 1536),
+        ("other", None, 1536),
+        ("other", 3072, 3072),
+    ],
+)
+def test_a_known_model_has_its_dimensions(model: str, dimensions: int | None, size: int) -> None:
+    body = json.dumps({"model": model, "input": "Hello", "dimensions": dimensions}).encode()
+    (data,) = embeddings.embed(embeddings.parse(body))["data"]
+    assert len(json.loads(bytes(data["embedding"]))) == size
+
+
+@pytest.mark.parametrize(
+    ("model", "dimensions", "says"),
+    [
+        ("text-embedding-3-small", 1537, "less than or equal to 1536"),
+        ("text-embedding-ada-002", 1536, "does not support 'dimensions'"),
+    ],
+)
+def test_a_known_model_has_no_other_dimensions(model: str, dimensions: int, says: str) -> None:
+    body = json.dumps({"input": "Hello", "dimensions": dimensions}).encode()
+    with pytest.raises(ApiError, match=says) as caught:
+        embeddings.parse_for_deployment(body, model)
+    assert caught.value.param == "dimensions"
 
 
 async def test_embeddings_in_both_forms_are_equal_and_of_unit_length() -> None:

@@ -67,7 +67,7 @@ async def test_a_call_of_a_tool_and_a_text_in_json() -> None:
     [
         (b"{", 400, None, None),
         (asking(""), 400, "input", None),
-        (asking(tools=[BROWSE]), 400, "tools[0].type", None),
+        (asking(tools=[BROWSE]), 400, "tools[0].type", "invalid_value"),
         (asking(previous_response_id="resp_1"), 400, "previous_response_id", "previous_response_not_found"),
         (asking(model="simulate-quota"), 429, None, "insufficient_quota"),
         (asking(model="simulate-unknown", stream=True), 404, "model", "model_not_found"),

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import trio
 from simulator_client import ask, question, request_bytes, simulator
+from trio.testing import wait_all_tasks_blocked
 
 from vastar_runtime.errors import StartupError
 from vastar_runtime.simulator.serve import serve
@@ -58,6 +59,67 @@ async def until(condition):
     with trio.fail_after(10):
         while not condition():
             await trio.sleep(0.001)
+
+
+@pytest.mark.parametrize("fault", [b"none", b"truncate-event=2", b"slow=1000kB/s"])
+@pytest.mark.parametrize("head", [b"HTTP/1.0\r\n", b"HTTP/1.1\r\nConnection: close\r\n"], ids=["1.0", "close"])
+@pytest.mark.parametrize("more", [b"", b"\r\nGET / HTTP/1.1\r\n"], ids=["alone", "with more behind it"])
+async def test_a_stream_ends_where_its_end_is_that_of_the_connection(head, fault, more):
+    request = request_bytes(question(stream=True)).replace(b"HTTP/1.1\r\n", head + b"X-Simulate: %b\r\n" % fault, 1)
+    async with simulator() as ask, await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+        await client.send_all(request + more)
+        data = await all_of(client)
+    assert data.count(b"data: ") == 2 if fault == b"truncate-event=2" else b"[DONE]" in data
+
+
+async def all_of(client: trio.SocketStream) -> bytes:
+    """What comes until the server closes the connection."""
+    with trio.fail_after(5):
+        return b"".join([bytes(data) async for data in client])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_idle_connection_lasts_as_long_as_its_client_wants_it_and_no_longer_than_the_server(
+    stream, monkeypatch
+):
+    async with simulator() as ask:
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        async with await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+            await client.send_all(request_bytes(question(stream=stream)) * 2)
+            await until_answered(client, 2)
+            await wait_all_tasks_blocked()
+        await until(lambda: trio.lowlevel.current_statistics().tasks_living == tasks)
+    monkeypatch.setattr("vastar_runtime.simulator.serve.KEEP_ALIVE_S", 0.05)
+    async with simulator() as ask, await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+        await client.send_all(request_bytes(question(stream=stream)))
+        assert b"HTTP/1.1 200" in await all_of(client)
+
+
+async def until_answered(client: trio.SocketStream, number: int) -> None:
+    data = b""
+    with trio.fail_after(5):
+        while data.count(b"\r\n\r\n") < number or not data.endswith((b"}", b"\r\n0\r\n\r\n")):
+            data += await client.receive_some()
+
+
+async def test_a_client_that_closes_its_side_behind_a_request_is_answered():
+    async with simulator() as ask, await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+        await client.send_all(request_bytes(question()) * 2)
+        await client.send_eof()
+        assert (await all_of(client)).count(b"HTTP/1.1 200") == 2
+
+
+async def test_http_2_is_refused_and_an_offer_of_it_ignored(caplog):
+    async with simulator() as ask:
+        async with await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+            await client.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+            refused = await all_of(client)
+        offer = {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAMAAABkAAQAAP__"}
+        answer = await ask(b"", path="/v1/models", method="GET", **offer)
+    assert refused.startswith(b"HTTP/1.1 505 ")
+    assert b"HTTP/2.0 is not spoken here; HTTP/1.1 is." in refused
+    assert answer.status == 200
+    assert caplog.records == []
 
 
 async def test_a_fault_of_the_simulator_is_a_500_in_the_envelope_and_in_the_log(monkeypatch, caplog):

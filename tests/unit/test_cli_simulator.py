@@ -59,7 +59,7 @@ def test_options_win_over_the_file_which_says_what_has_no_effect(
     assert call("--config", str(file)) == 0
     folder = SimulatorSettings(responses=str(tmp_path / "zresponse"))
     assert served == ["DEBUG", ("localhost", 0, folder, None)]
-    assert capsys.readouterr().err == f"{file}:4: workers has no effect: one thread answers all\n"
+    assert capsys.readouterr().err == f"{file}:4: workers has no effect: one process answers all\n"
     served.clear()
     assert call("--config", str(file), "--port", "1", "--host", "h", "--echo", "--log-level", "error") == 0
     assert served == ["ERROR", ("h", 1, SimulatorSettings(echo=True), None)]
@@ -80,6 +80,7 @@ def test_a_database_is_refused_unless_the_answers_come_from_elsewhere(
     [
         ("--require-key=", "the key is empty"),
         ("--model=", "1 to 256 characters"),
+        ("--model=m\udcff", "is no UTF-8"),
         ("--echo --responses d", "--echo and --responses exclude each other"),
         ("--tokens-per-second nan", "nan is no number"),
         ("--tokens-per-second 0.001", "0.001 is neither 0 nor at least 0.01"),

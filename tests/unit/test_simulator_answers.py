@@ -104,7 +104,7 @@ def test_pieces_divide_no_word(text):
     ],
 )
 def test_no_piece_begins_with_a_mark_of_the_character_before_it(text, pieces):
-    assert answers.split_words(text) == pieces
+    assert list(answers.split_words(text)) == pieces
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,21 @@ def test_a_character_and_its_marks_are_one_token(text, first):
 @given(st.text(st.characters(max_codepoint=0x7F)))
 def test_the_fast_count_of_ascii_is_the_same(text):
     assert answers.count_tokens(text) == sum(not token.isspace() for token in answers.split_tokens(text))
+
+
+@pytest.mark.parametrize("char", ["x", "é", "\u0301", " "])
+def test_no_piece_and_no_token_is_as_long_as_a_text_may_be(char):
+    text = char * (2 * answers.MAX_PIECE_CHARS + 5)
+    pieces = list(answers.split_words(text))
+    assert "".join(pieces) == text
+    assert max(map(len, pieces)) <= answers.MAX_PIECE_CHARS
+    assert max(map(len, answers.split_tokens(text))) <= answers.MAX_PIECE_CHARS
+    assert answers.count_tokens("x" * len(text)) == answers.count_tokens("é" * len(text)) == 3
+
+
+def test_pieces_are_made_one_by_one():
+    assert next(iter(answers.split_words("word " * 100_000))) == "word "
+    assert next(answers.split_tokens("word " * 100_000)) == "word"
 
 
 @given(st.text(), st.integers(min_value=4, max_value=12))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vastar_runtime.errors import ConfigError
 from vastar_runtime.simulator.existing_config import MAX_UNUSED, ExistingConfig, read
@@ -67,6 +70,19 @@ def test_an_empty_file_says_nothing_and_a_folder_beside_it_is_the_source(tmp_pat
     assert reading(tmp_path, "") == ExistingConfig(folder=str(tmp_path / "zresponse"))
 
 
+def test_a_level_is_read_in_capitals_too(tmp_path: Path) -> None:
+    assert reading(tmp_path, "log_level: INFO").log_level == "info"
+
+
+@settings(max_examples=50)
+@given(st.text("0123456789:.-+_eExXtTzZ nNaAfF!?&*|>'\"{}[],~=<yo", min_size=1, max_size=15))
+def test_any_value_is_read_or_refused(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for line in ("binding: {port: %s}", "binding:\n  host: %s", "log_level: %s", "%s"):
+            with contextlib.suppress(ConfigError):
+                reading(Path(folder), line % text)
+
+
 def test_a_database_is_known_by_its_place(tmp_path: Path) -> None:
     assert reading(tmp_path, "\nsource: database\n").database == f"{tmp_path}/config.yml:2"
 
@@ -87,6 +103,13 @@ def test_a_database_is_known_by_its_place(tmp_path: Path) -> None:
         ("binding: {port: [1]}", "config.yml:1: binding.port is a whole number from 0 to 65535, not a list"),
         ("binding: {host: }", "config.yml:1: binding.host is an address or a name, not nothing"),
         ("binding: {host: 1}", "config.yml:1: binding.host is an address or a name, not 1"),
+        ("binding: {port: 1:15}", "config.yml:1: binding.port is a whole number from 0 to 65535, not '1:15'"),
+        ("binding: {port: 010}", "config.yml:1: binding.port is a whole number from 0 to 65535, not '010'"),
+        ('binding: {port: !!int ""}', "config.yml:1: tags ('!!int') are not read, leave them out"),
+        ("binding: {port: !!bool maybe}", "config.yml:1: tags ('!!bool') are not read, leave them out"),
+        ("workers: !!timestamp foo", "config.yml:1: tags ('!!timestamp') are not read, leave them out"),
+        ("? !!int ''\n: 1", "config.yml:1: tags ('!!int') are not read, leave them out"),
+        ("binding: {port: ! 5}", "config.yml:1: tags ('!') are not read, leave them out"),
         ("source: disk", "config.yml:1: source is one of file, database, not 'disk'"),
         ("log_level: loud", "config.yml:1: log_level is one of trace, debug, info, warn, warning, error, not 'loud'"),
         ("source: file\nsource: file", "config.yml:2: 'source' is set twice"),
@@ -118,14 +141,12 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
         read(str(tmp_path))
 
 
-def test_hostile_files_end_soon(tmp_path: Path) -> None:
+def test_hostile_files_are_refused_or_cut(tmp_path: Path) -> None:
     merges = "a: &a {x: 1}\nb: {<<: [" + "*a, " * 1000 + "*a]}\n"
-    begin = time.perf_counter()
     assert "aliases" in refusal(tmp_path, merges)
     assert len(reading(tmp_path, "".join(f"key{number}: 1\n" for number in range(500))).unused) == MAX_UNUSED + 1
     assert "binding.port" in refusal(tmp_path, "binding: {port: " + "9" * 60_000 + "}")
     assert "binding.port" in refusal(tmp_path, "binding: {port: 1" + ":1" * 30_000 + "}")
-    assert "binding.port" in refusal(tmp_path, "binding: {port: !!python/name:os.system 4545}")
+    assert "tags" in refusal(tmp_path, f"binding: {{port: !{'t' * 5000} 4545}}")
     (unused,) = reading(tmp_path, f'"{"k" * 1000}": 1').unused
     assert len(unused) < 400 + len(str(tmp_path))
-    assert time.perf_counter() - begin < 15

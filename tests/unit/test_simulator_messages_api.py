@@ -120,6 +120,7 @@ def test_tools_and_which_of_them_must_be_called(choice, use, chosen):
 def test_the_form_of_the_text():
     assert asked(output_config={"format": {"type": "json_schema", "schema": CITY}}).schema == CITY
     assert asked(output_config={"effort": "low"}).schema is None
+    assert asked(output_format={"type": "json_schema", "schema": CITY}).schema == CITY
 
 
 def test_a_request_for_a_count_needs_no_limit():
@@ -163,6 +164,8 @@ def test_a_request_for_a_count_needs_no_limit():
         ({"stop_sequences": ["x"] * (MAX_STOPS + 1)}, "stop_sequences", "length"),
         ({"max_tokens": 0}, "max_tokens", ">= 1"),
         ({"temperature": 1.5}, "temperature", "<= 1"),
+        ({"output_format": {"type": "xml", "schema": {}}}, "output_format.type", "json_schema"),
+        ({"thread": {"type": "create"}}, "thread", "keeps no threads"),
     ],
 )
 def test_a_refusal_names_the_field_and_what_would_do(fields, param, says):
@@ -267,6 +270,13 @@ def test_errors_have_a_type_by_their_status_and_the_id_of_the_request(status, ki
     assert (response.status_code, response.headers["retry-after"]) == (status, "2")
     given = messages.error_response(ApiError(status, "Why."), {"request-id": "req_1"})
     assert json.loads(given.body)["request_id"] == given.headers["request-id"] == "req_1"
+
+
+def test_of_a_thread_the_error_says_that_there_are_none_to_the_program_too():
+    """The package then sends the whole conversation instead."""
+    error = json.loads(messages.error_response(refusal(body(thread={"type": "create"}))).body)["error"]
+    assert error["details"] == {"error_code": "thread_unsupported_request"}
+    assert "details" not in json.loads(messages.error_response(refusal(body(max_tokens=0))).body)["error"]
 
 
 def test_the_version_of_the_api_must_be_said():

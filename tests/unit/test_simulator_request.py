@@ -39,7 +39,9 @@ def refusal(data: bytes) -> ApiError:
 
 
 def test_fields_that_the_simulator_does_not_read_are_accepted():
-    request = parse(body(seed=1, store=True, logprobs=True, tools=[], temperature=0.2, max_tokens=None, user="me"))
+    unread = {"seed": 1, "store": True, "logprobs": False, "tools": [], "temperature": 0.2, "max_tokens": None}
+    more = {"user": "me", "modalities": ["text"], "logit_bias": {"50256": -100}, "parallel_tool_calls": True}
+    request = parse(body(**unread, **more, of_a_later_version={"a": 1}))
     assert (request.model, request.stream, request.token_limit) == ("any", None, None)
 
 
@@ -110,6 +112,28 @@ def test_what_is_asked_in_no_api_s_own_form():
         ({"tools": [{"type": "web_search"}]}, "tools[0].type", "tools of type function"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "matching regex"),
         ({"tools": [SUM] * 129}, "tools", "length <= 128"),
+        ({"tools": [SUM, SUM]}, "tools", "must be unique"),
+        ({"logprobs": True}, "logprobs", "is not simulated"),
+        ({"top_logprobs": 0}, "top_logprobs", "is not simulated"),
+        ({"functions": [{"name": "sum"}]}, "functions", "send tools"),
+        ({"function_call": "auto"}, "function_call", "send tool_choice"),
+        ({"modalities": ["text", "audio"]}, "modalities", "answers with text"),
+        ({"audio": {"voice": "alloy"}}, "audio", "answers with text"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "strict": True, "parameters": {}}}]},
+            "tools[0].function.parameters",
+            "'f': $: the type of the whole must be 'object'",
+        ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "strict": True, "schema": {"type": "object"}},
+                }
+            },
+            "response_format",
+            "'x': $: 'additionalProperties' is required",
+        ),
         ({"response_format": {"type": "json_object"}}, "messages", "the word 'json'"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "text, json_object and json_schema"),
         ({"n": 9}, "n", "<= 8"),
@@ -185,12 +209,33 @@ def test_a_body_that_is_no_object_is_refused(data):
         ({"max_tokens": True}, "max_tokens"),
         ({"max_completion_tokens": -1}, "max_completion_tokens"),
         ({"temperature": 2.5}, "temperature"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
+        ({"seed": "one"}, "seed"),
+        ({"logit_bias": {"50256": "low"}}, "logit_bias[...]"),
+        ({"logit_bias": {"50256": 101}}, "logit_bias[...]"),
+        ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
     ],
 )
 def test_a_wrong_field_is_named(fields, param):
     error = refusal(body(**fields))
     assert error.param == param
     assert param.rpartition(".")[2].partition("[")[0] in error.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"messages": []}, "empty_array"),
+        ({"messages": "Hello"}, "invalid_type"),
+        ({"messages": [{"role": "wizard", "content": "Hello"}]}, "invalid_value"),
+        ({"messages": [{"content": "Hello"}]}, "missing_required_parameter"),
+        ({"messages": [{"role": "user"}]}, "missing_required_parameter"),
+        ({"tools": [{"type": "web_search"}]}, "invalid_value"),
+        ({"temperature": 3}, None),
+    ],
+)
+def test_an_error_has_the_api_s_code_where_that_is_known(fields, code):
+    assert refusal(body(**fields)).code == code
 
 
 @pytest.mark.parametrize("field", ["model", "messages"])

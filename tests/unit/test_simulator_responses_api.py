@@ -18,7 +18,12 @@ from vastar_runtime.simulator.request import Message
 from vastar_runtime.simulator.responses_request import MAX_SCHEMA_DEPTH, ResponsesRequest
 from vastar_runtime.simulator.voice import MAX_TOOLS
 
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 WEATHER = {"type": "function", "name": "weather", "parameters": CITY, "strict": True}
 CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city":"Bandung"}'}
 RETURNED = {"type": "function_call_output", "call_id": "call_1", "output": "31 degrees"}
@@ -151,6 +156,16 @@ def test_fields_that_the_simulator_does_not_read_are_accepted():
             "deep",
         ),
         ({"tools": [WEATHER] * (MAX_TOOLS + 1)}, "tools", "length"),
+        ({"tools": [WEATHER, WEATHER]}, "tools", "must be unique"),
+        ({"tools": [WEATHER | {"parameters": CITY | {"required": []}}]}, "tools[0].parameters", "'city' is missing"),
+        (
+            {"text": {"format": {"type": "json_schema", "name": "x", "schema": {}, "strict": True}}},
+            "text.format.schema",
+            "'x': $: the type of the whole must be 'object'",
+        ),
+        ({"top_logprobs": 2}, "top_logprobs", "is not simulated"),
+        ({"include": ["message.output_text.logprobs"]}, "include", "leave the logprobs out"),
+        ({"reasoning": {"effort": 5}}, "reasoning.effort", "Expected"),
         ({"tool_choice": "required"}, "tool_choice", "'tools'"),
         ({"tool_choice": {"type": "function", "name": "weather"}}, "tool_choice", "'weather' not found"),
         ({"tool_choice": {"type": "file_search"}}, "tool_choice.type", "of type function"),
@@ -271,9 +286,15 @@ def test_what_was_asked_for_is_said_again():
         "tool_choice": {"type": "function", "name": "weather"},
         "parallel_tool_calls": False,
         "max_output_tokens": 99,
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "max_tool_calls": 3,
+        "service_tier": "flex",
+        "safety_identifier": "someone",
+        "prompt_cache_key": "key",
     }
     found = answered(SAID, tools=[WEATHER], text={"format": form}, **fields).as_json()
     assert {name: found[name] for name in fields} == fields
     assert found["tools"] == [WEATHER | {"description": None}]
     assert found["text"] == {"format": form, "verbosity": "medium"}
     assert found["usage"]["total_tokens"] == 9
+    assert answered(SAID, service_tier="auto").as_json()["service_tier"] == "default"

@@ -34,6 +34,9 @@ def test_a_directory_has_the_texts_of_its_markdown_files(tmp_path: Path) -> None
     (tmp_path / "b.md").write_text("two é")
     (tmp_path / "blank.md").write_text(" \n")
     (tmp_path / "notes.txt").write_text("no answer")
+    (tmp_path / ".hidden.md").write_text("no answer")
+    # As an editor locks a file that it has open.
+    (tmp_path / ".#a.md").symlink_to("someone@host.1:2")
     (tmp_path / "sub").mkdir()
     source = source_of(SimulatorSettings(responses=str(tmp_path)))
     assert texts_of(source) == {"# One", "two é"}
@@ -84,6 +87,20 @@ def test_while_a_directory_cannot_be_read_the_old_texts_stay_and_the_log_says_so
     assert len(caplog.messages) == 4
 
 
+def test_who_asks_while_files_are_read_again_is_answered_with_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    (tmp_path / "a.md").write_text("old")
+    source = Directory(str(tmp_path), clock)
+    (tmp_path / "a.md").write_text("newer")
+    meanwhile: list[str] = []
+    refresh = source._refresh
+    monkeypatch.setattr(source, "_refresh", lambda: (meanwhile.append(source.text_for(HELLO)), refresh()))
+    clock.now += LOOK_EVERY_S
+    assert (source.text_for(HELLO), meanwhile) == ("newer", ["old"])
+
+
 def test_a_directory_without_answers_is_one_line_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refusal(path: Path | str) -> str:
         with pytest.raises(StartupError) as caught:
@@ -102,8 +119,11 @@ def test_a_directory_without_answers_is_one_line_at_the_start(tmp_path: Path, mo
     assert "pipe.md cannot be read: it is no regular file" in refusal(tmp_path)
     (tmp_path / "pipe.md").unlink()
     (tmp_path / "loop.md").symlink_to("loop.md")
-    assert "too many levels of symbolic links" in refusal(tmp_path)
+    assert "loop.md cannot be read: too many levels of symbolic links" in refusal(tmp_path)
     (tmp_path / "loop.md").unlink()
+    (tmp_path / "nowhere.md").symlink_to("missing")
+    assert "nowhere.md cannot be read: no such file or directory" in refusal(tmp_path)
+    (tmp_path / "nowhere.md").unlink()
     monkeypatch.setattr(sources, "MAX_FILE_BYTES", 3)
     assert "file.md cannot be read: it has more than 3 bytes" in refusal(tmp_path)
     monkeypatch.undo()

@@ -1,7 +1,9 @@
 """``vastar-runtime simulator``."""
 
+import contextlib
 import logging
 import math
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -71,6 +73,7 @@ def _fault(_context: click.Context, _parameter: click.Parameter, value: str | No
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
+    short_help="Answer as the APIs of OpenAI, Azure and Anthropic do.",
     epilog="Example: vastar-runtime simulator --port 4545 --require-key sk-test --responses ./zresponse",
 )
 @click.option("--host", metavar="ADDRESS", help=f"Address or name to listen on.  [default: {DEFAULT_HOST}]")
@@ -164,10 +167,20 @@ def simulator(
         click.echo(line, err=True)
     level = log_level or file.log_level or DEFAULT_LOG_LEVEL
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    _raise_descriptor_limit()
     address = (_first(host, file.host, DEFAULT_HOST), _first(port, file.port, DEFAULT_PORT))
     failure = trio.run(_run, *address, settings, ready_fd)
     if failure is not None:
         raise click.ClickException(failure)
+
+
+def _raise_descriptor_limit() -> None:
+    """As many clients as may be: each connection is a descriptor, and the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        # Where it may not be raised, there are fewer.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _first(*values: _T | None) -> _T:
@@ -183,6 +196,10 @@ def _settings(options: dict[str, Any], file: ExistingConfig) -> SimulatorSetting
         raise click.BadParameter(
             f"at most {MAX_MODELS} names of 1 to {MAX_MODEL_CHARS} characters", param_hint="--model"
         )
+    for model in models:
+        # An argument of other bytes has half a surrogate pair for each.
+        if any("\ud800" <= char <= "\udfff" for char in model):
+            raise click.BadParameter(f"{model!r} is no UTF-8, so that no answer could name it", param_hint="--model")
     if options["echo"] and responses is not None:
         raise click.UsageError("--echo and --responses exclude each other: an answer has one source")
     if responses is None and not options["echo"]:

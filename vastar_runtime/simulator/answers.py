@@ -22,22 +22,28 @@ def _marks() -> str:
     return "".join(f"{chr(run[0][1])}-{chr(run[-1][1])}" for run in runs) + "\u200d\U0001f3fb-\U0001f3ff"
 
 
+# One piece is one event, which is made, encoded and sent as a whole.
+MAX_PIECE_CHARS = 10_000
+# A longer word is several. No other thread goes on while one match is made.
+_MOST = f"{{0,{MAX_PIECE_CHARS}}}+"
+
 _MARK = _marks()
-# What follows a joiner is one with it, as in a family of emoji.
-_TAIL = rf"(?:[{_MARK}]|(?<=\u200d)\S)*"
+# What follows a joiner is one with it, as in a family of emoji. Here and below "+" after a repetition keeps it from
+# noting, at every step, where it could go back to: nothing that follows can fail.
+_TAIL = rf"(?:[{_MARK}]|(?<=\u200d)\S){_MOST}"
 _FLAG = "[\U0001f1e6-\U0001f1ff]"
 # Scripts that are written without white space between words.
 _UNSPACED = "\u0e00-\u0edf\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff"
 
 # An approximation: a word or a single punctuation mark is one token. Real tokenizers cut long words into several
 # tokens, so their counts are higher by roughly a third for English and by more for other scripts.
-_TOKEN = re.compile(rf"\w{_TAIL}(?:\w{_TAIL})*|(?:{_FLAG}{{2}}|[^\w\s]){_TAIL}")
-_ASCII_TOKEN = re.compile(r"\w+|[^\w\s]")  # the same, four times as fast
+_TOKEN = re.compile(rf"\w{_TAIL}(?:\w{_TAIL}){_MOST}|(?:{_FLAG}{{2}}|[^\w\s]){_TAIL}")
+_ASCII_TOKEN = re.compile(rf"\w\w{_MOST}|[^\w\s]")  # the same, four times as fast
 _TOKEN_OR_SPACE = re.compile(rf"{_TOKEN.pattern}|\s+")
 _PIECE = re.compile(
-    rf"(?:(?:[{_UNSPACED}][{_MARK}]*){{1,2}}\s*|[^\s{_UNSPACED}]+\s*|\s+)"
+    rf"(?:(?:[{_UNSPACED}][{_MARK}]*+){{1,2}}+\s*+|[^\s{_UNSPACED}]++\s*+|\s++)"
     # A mark after white space stands on that.
-    rf"(?:[{_MARK}]+[^\s{_UNSPACED}]*\s*)*"
+    rf"(?:[{_MARK}]++[^\s{_UNSPACED}]*+\s*+){_MOST}"
 )
 
 
@@ -91,18 +97,26 @@ def _tokens(text: str) -> Iterator[re.Match[str]]:
     return (_ASCII_TOKEN if text.isascii() else _TOKEN).finditer(text)
 
 
-def split_words(text: str) -> list[str]:
+def split_words(text: str) -> Iterator[str]:
     """``text`` in pieces that end after white space, so that no word is divided; joined they are ``text`` again.
 
     What is written without white space, such as Chinese, is divided after every second character, a character being
-    one with its marks.
+    one with its marks. A word of more than MAX_PIECE_CHARS is divided there.
     """
-    return _PIECE.findall(text)
+    return _pieces(_PIECE, text)
 
 
-def split_tokens(text: str) -> list[str]:
+def split_tokens(text: str) -> Iterator[str]:
     """``text`` in its tokens and the white space between them: for JSON, which has no white space to split at."""
-    return _TOKEN_OR_SPACE.findall(text)
+    return _pieces(_TOKEN_OR_SPACE, text)
+
+
+def _pieces(pattern: re.Pattern[str], text: str) -> Iterator[str]:
+    """One after the other: a list of all has many times the size of the text."""
+    for match in pattern.finditer(text):
+        piece = match.group()
+        for begin in range(0, len(piece), MAX_PIECE_CHARS):
+            yield piece[begin : begin + MAX_PIECE_CHARS]
 
 
 def split_bytes(text: str, most: int) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The request of a chat completion: the fields that the simulator reads, checked as the API checks them.
 
-Source: OpenAI API reference, "Create chat completion". Other fields are accepted and have no effect.
+Source: OpenAI API reference, "Create chat completion". Fields that would change the answer in a way that the simulator
+does not know are refused; others are accepted and have no effect.
 """
 
 from typing import Annotated, Any, Literal, get_args
@@ -10,7 +11,8 @@ import msgspec
 from .api_error import ApiError
 from .reply import Asked, Tool
 from .request import MAX_MODEL_CHARS, Message, Role, parse_as
-from .unread import explained
+from .strict_schema import why_not_strict
+from .unread import explained, refuse_unread
 from .voice import MAX_TOOLS
 
 # Each is sent in full.
@@ -58,6 +60,7 @@ class ChatMessage(Message, frozen=True):
 class Function(msgspec.Struct, frozen=True):
     name: Name
     parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class FunctionTool(msgspec.Struct, frozen=True):
@@ -85,6 +88,7 @@ class JsonFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_object
 class NamedSchema(msgspec.Struct, frozen=True):
     name: Name
     schema: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class SchemaFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_schema"):
@@ -113,6 +117,15 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: Annotated[list[FunctionTool], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | FunctionChoice | None = None
     response_format: TextFormat | JsonFormat | SchemaFormat | None = None
+    parallel_tool_calls: bool | None = None
+    seed: int | None = None
+    logit_bias: dict[str, Annotated[float, msgspec.Meta(ge=-100, le=100)]] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    modalities: list[str] | None = None
+    audio: Any = None
+    functions: Any = None
+    function_call: Any = None
 
     @property
     def token_limit(self) -> int | None:
@@ -123,6 +136,11 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     def includes_usage(self) -> bool:
         """Whether a stream ends with a chunk that has the usage."""
         return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    @property
+    def names_tool(self) -> bool:
+        """Whether a certain tool must be called."""
+        return isinstance(self.tool_choice, FunctionChoice)
 
     @property
     def asked(self) -> Asked:
@@ -174,9 +192,37 @@ def _parse_as(kind: type[ChatRequest], body: bytes) -> ChatRequest:
         request = parse_as(kind, body, get_args(Role))
     except ApiError as error:
         raise explained(error, _KINDS) from error
+    _check_unread(request)
     _check_combinations(request)
+    _check_strict(request)
     _check_calls(request.messages)
     return request
+
+
+def _check_unread(request: ChatRequest) -> None:
+    refuse_unread("functions", request.functions, "send tools")
+    refuse_unread("function_call", request.function_call, "send tool_choice")
+    refuse_unread("logprobs", request.logprobs)
+    refuse_unread("top_logprobs", request.top_logprobs is not None)
+    refuse_unread("modalities", request.modalities and request.modalities != ["text"], "it answers with text")
+    refuse_unread("audio", request.audio, "it answers with text")
+
+
+def _check_strict(request: ChatRequest) -> None:
+    for index, tool in enumerate(request.tools or ()):
+        function = tool.function
+        if function.strict and function.parameters is not None and (wrong := why_not_strict(function.parameters)):
+            raise ApiError(
+                400,
+                f"Invalid schema for function {function.name!r}: {wrong}.",
+                param=f"tools[{index}].function.parameters",
+                code="invalid_function_parameters",
+            )
+    form = request.response_format
+    if isinstance(form, SchemaFormat) and form.json_schema.strict:
+        named = form.json_schema
+        if wrong := why_not_strict(named.schema or {}):
+            raise ApiError(400, f"Invalid schema for response_format {named.name!r}: {wrong}.", param="response_format")
 
 
 def _check_combinations(request: ChatRequest) -> None:
@@ -187,6 +233,8 @@ def _check_combinations(request: ChatRequest) -> None:
     if request.stop == "":
         raise ApiError(400, "Invalid request body: 'stop' is an empty text.", param="stop")
     names = {tool.function.name for tool in request.tools or ()}
+    if len(names) < len(request.tools or ()):
+        raise ApiError(400, "Tool names must be unique.", param="tools")
     choice = request.tool_choice
     if choice is not None and choice != "none" and not names:
         raise ApiError(400, "'tool_choice' is only allowed when 'tools' are specified.", param="tool_choice")

@@ -28,6 +28,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
         created: Unix time in seconds.
         choices: how often the reply is in it.
         includes_usage: the last chunk of a stream has the usage.
+        is_forced: a certain tool had to be called, which the API takes for no decision of the model's.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     reply: Reply
     choices: int
     includes_usage: bool
+    is_forced: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The ``chat.completion`` object."""
@@ -48,25 +50,28 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
         return self._object("chat.completion", choices) | {"usage": self._usage()}
 
     def as_events(self) -> Iterator[bytes]:
-        """Server-sent events: roles, the content word by word or the calls, finish reasons, usage, ``[DONE]``."""
-        # All choices go on at the same pace.
-        for deltas in zip(*(self._deltas() for _ in range(self.choices)), strict=True):
-            for index, delta in enumerate(deltas):
-                yield self._chunk(index, delta, None)
-        for index in range(self.choices):
-            yield self._chunk(index, {}, self._finish_reason)
+        """Server-sent events: roles, the content word by word or the calls, finish reasons, usage, ``[DONE]``.
+
+        Those of all choices come together, so that several go on at the pace of one.
+        """
+        for deltas in self._deltas():
+            yield b"".join(self._chunk(index, delta, None) for index, delta in enumerate(deltas))
+        yield b"".join(self._chunk(index, {}, self._finish_reason) for index in range(self.choices))
         if self.includes_usage:
             yield _event(self._object("chat.completion.chunk", []) | {"usage": self._usage()})
         yield b"data: [DONE]\n\n"
 
-    def _deltas(self) -> Iterator[dict[str, Any]]:
-        yield {"role": "assistant", "content": None if self.reply.tool_calls else "", "refusal": None}
+    def _deltas(self) -> Iterator[list[dict[str, Any]]]:
+        """Each as often as there are choices."""
+        many = self.choices
+        yield [{"role": "assistant", "content": None if self.reply.tool_calls else "", "refusal": None}] * many
         for words in answers.split_words(self.reply.text):
-            yield {"content": words}
+            yield [{"content": words}] * many
         for number, call in enumerate(self.reply.tool_calls):
-            yield {"tool_calls": [{"index": number} | _call(call.name, "")]}
+            # Of ids of their own.
+            yield [{"tool_calls": [{"index": number} | _call(call.name, "")]} for _ in range(many)]
             for piece in answers.split_tokens(call.arguments):
-                yield {"tool_calls": [{"index": number, "function": {"arguments": piece}}]}
+                yield [{"tool_calls": [{"index": number, "function": {"arguments": piece}}]}] * many
 
     @property
     def _content(self) -> str | None:
@@ -76,7 +81,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     def _finish_reason(self) -> str:
         if self.reply.is_cut:
             return "length"
-        return "tool_calls" if self.reply.tool_calls else "stop"
+        return "tool_calls" if self.reply.tool_calls and not self.is_forced else "stop"
 
     def _chunk(self, index: int, delta: dict[str, Any], finish_reason: str | None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
@@ -107,6 +112,7 @@ def answer(request: ChatRequest, reply: Reply) -> Completion:
         reply=reply,
         choices=request.n or 1,
         includes_usage=request.includes_usage,
+        is_forced=request.names_tool,
     )
 
 

@@ -27,8 +27,17 @@ MAX_INPUTS = 2048
 MAX_TOKENS = 8192
 MAX_ALL_TOKENS = 300_000
 
+# Of a model with a name that is not OpenAI's.
 DEFAULT_DIMENSIONS = 1536
 MAX_DIMENSIONS = 3072
+
+# Of OpenAI's the dimensions, which are also the most that can be asked for.
+_DIMENSIONS = {
+    "text-embedding-3-small": 1536,
+    "text-embedding-3-large": 3072,
+    "text-embedding-ada-002": 1536,
+}
+_OF_ONE_SIZE = "text-embedding-ada-002"
 
 _PLACES_OF_A_WORD = 8
 _WORD = re.compile(r"\w+")
@@ -46,6 +55,11 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
     input: _Text | Annotated[list[str | list[_Token] | _Token], msgspec.Meta(min_length=1)]
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
+
+    @property
+    def size(self) -> int:
+        """The numbers of each vector."""
+        return self.dimensions or _DIMENSIONS.get(self.model, DEFAULT_DIMENSIONS)
 
     @property
     def inputs(self) -> list[str | list[int]]:
@@ -69,13 +83,17 @@ def parse(body: bytes) -> EmbeddingsRequest:
     Raises:
         ApiError: status 400, naming the field that is wrong, or that the body is not JSON.
     """
-    return _parse_as(EmbeddingsRequest, body)
+    request = _parse_as(EmbeddingsRequest, body)
+    _check_dimensions(request)
+    return request
 
 
 def parse_for_deployment(body: bytes, deployment: str) -> EmbeddingsRequest:
     """The same; the model is the deployment where the body has none. Raises as ``parse``."""
     request = _parse_as(_DeploymentRequest, body)
-    return msgspec.structs.replace(request, model=request.model or deployment)
+    named = msgspec.structs.replace(request, model=request.model or deployment)
+    _check_dimensions(named)
+    return named
 
 
 def _parse_as(kind: type[EmbeddingsRequest], body: bytes) -> EmbeddingsRequest:
@@ -86,6 +104,20 @@ def _parse_as(kind: type[EmbeddingsRequest], body: bytes) -> EmbeddingsRequest:
     if not isinstance(request.input, str):
         _check_items(request.input)
     return request
+
+
+def _check_dimensions(request: EmbeddingsRequest) -> None:
+    if request.dimensions is None:
+        return
+    if request.model == _OF_ONE_SIZE:
+        raise ApiError(400, f"The model {_OF_ONE_SIZE} does not support 'dimensions'.", param="dimensions")
+    most = _DIMENSIONS.get(request.model, MAX_DIMENSIONS)
+    if request.dimensions > most:
+        raise ApiError(
+            400,
+            f"Invalid value for 'dimensions' = {request.dimensions}. Must be less than or equal to {most}.",
+            param="dimensions",
+        )
 
 
 def _check_items(items: Sequence[Any]) -> None:
@@ -116,7 +148,7 @@ def embed(request: EmbeddingsRequest) -> dict[str, Any]:
             )
     if sum(counts) > MAX_ALL_TOKENS:
         raise ApiError(400, f"A request has {MAX_ALL_TOKENS} tokens at most; this has {sum(counts)}.", param="input")
-    dimensions = request.dimensions or DEFAULT_DIMENSIONS
+    dimensions = request.size
     data = []
     for index, item in enumerate(inputs):
         packed = struct.pack(f"<{dimensions}f", *_vector(list(_words(item)), dimensions))

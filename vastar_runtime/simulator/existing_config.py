@@ -1,6 +1,7 @@
 """The ``config.yml`` of the existing RAI endpoint simulator: what applies here, and what to say of what does not."""
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -20,6 +21,9 @@ MAX_KEY_CHARS = 64
 # Of source: file, beside the file.
 FOLDER = "zresponse"
 
+# YAML 1.1 takes 1:15 for 75 and 010 for 8, which nobody means who writes a port.
+_PORT = re.compile(r"0|[1-9][0-9]*")
+
 _LOG_LEVELS = {
     "trace": "debug",
     "debug": "debug",
@@ -34,8 +38,8 @@ _UNUSED = {
     "redis": "it cached files and rows; here the texts are in memory, and read again when they change",
     "tracking": "log_level: info (or --log-level info) logs each request",
     "channel_capacity": "there is no channel between text and answer, each piece is made when the one before is sent",
-    "semaphore_limit": "the number of completions at once has no limit",
-    "workers": "one thread answers all",
+    "semaphore_limit": "as many are answered at once as have connected",
+    "workers": "one process answers all",
     "cache_ttl": "nothing is cached, files are read again when they change",
 }
 
@@ -111,7 +115,9 @@ class _Reading:
                 continue
             value = self._scalar(value_node)
             if key == "port":
-                if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
+                if isinstance(value, int) and not isinstance(value, bool) and not _PORT.fullmatch(value_node.value):
+                    value = value_node.value
+                if not isinstance(value, int) or isinstance(value, bool) or value > 65535:
                     self._refuse(where, f"binding.port is a whole number from 0 to 65535, not {_shown(value)}")
             elif not isinstance(value, str) or not value:
                 self._refuse(where, f"binding.host is an address or a name, not {_shown(value)}")
@@ -127,6 +133,10 @@ class _Reading:
                 # An alias is a copy: a few lines of them stand for more than any memory holds.
                 if isinstance(event, yaml.AliasEvent):
                     self._refuse(self._place(event), "aliases (*name) are not read, write the value out")
+                # The constructors of !!int, !!bool and others fail at a text that is none in ways of their own.
+                if tag := getattr(event, "tag", None):
+                    shown = quoted(tag.replace("tag:yaml.org,2002:", "!!"))
+                    self._refuse(self._place(event), f"tags ({shown}) are not read, leave them out")
                 depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
                 if depth > MAX_DEPTH:
                     self._refuse(
@@ -170,11 +180,12 @@ class _Reading:
             return node.value
         try:
             return yaml.constructor.SafeConstructor().construct_object(node)
-        except (yaml.YAMLError, ValueError):  # a date that is none, a tag of another program's
+        except (yaml.YAMLError, ValueError, ArithmeticError):  # a date that is none
             return node.value
 
     def _one_of(self, node: Any, place: str, key: str, allowed: tuple[str, ...]) -> str:
         value = self._scalar(node)
+        value = value.lower() if isinstance(value, str) else value
         if not isinstance(value, str) or value not in allowed:
             self._refuse(place, f"{key} is one of {', '.join(allowed)}, not {_shown(value)}")
         return value

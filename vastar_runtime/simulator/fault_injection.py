@@ -51,6 +51,10 @@ class FaultInjection:
         except FaultError as error:
             raise StartupError(f"--fault: {error}") from error
 
+    def forget(self) -> None:
+        """Let ``first`` count from the start again."""
+        self._occurrence.forget()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)

@@ -31,6 +31,10 @@ class Occurrence:
             return self._count(_digest(fault.text.encode(), method.encode(), target, body)) <= fault.first
         return True
 
+    def forget(self) -> None:
+        """Count from the start again; ``rate`` goes on where it is."""
+        self._seen.clear()
+
     def _count(self, key: bytes) -> int:
         count = self._seen.pop(key, 0) + 1
         self._seen[key] = count

@@ -27,7 +27,7 @@ def issue(owner: str, repository: str, number: int, *, is_closed: bool) -> dict[
     opened = _FIRST + timedelta(hours=7 * number)
     closed = opened + timedelta(hours=chosen.randint(1, 200)) if is_closed else None
     return {
-        "id": zlib.crc32(f"{owner}/{repository}".encode()) * 1_000_000 + number,
+        "id": _id(owner, repository, number),
         "title": f"{chosen.choice(_SUBJECTS)} {chosen.choice(_PROBLEMS)}",
         "body": f"Seen with version 1.{chosen.randint(0, 9)}.",
         "state": "closed" if is_closed else "open",
@@ -40,11 +40,13 @@ def issue(owner: str, repository: str, number: int, *, is_closed: bool) -> dict[
     }
 
 
-def created_issue(title: str, text: str | None, labels: list[str], at: int) -> dict[str, Any]:
+def created_issue(
+    owner: str, repository: str, number: int, *, title: str, text: str | None, labels: list[str], at: int
+) -> dict[str, Any]:
     """An issue that a client makes, without its URL and number; ``at`` is Unix time in seconds."""
     now = _text(datetime.fromtimestamp(at, UTC))
     return {
-        "id": zlib.crc32(title.encode()) * 1_000_000,
+        "id": _id(owner, repository, number),
         "title": title,
         "body": text,
         "state": "open",
@@ -55,6 +57,10 @@ def created_issue(title: str, text: str | None, labels: list[str], at: int) -> d
         "updated_at": now,
         "closed_at": None,
     }
+
+
+def _id(owner: str, repository: str, number: int) -> int:
+    return zlib.crc32(f"{owner}/{repository}".encode()) * 1_000_000 + number
 
 
 def _label(name: str) -> dict[str, str]:

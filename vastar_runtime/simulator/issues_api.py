@@ -113,8 +113,9 @@ class _Issues:
             raise ApiError(503, f"The simulator keeps {MAX_CREATED} created issues; start it anew to make room.")
         self._count += 1
         created = self._created.setdefault(repository, [])
-        created.append(created_issue(title, text, labels, int(time.time())))
-        shown = self._issue(repository, ISSUES + len(created), base_url(request))
+        number = ISSUES + len(created) + 1
+        created.append(created_issue(*repository, number, title=title, text=text, labels=labels, at=int(time.time())))
+        shown = self._issue(repository, number, base_url(request))
         return JSONResponse(shown, 201, {"location": shown["url"]})
 
     def _issue(self, repository: tuple[str, str], number: int, url: str) -> dict[str, Any]:

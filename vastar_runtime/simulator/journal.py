@@ -1,5 +1,7 @@
 """What the simulator received: ``GET /__sim/requests`` shows it, ``DELETE /__sim/requests`` forgets it.
 
+To forget is to begin anew, for the next test: faults count from the start again, too.
+
 It shows headers as they came, keys too: the simulator is a tool for tests that listens on loopback, and which key
 arrived is among what a test wants to know. Do not let it listen where others can connect, with keys that count.
 """
@@ -7,6 +9,7 @@ arrived is among what a test wants to know. Do not let it listen where others ca
 import contextlib
 import re
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 from starlette.datastructures import QueryParams
@@ -25,12 +28,22 @@ MAX_ENTRIES = 1000
 # Of all entries together. With bodies as long as they are kept it is about as many entries.
 MAX_BYTES = 32 * 1024 * 1024
 
+# The list is sent in such pieces, or of one entry where that is longer: whole it may have 100 MB, and a client that
+# does not read would hold them.
+_PIECE_BYTES = 64 * 1024
+
 
 class Journal:
     """The middleware, outermost, and what it has kept."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, when_forgotten: Callable[[], None]) -> None:
+        """The middleware of one simulator.
+
+        Args:
+            when_forgotten: called with each DELETE, for what others remember of requests.
+        """
         self._app = app
+        self._when_forgotten = when_forgotten
         self._entries: deque[Entry] = deque()
         self._bytes = 0
         self._count = 0
@@ -66,11 +79,15 @@ class Journal:
     async def _recorded(self, entry: Entry, scope: Scope, receive: Receive, send: Send) -> None:
         connection = connection_of(scope)
         is_head = scope["method"] == "HEAD"
+        has_left = False
 
         async def receive_and_note() -> Message:
+            nonlocal has_left
             message = await receive()
             if message["type"] == "http.request":
                 self._grow(entry, entry.add_body(message.get("body", b"")))
+            else:
+                has_left = True
             return message
 
         async def note_and_send(message: Message) -> None:
@@ -78,8 +95,9 @@ class Journal:
                 entry.status = message["status"]
             if message["type"] == "http.response.body":
                 entry.bytes_sent += 0 if is_head else len(message.get("body", b""))
-                # Before it is sent: who has the end may look here at once.
-                if not message.get("more_body", False) and not connection.has_left:
+                # Before it is sent: who has the end may look here at once, or leave. Who has left already may still
+                # read (shutdown(2)), unless that is why the application ends.
+                if not message.get("more_body", False) and not has_left:
                     entry.end("complete")
             await send(message)
 
@@ -96,19 +114,20 @@ class Journal:
             async for _ in request.stream():
                 pass
             try:
-                response = self._response(request)
+                answer = self._asked(request)
             except ApiError as error:
-                response = error.response({"allow": "GET, DELETE"} if error.status == 405 else None)
-            await response(scope, receive, send)
+                answer = error.response({"allow": "GET, DELETE"} if error.status == 405 else None)
+            await answer(scope, receive, send)
 
-    def _response(self, request: Request) -> Response:
+    def _asked(self, request: Request) -> ASGIApp:
         path = request.scope["path"]
         if path != PATH:
             raise ApiError(404, f"Invalid URL ({request.method} {path}); there is {PATH}.")
         match request.method:
             case "GET":
-                shown = [entry.as_json() for entry in self._selected(request.query_params)]
-                return Response(msgspec.json.encode({"requests": shown}), media_type="application/json")
+                # Their numbers: as entries they would be kept until the client has read them.
+                numbers = [entry.number for entry in self._selected(request.query_params)]
+                return lambda scope, receive, send: self._send_list(numbers, send)
             case "DELETE":
                 self._forget()
                 return Response(status_code=204)
@@ -129,11 +148,32 @@ class Journal:
             raise ApiError(400, f"limit is {limit!r}; it takes 1 to {MAX_ENTRIES}.", param="limit")
         return [entry for entry in self._entries if path is None or entry.path == path][-int(limit) :]
 
+    async def _send_list(self, numbers: list[int], send: Send) -> None:
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        piece, separator = b'{"requests":[', b""
+        for number in numbers:
+            entry = self._entry(number)
+            if entry is None:
+                continue  # it was forgotten since
+            piece += separator + msgspec.json.encode(entry.as_json())
+            separator = b","
+            if len(piece) >= _PIECE_BYTES:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                piece = b""
+        await send({"type": "http.response.body", "body": piece + b"]}"})
+
+    def _entry(self, number: int) -> Entry | None:
+        """The entry with a number that there was; None when it is forgotten."""
+        place = number - self._entries[0].number if self._entries else -1
+        return self._entries[place] if place >= 0 else None
+
     def _forget(self) -> None:
         for entry in self._entries:
             entry.is_forgotten = True
         self._entries.clear()
         self._bytes = 0
+        self._when_forgotten()
 
 
 def _how_it_ended(connection: Connection) -> Ended:

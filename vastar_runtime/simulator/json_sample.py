@@ -1,17 +1,20 @@
 """A value that a JSON Schema allows: for the arguments of tool calls and for answers that must be JSON.
 
 What the schema itself names comes first: ``const``, ``default``, ``enum``, ``examples``. Objects get the properties
-that they need and arrays one item, so that a sample is small and still shows its form. Keywords that only a check of
-the finished sample could fulfil (``not``, ``if``, ``contains``) are refused. ``anyOf`` and ``oneOf`` are the first of
-their alternatives that can be made: whether another one of ``oneOf`` allows it too is not looked at.
+that they need and arrays one item, so that a sample is small and still shows its form. It is only a sample: keywords
+that a check of the finished one would need (``not``, ``if``, ``contains``, lookarounds of a pattern) are passed over.
+``anyOf`` and ``oneOf`` are the first of their alternatives that can be made: whether another one of ``oneOf`` allows it
+too is not looked at.
 """
 
+from collections import Counter
 from typing import Any
 
 import msgspec
 
 from .leaf_sample import number_sample, size, string_sample
-from .schema_rules import Budget, Rules, Schema, SchemaError, TooDeep
+from .named_value import MISSING, named_value, type_of
+from .schema_rules import Budget, Rules, Schema, SchemaError, TooDeep, TooLarge
 
 # Of all texts in a sample: one that repeats a long one must not become very long.
 MAX_CHARS = 100_000
@@ -19,25 +22,8 @@ MAX_CHARS = 100_000
 # Inside what a reference leads to it may lead there again, so that a tree of itself shows its form.
 MAX_REPEATS = 2
 
-_MISSING = object()
 # An array deeper inside is empty if it may be: trees of themselves then stay small.
 _FULL_ARRAYS_DEPTH = 8
-
-_KEYWORD_OF_TYPE = {
-    "properties": "object",
-    "required": "object",
-    "additionalProperties": "object",
-    "items": "array",
-    "prefixItems": "array",
-    "minItems": "array",
-    "pattern": "string",
-    "format": "string",
-    "minLength": "string",
-    "maxLength": "string",
-    "minimum": "number",
-    "maximum": "number",
-    "multipleOf": "number",
-}
 
 
 def sample(schema: Schema) -> Any:
@@ -69,7 +55,7 @@ class _Sampling:
         self._budget = Budget()
         self._rules = Rules(root, self._budget)
         self._chars_left = MAX_CHARS
-        self._open: list[str] = []  # the references that led to where we are
+        self._open: Counter[str] = Counter()  # the references that led to where we are
 
     def value(self, schema: Any, place: str, name: str, depth: int, variant: int) -> Any:
         """A sample of one schema inside the root.
@@ -78,17 +64,19 @@ class _Sampling:
             name: of the property that it is for; strings are about it.
             variant: different ones give different values, as far as the schema allows.
         """
-        open_before = len(self._open)
+        # Each once: two parts of an allOf may lead to the same third beside each other.
+        followed: set[str] = set()
+        flat = self._rules.flat(schema, place, depth, followed)
+        self._open.update(followed)
         try:
-            flat = self._rules.flat(schema, place, depth, self._open)
-            if any(self._open.count(reference) > MAX_REPEATS for reference in self._open[open_before:]):
+            if any(self._open[reference] > MAX_REPEATS for reference in followed):
                 raise TooDeep(place, "the schema refers to itself without an end")
-            if (named := _named(flat, place, variant)) is not _MISSING:
-                self._spend_chars(len(msgspec.json.encode(named)), place)
+            if (named := named_value(flat, place, variant, self._budget)) is not MISSING:
+                self._spend_chars(len(self._budget.encoded(named, place)), place)
                 return named
             return self._of_alternatives(flat, place, name, depth, variant)
         finally:
-            del self._open[open_before:]
+            self._open.subtract(followed)
 
     def _of_alternatives(self, flat: Schema, place: str, name: str, depth: int, variant: int) -> Any:
         alternatives = list(self._rules.alternatives(flat, place))
@@ -100,22 +88,25 @@ class _Sampling:
         for alternative, where in alternatives:
             try:
                 return self.value(alternative, where, name, depth + 1, variant)
+            except TooLarge as error:
+                raise failure or error from None
             except SchemaError as error:
                 failure = failure or error
         assert failure is not None
         raise failure
 
     def _is_open(self, choice: Any) -> bool:
-        return isinstance(choice, dict) and choice.get("$ref") in self._open
+        reference = choice.get("$ref") if isinstance(choice, dict) else None
+        return isinstance(reference, str) and self._open[reference] > 0
 
     def _of_type(self, flat: Schema, place: str, name: str, depth: int, variant: int) -> Any:
-        match _type_of(flat, place):
+        match type_of(flat, place):
             case "object":
                 return self._object(flat, place, depth)
             case "array":
                 return self._array(flat, place, name, depth)
             case "string":
-                text = string_sample(flat, place, name, variant)
+                text = string_sample(flat, place, name, variant, self._budget)
                 self._spend_chars(len(text), place)
                 return text
             case "integer" | "number" as kind:
@@ -135,6 +126,8 @@ class _Sampling:
         required = flat.get("required", [])
         if not isinstance(properties, dict):
             raise SchemaError(place, "properties is no object")
+        if isinstance(required, list):
+            self._budget.spend(len(required), place)
         if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
             raise SchemaError(place, "required is no list of names")
         names = dict.fromkeys(required)
@@ -142,6 +135,7 @@ class _Sampling:
         for name in properties:
             if len(names) >= least:
                 break
+            self._budget.spend(1, place)
             names[name] = None
         other = flat.get("additionalProperties", True)
         number = 0
@@ -185,29 +179,3 @@ class _Sampling:
         if is_unique and len({msgspec.json.encode(item) for item in items}) < len(items):
             raise SchemaError(place, "the simulator finds no such number of different items")
         return items
-
-
-def _named(flat: Schema, place: str, variant: int) -> Any:
-    """The value that the schema itself names; _MISSING when it names none."""
-    for keyword in ("const", "default"):
-        if keyword in flat:
-            return flat[keyword]
-    for keyword in ("enum", "examples"):
-        values = flat.get(keyword)
-        if keyword in flat and (not isinstance(values, list) or (keyword == "enum" and not values)):
-            raise SchemaError(place, f"{keyword} is no list of values")
-        if values:
-            return values[variant % len(values)]
-    return _MISSING
-
-
-def _type_of(flat: Schema, place: str) -> str:
-    found = flat.get("type")
-    if found is None:
-        return next((kind for keyword, kind in _KEYWORD_OF_TYPE.items() if keyword in flat), "string")
-    kinds = found if isinstance(found, list) else [found]
-    known = {*_KEYWORD_OF_TYPE.values(), "integer", "boolean", "null"}
-    if not kinds or not all(isinstance(kind, str) and kind in known for kind in kinds):
-        raise SchemaError(place, f"type is none of {', '.join(sorted(known))}")
-    chosen: str = next((kind for kind in kinds if kind != "null"), "null")
-    return chosen

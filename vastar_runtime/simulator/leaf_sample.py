@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Any
 
 from .pattern_sample import pattern_sample
-from .schema_rules import Schema, SchemaError
+from .schema_rules import Budget, Schema, SchemaError
 
 # Longer texts and larger collections show nothing that these do not.
 MAX_SIZE = 2000
@@ -55,7 +55,7 @@ def size(schema: Schema, least_name: str, most_name: str, place: str) -> tuple[i
     return least, most
 
 
-def string_sample(schema: Schema, place: str, name: str, variant: int) -> str:
+def string_sample(schema: Schema, place: str, name: str, variant: int, budget: Budget) -> str:
     """A text of the schema's format or pattern, or else one about ``name``, in its bounds of length."""
     least, most = size(schema, "minLength", "maxLength", place)
     pattern, form = schema.get("pattern"), schema.get("format")
@@ -64,7 +64,7 @@ def string_sample(schema: Schema, place: str, name: str, variant: int) -> str:
     if isinstance(form, str) and form in _FORMATS:
         text = _FORMATS[form]
     elif pattern is not None:
-        text = pattern_sample(pattern, place, least)
+        text = pattern_sample(pattern, place, least, budget)
     else:
         text = (name[:64] or "text") + (f" {variant + 1}" if variant else "")
         text = text.ljust(least, "x")

@@ -4,6 +4,7 @@ Source: Anthropic API reference, "Streaming messages".
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -40,7 +41,7 @@ def _text_deltas(text: str) -> Iterator[dict[str, str]]:
 
 
 def _input_deltas(json: str) -> Iterator[dict[str, str]]:
-    for piece in ["", *answers.split_tokens(json)]:
+    for piece in chain([""], answers.split_tokens(json)):
         yield {"type": "input_json_delta", "partial_json": piece}
 
 

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from .api_error import ApiError, new_request_id
 from .message_events import as_events
-from .messages_request import CountRequest, MessagesRequest, parse, parse_count
+from .messages_request import THREAD_UNSUPPORTED, CountRequest, MessagesRequest, parse, parse_count
 from .reply import Reply
 
 __all__ = [
@@ -120,7 +120,10 @@ def error_response(error: ApiError, headers: Mapping[str, str] | None = None) ->
     """An error in this API's envelope, whose types go by the status; with a request-id, unless ``headers`` has it."""
     headers = {"request-id": new_request_id()} | dict(headers or {})
     kind = _ERROR_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
-    body = {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": headers["request-id"]}
+    said: dict[str, Any] = {"type": kind, "message": error.message}
+    if error.code == THREAD_UNSUPPORTED:
+        said["details"] = {"error_code": error.code}
+    body = {"type": "error", "error": said, "request_id": headers["request-id"]}
     return JSONResponse(body, error.status, headers)
 
 

@@ -1,6 +1,7 @@
 """The request of Anthropic's ``POST /v1/messages``: the fields that the simulator reads, checked as the API does.
 
-Source: Anthropic API reference, "Messages" and "Count Message tokens". Other fields are accepted and have no effect.
+Source: Anthropic API reference, "Messages" and "Count Message tokens". Threads are refused, as the API refuses them
+where it cannot have one; other fields are accepted and have no effect.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from .request import MAX_MODEL_CHARS, Message, parse_as
 from .unread import explained
 from .voice import MAX_STOPS, MAX_TOOLS
 
+# On this code a client sends the whole conversation again, without a thread.
+THREAD_UNSUPPORTED = "thread_unsupported_request"
+
 Role = Literal["user", "assistant"]
 T = TypeVar("T", bound="CountRequest")
 
@@ -22,7 +26,7 @@ _KINDS = (
     (r"tool_choice\.type", "the types are auto, any, tool and none"),
     (r".*content\[\d+\]\.content\[\d+\]\.type", "in a tool_result the simulator reads text"),
     (r".*content\[\d+\]\.type", "of content the simulator reads text, tool_use and tool_result"),
-    (r"output_config\.format\.type", "the format is json_schema"),
+    (r"output_config\.format\.type|output_format\.type", "the format is json_schema"),
 )
 _TOOL_USE: dict[str, ToolUse] = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 
@@ -127,11 +131,13 @@ class CountRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: Annotated[list[CustomTool], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
     tool_choice: ToolChoice | None = None
     output_config: OutputConfig | None = None
+    output_format: SchemaFormat | None = None  # its name in an older beta
+    thread: Any = None
 
     @property
     def asked(self) -> Asked:
         choice = self.tool_choice or ToolChoice("auto")
-        form = self.output_config.format if self.output_config else None
+        form = (self.output_config.format if self.output_config else None) or self.output_format
         return Asked(
             messages=list(self._conversation()),
             tools=[Tool(tool.name, tool.input_schema) for tool in self.tools or ()],
@@ -182,6 +188,13 @@ def _parse_as(kind: type[T], body: bytes) -> T:
         request = parse_as(kind, body, get_args(Role))
     except ApiError as error:
         raise explained(error, _KINDS) from error
+    if request.thread is not None:
+        raise ApiError(
+            400,
+            "thread: the simulator keeps no threads, send the whole conversation without it.",
+            param="thread",
+            code=THREAD_UNSUPPORTED,
+        )
     _check_turns(request.messages)
     _check_tools(request)
     return request

@@ -1,13 +1,22 @@
-"""A text that a regular expression matches, made from its parts. Nothing is matched: that could take for ever."""
+"""A text that a regular expression matches, made from its parts. Nothing is matched: that could take for ever.
+
+What only a matching could tell (lookarounds, borders of words) is passed over, so that there is a text at all.
+"""
 
 import re
+import string
+import threading
 import warnings
 from typing import Any
 
-from .schema_rules import SchemaError
+from .schema_rules import Budget, SchemaError
 
 MAX_PATTERN_CHARS = 500
 MAX_TEXT_CHARS = 2000
+
+# What is done in the time of a step.
+_PARSED_CHARS_PER_STEP = 4
+_ADDED_PARTS_PER_STEP = 16
 
 _CATEGORIES = {
     "CATEGORY_DIGIT": "1",
@@ -17,29 +26,37 @@ _CATEGORIES = {
     "CATEGORY_SPACE": " ",
     "CATEGORY_NOT_SPACE": "a",
 }
-_CANDIDATES = "a1A -_.x!"
+_CANDIDATES = dict.fromkeys("a1A -_.x!" + string.printable + "éя日\u00a0")
+# Of no width, and left to chance.
+_PASSED_OVER = ("AT", "ASSERT", "ASSERT_NOT")
+
+# Filters of warnings belong to the whole process: who changes them has to be alone.
+_parsing = threading.Lock()
 
 
-def pattern_sample(pattern: str, place: str, least: int) -> str:
-    """A text that ``pattern`` matches.
+def pattern_sample(pattern: str, place: str, least: int, budget: Budget) -> str:
+    """A text that ``pattern`` matches, except for what is passed over.
 
     Args:
         least: characters that it should have; repetitions are longer for it where they may.
 
     Raises:
-        SchemaError: the pattern is none, or has what only a matching could tell: lookarounds, references, borders.
+        SchemaError: the pattern is none or too long, its text would be, or ``budget`` is spent.
     """
     if len(pattern) > MAX_PATTERN_CHARS:
         raise SchemaError(place, f"a pattern of more than {MAX_PATTERN_CHARS} characters is not read")
+    budget.spend(len(pattern) // _PARSED_CHARS_PER_STEP, place)
+    making = _Making(least)
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with _parsing, warnings.catch_warnings(action="ignore"):
             parsed = _parse(pattern)
-        making = _Making(least)
         making.add_all(parsed)
     except (re.error, OverflowError, RecursionError) as error:
         raise SchemaError(place, "the pattern is no regular expression that the simulator reads") from error
     except _Unread as error:
         raise SchemaError(place, f"the simulator makes no sample for a pattern with {error}") from error
+    finally:
+        budget.spend(making.parts // _ADDED_PARTS_PER_STEP, place)
     if any("\ud800" <= char <= "\udfff" for char in making.text):
         raise SchemaError(place, "the pattern asks for half a character")
     return making.text
@@ -59,6 +76,9 @@ class _Unread(Exception):
 class _Making:
     def __init__(self, least: int) -> None:
         self.text = ""
+        self.parts = 0
+        self._groups: dict[int, str] = {}
+        self._chosen: dict[int, str] = {}
         self._least = least
 
     def add_all(self, parts: Any) -> None:
@@ -68,6 +88,7 @@ class _Making:
                 raise _Unread(f"texts of more than {MAX_TEXT_CHARS} characters")
 
     def _add(self, kind: str, value: Any) -> None:
+        self.parts += 1
         match kind:
             case "LITERAL":
                 self.text += chr(value)
@@ -76,16 +97,24 @@ class _Making:
             case "ANY":
                 self.text += "a"
             case "IN":
-                self.text += _one_of(value)
+                self.text += self._one_of(value)
             case "BRANCH":
                 self.add_all(value[1][0])
             case "SUBPATTERN":
+                begin = len(self.text)
                 self.add_all(value[3])
+                if value[0] is not None:
+                    self._groups[value[0]] = self.text[begin:]
+            case "GROUPREF":
+                self.text += self._groups.get(value, "")
+            case "GROUPREF_EXISTS":
+                group, if_there, if_not = value
+                self.add_all((if_there if group in self._groups else if_not) or ())
             case "ATOMIC_GROUP":
                 self.add_all(value)
             case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
                 self._repeat(*value)
-            case "AT" if str(value) in ("AT_BEGINNING", "AT_BEGINNING_STRING", "AT_END", "AT_END_STRING"):
+            case _ if kind in _PASSED_OVER:
                 pass
             case _:
                 raise _Unread(kind.lower().replace("_", " "))
@@ -99,9 +128,15 @@ class _Making:
             if len(self.text) == before:
                 break  # of nothing there is always enough
 
+    def _one_of(self, items: Any) -> str:
+        """A character of a class in brackets, which is the same wherever the class is repeated."""
+        if id(items) not in self._chosen:
+            self.parts += len(items) * len(_CANDIDATES) // 8
+            self._chosen[id(items)] = _one_of(items)
+        return self._chosen[id(items)]
+
 
 def _one_of(items: Any) -> str:
-    """A character of a class in brackets."""
     kinds = [(str(kind), value) for kind, value in items]
     if kinds and kinds[0][0] == "NEGATE":
         found = next(

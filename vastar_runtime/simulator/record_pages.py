@@ -1,20 +1,32 @@
 """Links between numbered pages of records (RFC 8288)."""
 
+import ipaddress
 import re
 
 from starlette.requests import Request
 
 # What a Host may hold that is to stand in a header and in JSON; others are answered with the address of the server.
-_HOST = re.compile(r"[A-Za-z0-9._\[\]:-]{1,255}")
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?")
+_MAX_PORT = 65535
 
 
 def base_url(request: Request) -> str:
     """The URL by which the client reached the simulator, such as "http://127.0.0.1:4545"."""
     host = request.headers.get("host", "")
-    if not _HOST.fullmatch(host):
+    if not _is_host(host):
         address, port = request.scope["server"]
         host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     return f"{request.scope['scheme']}://{host}"
+
+
+def _is_host(text: str) -> bool:
+    found = _HOST.fullmatch(text)
+    if found is None or int(found[2] or 0) > _MAX_PORT:
+        return False
+    try:
+        return found[1] is None or bool(ipaddress.IPv6Address(found[1]))
+    except ValueError:
+        return False
 
 
 def page_links(request: Request, page: int, last: int) -> dict[str, str]:

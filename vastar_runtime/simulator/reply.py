@@ -56,6 +56,11 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     tool: str | None = None
     schema: dict[str, Any] | None = None
 
+    @property
+    def may_need_sample(self) -> bool:
+        """Whether the reply may be made of a schema, which takes longer than to choose a text."""
+        return bool(self.tools) or bool(self.schema)
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """The answer.

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -12,6 +12,14 @@ from .api_error import ApiError
 MAX_MODEL_CHARS = 256
 
 T = TypeVar("T")
+# The API's names of what msgspec finds.
+_CODES = (
+    (r"Object missing required field|.* needs `\w+`$", "missing_required_parameter"),
+    (r"Expected `[^`]+`, got ", "invalid_type"),
+    (r"Expected `array` of length >= 1$", "empty_array"),
+    (r"Invalid (enum )?value ", "invalid_value"),
+)
+
 Role = Literal["developer", "system", "user", "assistant", "tool", "function"]
 
 
@@ -26,7 +34,7 @@ class Message(msgspec.Struct, frozen=True):
     """One message of the conversation; only an assistant's content may be null (it made a tool call instead)."""
 
     role: Role
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], msgspec.Meta(min_length=1)] | None = None
 
     def __post_init__(self) -> None:
         if self.content is None and self.role != "assistant":
@@ -69,4 +77,5 @@ def _invalid(text: str, roles: Sequence[str]) -> ApiError:
     message = f"Invalid request body: {cause}" + (f" at {param!r}" if param else "")
     if param.endswith(".role"):
         message += f"; the roles are {', '.join(roles)}"
-    return ApiError(400, f"{message}.", param=param or None)
+    code = next((code for pattern, code in _CODES if re.match(pattern, cause)), None)
+    return ApiError(400, f"{message}.", param=param or None, code=code)

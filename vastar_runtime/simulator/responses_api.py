@@ -12,7 +12,7 @@ import msgspec
 
 from .reply import Reply
 from .responses_events import as_events
-from .responses_request import FunctionChoice, ResponsesRequest, SchemaFormat, parse
+from .responses_request import FunctionChoice, Reasoning, ResponsesRequest, SchemaFormat, parse
 
 __all__ = ["PATH", "ResponseAnswer", "answer", "parse"]
 
@@ -66,13 +66,16 @@ class ResponseAnswer(msgspec.Struct, frozen=True, kw_only=True):
             "error": None,
             "instructions": asked.instructions,
             "max_output_tokens": asked.max_output_tokens,
-            "max_tool_calls": None,
+            "max_tool_calls": asked.max_tool_calls,
             "metadata": asked.metadata or {},
             "model": asked.model,
             "parallel_tool_calls": asked.parallel_tool_calls is not False,
             "previous_response_id": None,
-            "reasoning": {"effort": None, "summary": None},
-            "service_tier": "default",
+            "prompt_cache_key": asked.prompt_cache_key,
+            "reasoning": msgspec.to_builtins(asked.reasoning or Reasoning()),
+            "safety_identifier": asked.safety_identifier,
+            # Where the API may choose, it says what it has chosen.
+            "service_tier": "default" if asked.service_tier in (None, "auto") else asked.service_tier,
             "temperature": 1.0 if asked.temperature is None else asked.temperature,
             "text": _text_options(asked),
             "tool_choice": _tool_choice(asked),

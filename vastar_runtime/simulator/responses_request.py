@@ -1,7 +1,8 @@
 """The request of ``POST /v1/responses``: the fields that the simulator reads, checked as the API checks them.
 
-Source: OpenAI API reference, "Create a model response". Other fields are accepted and have no effect. The simulator
-keeps no responses: what goes back to an earlier one is refused, as the API refuses the id of one that it does not know.
+Source: OpenAI API reference, "Create a model response". Fields that would change the answer in a way that the simulator
+does not know are refused; others are accepted and have no effect. The simulator keeps no responses: what goes back to
+an earlier one is refused, as the API refuses the id of one that it does not know.
 """
 
 from collections.abc import Iterator
@@ -12,17 +13,22 @@ import msgspec
 from .api_error import ApiError
 from .reply import Asked, Tool
 from .request import MAX_MODEL_CHARS, Message, parse_as
-from .unread import explained
+from .responses_items import Item, Role, check_calls
+from .strict_schema import why_not_strict
+from .unread import explained, refuse_unread
 from .voice import MAX_TOOLS
 
 # The API's own lower limit.
 MIN_OUTPUT_TOKENS = 16
 
+# What is said again in the answer.
+MAX_WORD_CHARS = 512
+
 # Of a JSON Schema: deeper than any that is written by hand, and far from where the encoder gives up.
 MAX_SCHEMA_DEPTH = 64
 
-Role = Literal["user", "assistant", "system", "developer"]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_-]{1,128}\Z")]
+_Word = Annotated[str, msgspec.Meta(max_length=MAX_WORD_CHARS)]
 
 _KINDS = (
     (r"tools\[\d+\]\.type", "of tools the simulator offers the model those of type function"),
@@ -31,71 +37,6 @@ _KINDS = (
     (r"input\[\d+\]\.\w+\[\d+\]\.type", "of content the simulator reads input_text, output_text and refusal"),
     (r"text\.format\.type", "the formats are text, json_object and json_schema"),
 )
-
-
-class InputText(msgspec.Struct, frozen=True, tag_field="type", tag="input_text"):
-    text: str
-
-
-class OutputText(msgspec.Struct, frozen=True, tag_field="type", tag="output_text"):
-    text: str
-
-
-class Refusal(msgspec.Struct, frozen=True, tag_field="type", tag="refusal"):
-    refusal: str
-
-    @property
-    def text(self) -> str:
-        return self.refusal
-
-
-Content = str | list[InputText | OutputText | Refusal]
-
-
-class Item(msgspec.Struct, frozen=True):
-    """One item of the input: a message, a function call of the model, or what the function returned.
-
-    Not a union of three, because a message may come without its ``type``.
-    """
-
-    type: Literal["message", "function_call", "function_call_output", "item_reference"] | None = None
-    id: str | None = None
-    role: Role | None = None
-    content: Content | None = None
-    call_id: str | None = None
-    name: str | None = None
-    arguments: str | None = None
-    output: Content | None = None
-
-    def __post_init__(self) -> None:
-        needed: tuple[str, ...]
-        match self.type:
-            case "function_call":
-                needed = ("call_id", "name", "arguments")
-            case "function_call_output":
-                needed = ("call_id", "output")
-            case "item_reference":
-                needed = ("id",)
-            case None if self.id is not None and self.role is None:
-                needed = ()  # the short form of an item_reference
-            case _:
-                needed = ("role", "content")
-        for field in needed:
-            if getattr(self, field) is None:
-                raise ValueError(f"An item of type {self.type or 'message'} needs `{field}`")
-
-    @property
-    def is_reference(self) -> bool:
-        return self.type == "item_reference" or (self.type is None and self.role is None)
-
-    @property
-    def message(self) -> Message:
-        """The same as a message of a chat."""
-        if self.type == "function_call":
-            return Message("assistant", f"{self.name} {self.arguments}")
-        if self.type == "function_call_output":
-            return Message("tool", _text(self.output))
-        return Message(self.role or "user", _text(self.content))
 
 
 class FunctionTool(msgspec.Struct, frozen=True):
@@ -133,6 +74,11 @@ class TextOptions(msgspec.Struct, frozen=True):
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
+class Reasoning(msgspec.Struct, frozen=True):
+    effort: _Word | None = None
+    summary: _Word | None = None
+
+
 class ResponsesRequest(msgspec.Struct, frozen=True):
     """A request; null is the same as absent in the optional fields."""
 
@@ -154,6 +100,13 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
     previous_response_id: str | None = None
     conversation: Any = None
     prompt: Any = None
+    top_logprobs: int | None = None
+    include: list[str] | None = None
+    reasoning: Reasoning | None = None
+    max_tool_calls: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    service_tier: _Word | None = None
+    safety_identifier: _Word | None = None
+    prompt_cache_key: _Word | None = None
 
     @property
     def asked(self) -> Asked:
@@ -201,7 +154,7 @@ def parse(body: bytes) -> ResponsesRequest:
     _check_state(request)
     _check_tools(request)
     if not isinstance(request.input, str):
-        _check_calls(request.input)
+        check_calls(request.input)
     return request
 
 
@@ -222,16 +175,37 @@ def _check_state(request: ResponsesRequest) -> None:
             )
     if request.background:
         raise ApiError(400, "The simulator runs no response in the background; leave it out.", param="background")
+    refuse_unread("top_logprobs", request.top_logprobs)
+    refuse_unread("include", "message.output_text.logprobs" in (request.include or ()), "leave the logprobs out")
 
 
 def _check_tools(request: ResponsesRequest) -> None:
     tools = request.tools or ()
+    names = {tool.name for tool in tools}
+    if len(names) < len(tools):
+        raise ApiError(400, "Tool names must be unique.", param="tools")
     for index, tool in enumerate(tools):
-        _check_depth(tool.parameters, f"tools[{index}].parameters")
-    if request.text is not None and isinstance(request.text.format, SchemaFormat):
-        _check_depth(request.text.format.schema, "text.format.schema")
+        param = f"tools[{index}].parameters"
+        _check_depth(tool.parameters, param)
+        if tool.strict and tool.parameters is not None and (wrong := why_not_strict(tool.parameters)):
+            raise ApiError(
+                400,
+                f"Invalid schema for function {tool.name!r}: {wrong}.",
+                param=param,
+                code="invalid_function_parameters",
+            )
+    form = request.text.format if request.text else None
+    if isinstance(form, SchemaFormat):
+        _check_depth(form.schema, "text.format.schema")
+        if form.strict and (wrong := why_not_strict(form.schema)):
+            raise ApiError(
+                400,
+                f"Invalid schema for response_format {form.name!r}: {wrong}.",
+                param="text.format.schema",
+                code="invalid_json_schema",
+            )
     choice = request.tool_choice
-    if isinstance(choice, FunctionChoice) and choice.name not in {tool.name for tool in tools}:
+    if isinstance(choice, FunctionChoice) and choice.name not in names:
         raise ApiError(400, f"Tool choice {choice.name[:64]!r} not found in 'tools' parameter.", param="tool_choice")
     if choice == "required" and not tools:
         raise ApiError(400, "Tool choice 'required' must be specified with 'tools' parameter.", param="tool_choice")
@@ -252,33 +226,3 @@ def _inside(value: Any) -> Iterator[Any]:
         yield from value.values()
     elif isinstance(value, list):
         yield from value
-
-
-def _check_calls(items: list[Item]) -> None:
-    """Every call needs what it returned, and only calls return something."""
-    called: set[str] = set()
-    returned: set[str] = set()
-    for index, item in enumerate(items):
-        if item.is_reference:
-            raise ApiError(
-                400,
-                f"Item with id {(item.id or '')[:64]!r} not found: the simulator keeps no items, send the item itself.",
-                param=f"input[{index}].id",
-            )
-        call_id = item.call_id or ""
-        if item.type == "function_call":
-            called.add(call_id)
-        elif item.type == "function_call_output":
-            if call_id not in called:
-                raise ApiError(
-                    400, f"No tool call found for function call output with call_id {call_id[:64]}.", param="input"
-                )
-            returned.add(call_id)
-    if missing := sorted(called - returned):
-        raise ApiError(400, f"No tool output found for function call {missing[0][:64]}.", param="input")
-
-
-def _text(content: Content | None) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(part.text for part in content or ())

@@ -14,11 +14,13 @@ from .api_error import MAX_MESSAGE_CHARS
 
 # Real schemas take a few hundred steps; these take some ten milliseconds.
 MAX_STEPS = 20_000
+# So much is encoded in the time of a step.
+BYTES_PER_STEP = 64
 MAX_DEPTH = 48
 MAX_REFERENCE_CHARS = 500
 
-# What a sample would have to be checked against once it is made, and what refers to something outside of the schema.
-_UNREAD = ("not", "if", "contains", "$dynamicRef", "$recursiveRef")
+# They refer to something that depends on where the schema is used.
+_UNREAD = ("$dynamicRef", "$recursiveRef")
 
 _SMALLEST = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"})
 _LARGEST = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"})
@@ -38,6 +40,10 @@ class TooDeep(SchemaError):
     """It goes on without an end: another alternative may not."""
 
 
+class TooLarge(SchemaError):
+    """No step is left, whatever is tried next."""
+
+
 class Budget:
     """Steps that may still be taken with one schema."""
 
@@ -48,11 +54,17 @@ class Budget:
         """Take so many steps.
 
         Raises:
-            SchemaError: there are not so many left.
+            TooLarge: there are not so many left.
         """
         self._left -= steps
         if self._left < 0:
-            raise SchemaError(place, "the schema is too large for a sample of it, or its parts multiply each other")
+            raise TooLarge(place, "the schema is too large for a sample of it, or its parts multiply each other")
+
+    def encoded(self, value: Any, place: str) -> bytes:
+        """The value as JSON; raises as ``spend``."""
+        data = msgspec.json.encode(value)
+        self.spend(1 + len(data) // BYTES_PER_STEP, place)
+        return data
 
 
 class Rules:
@@ -62,7 +74,7 @@ class Rules:
         self._root = root
         self._budget = budget
 
-    def flat(self, schema: Any, place: str, depth: int, followed: list[str]) -> Schema:
+    def flat(self, schema: Any, place: str, depth: int, followed: set[str]) -> Schema:
         """The schema without ``$ref`` and ``allOf``; what it shares with them is merged.
 
         Args:
@@ -89,7 +101,7 @@ class Rules:
         if "$ref" in schema:
             reference = schema["$ref"]
             target = self._target(reference, place)
-            followed.append(reference)
+            followed.add(reference)
             result = self._merged(self.flat(target, reference, depth + 1, followed), result, place)
         for index, part in enumerate(_a_list(schema, "allOf", place)):
             result = self._merged(result, self.flat(part, f"{place}.allOf[{index}]", depth + 1, followed), place)
@@ -101,7 +113,7 @@ class Rules:
             choices = _a_list(flat, keyword, place)
             if not choices:
                 continue
-            self._budget.spend(len(choices), place)
+            self._budget.spend(len(choices) + len(flat), place)
             rest = {name: value for name, value in flat.items() if name != keyword}
             numbered = sorted(enumerate(choices), key=lambda item: _is_null(item[1]))
             for index, choice in numbered:
@@ -153,12 +165,12 @@ class Rules:
         second = other if isinstance(other, list) else [other]
         if keyword == "type" and len(first) * len(second) > 100:
             raise SchemaError(place, "type has more names than there are types")
+        self._budget.spend(len(first) + len(second), place)
         if keyword == "required":
-            self._budget.spend(len(first) + len(second), place)
             return first + second
         if keyword == "enum":
-            allowed = {msgspec.json.encode(value) for value in second}
-            shared = [value for value in first if msgspec.json.encode(value) in allowed]
+            allowed = {self._budget.encoded(value, place) for value in second}
+            shared = [value for value in first if self._budget.encoded(value, place) in allowed]
         else:
             # Whole numbers are numbers.
             shared = [kind for kind in first if kind in second or (kind == "integer" and "number" in second)]

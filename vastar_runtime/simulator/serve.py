@@ -9,16 +9,20 @@ from typing import Any
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
 from vastar_runtime.errors import StartupError
 
+from . import accepting
+from .accepting import NotedRequests, Place, Places
 from .app import create_app
 from .connection import STATE_KEY, Connection
+from .exchange import Exchange
 from .fault_injection import FaultInjection
+from .http1_server import Http1Server
 from .journal import Journal
+from .origin_form import OriginForm
 from .request_log import RequestLog
 from .settings import SimulatorSettings
 
@@ -48,35 +52,42 @@ async def serve(
         StartupError: the address cannot be listened on; the fault is none; there is nothing to answer with.
     """
     # Record and log are outermost, so that they show what came of a fault.
-    recorded = RequestLog(Journal(FaultInjection(create_app(settings), settings.fault, settings.seed)))
+    faults = FaultInjection(create_app(settings), settings.fault, settings.seed)
+    recorded = RequestLog(Exchange(Journal(faults, faults.forget)))
     # The two libraries write the same ASGI types differently, hence the ignored arguments.
-    app = ASGIWrapper(recorded)  # type: ignore[arg-type]
+    app = ASGIWrapper(NotedRequests(OriginForm(recorded)))  # type: ignore[arg-type]
     with await _listen(host, port) as listener:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(
-                trio.serve_listeners, partial(_converse, app, _server_config()), [trio.SocketListener(listener)]
-            )
-            task_status.started(_url(listener))
+        task_status.started(_url(listener))
+        await accepting.accept(
+            trio.SocketListener(listener),
+            Places(accepting.max_connections()),
+            partial(_converse, app, _server_config()),
+        )
 
 
-async def _converse(app: ASGIWrapper, config: Config, stream: trio.SocketStream) -> None:
+async def _converse(app: ASGIWrapper, config: Config, stream: trio.SocketStream, place: Place) -> None:
     """One connection, from its acceptance to its close.
 
     ``hypercorn.trio.serve`` was tried. Hypercorn shields its writes from cancellation, so with one client that does not
     read, it cannot be stopped; and whatever one connection raises ends them all. Both need a hold on the connection.
     """
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_close_when_cancelled, stream)
+        connection = Connection(stream, nursery.cancel_scope)
+        place.close = connection.close
+        nursery.start_soon(_close_when_cancelled, stream, place)
         try:
-            state = ConnectionState({STATE_KEY: Connection(stream, nursery.cancel_scope)})
-            await TCPServer(app, config, WorkerContext(None), state, stream)  # type: ignore[arg-type]
+            state = ConnectionState({STATE_KEY: connection, accepting.STATE_KEY: place})
+            await Http1Server(app, config, WorkerContext(None), state, stream)  # type: ignore[arg-type]
         except Exception:
             _log.exception("a connection of the simulator failed")
+        finally:
+            place.leave()
         nursery.cancel_scope.cancel()
 
 
-async def _close_when_cancelled(stream: trio.SocketStream) -> None:
+async def _close_when_cancelled(stream: trio.SocketStream, place: Place) -> None:
     try:
+        await place.close_unless_asked()
         await trio.sleep_forever()
     finally:
         stream.socket.close()  # a write that waits ends with ClosedResourceError, which Hypercorn expects

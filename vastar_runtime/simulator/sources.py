@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -31,7 +32,7 @@ class Source(Protocol):
     """Gives an answer its text."""
 
     def text_for(self, messages: Sequence[Message]) -> str:
-        """The same one for the same conversation, as long as the texts are the same."""
+        """The same one for the same conversation, as long as the texts are the same. Any thread may ask."""
 
 
 def source_of(settings: SimulatorSettings) -> Source:
@@ -81,6 +82,7 @@ class Directory:
         self._path = path
         self._clock = clock
         self._looked_at = clock()
+        self._looking = threading.Lock()
         self._complaint = ""
         try:
             self._state = self._look()
@@ -91,9 +93,13 @@ class Directory:
             ) from error
 
     def text_for(self, messages: Sequence[Message]) -> str:
-        if self._clock() - self._looked_at >= LOOK_EVERY_S:
-            self._refresh()
-            self._looked_at = self._clock()
+        # Who comes while another one looks is answered with what there is.
+        if self._clock() - self._looked_at >= LOOK_EVERY_S and self._looking.acquire(blocking=False):
+            try:
+                self._refresh()
+                self._looked_at = self._clock()
+            finally:
+                self._looking.release()
         return answers.choose(messages, self._texts)
 
     def _refresh(self) -> None:
@@ -115,8 +121,9 @@ class Directory:
             with os.scandir(self._path) as entries:
                 found = []
                 for entry in entries:
-                    if entry.name.endswith(".md"):
-                        status = entry.stat()
+                    # Hidden ones are no texts: an editor has a .#a.md, which leads nowhere, while it has an a.md open.
+                    if entry.name.endswith(".md") and not entry.name.startswith("."):
+                        status = _status(entry)
                         found.append((entry.name, status.st_mtime_ns, status.st_size, status.st_ino))
                         if len(found) > MAX_FILES:
                             raise UnreadableFile(f"it has more than {MAX_FILES} *.md files")
@@ -142,3 +149,11 @@ class Directory:
         if not texts:
             raise UnreadableFile("it has no *.md file with a text in it")
         return tuple(texts)
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result:
+    try:
+        return entry.stat()
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise UnreadableFile(f"{shown_path(entry.name)} cannot be read: {cause}") from error

@@ -14,5 +14,15 @@ def explained(error: ApiError, kinds: Iterable[tuple[str, str]]) -> ApiError:
     """
     for pattern, words in kinds:
         if error.param is not None and re.fullmatch(pattern, error.param):
-            return ApiError(error.status, f"{error.message[:-1]}; {words}.", param=error.param)
+            return ApiError(error.status, f"{error.message[:-1]}; {words}.", param=error.param, code=error.code)
     return error
+
+
+def refuse_unread(param: str, value: object, instead: str = "leave it out") -> None:
+    """Refuse a field that would change the answer in a way that the simulator does not know; false or null does not.
+
+    Raises:
+        ApiError: status 400.
+    """
+    if value:
+        raise ApiError(400, f"{param!r} is not simulated; {instead}.", param=param, code="unsupported_parameter")

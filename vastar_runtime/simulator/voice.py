@@ -29,7 +29,7 @@ _NAME_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_A-Za-z]+")
 
 
 class Voice:
-    """Replies to conversations with the texts of a source, to the same one always the same."""
+    """Replies to conversations with the texts of a source, to the same one always the same; from any thread."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -108,10 +108,12 @@ def _mentioned(text: str, tools: Sequence[Tool]) -> Tool | None:
     if not tools:
         return None
     text = text[:MAX_SEARCHED_CHARS].casefold()
+    # A name has no other characters, so that it is named where it is all of one of these.
+    names = set(re.findall(r"[\w-]+", text))
     said = set(re.findall(r"\w+", text)) | set(re.findall(r"[^\W\d_]+", text))
     best, most = None, 0
     for tool in tools:
-        if re.search(rf"(?<![\w-]){re.escape(tool.name.casefold())}(?![\w-])", text):
+        if tool.name.casefold() in names:
             return tool
         words = {word.casefold() for word in _NAME_WORD.findall(tool.name) if len(word) >= _SHORTEST_WORD}
         if (count := len(words & said)) > most:
