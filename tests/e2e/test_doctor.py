@@ -22,7 +22,7 @@ from vastar_runtime.cli.doctor_checks.configuration import check_configuration_i
 from vastar_runtime.cli.doctor_checks.daemon_environment import check_daemon_environment
 from vastar_runtime.cli.doctor_checks.finding import Finding, State
 from vastar_runtime.cli.doctor_checks.kept_files import check_log, check_open_files
-from vastar_runtime.cli.doctor_checks.other_daemons import check_other_daemons
+from vastar_runtime.cli.doctor_checks.other_daemons import other_daemons, running
 from vastar_runtime.cli.doctor_checks.plan import Check
 from vastar_runtime.cli.doctor_checks.request import Way, requests
 from vastar_runtime.cli.doctor_checks.socket_place import check_socket
@@ -192,13 +192,14 @@ def test_a_daemon_in_trouble_story_by_story(runtime: Place) -> None:
     assert "do not let it: egress denies http://127.0.0.1:" in denied.found
     assert "egress denies" in typed(runtime, denied.command or "")
 
-    elsewhere = {"VASTAR_SOCKET_PATH": str(runtime.directory / "other.sock")}
-    [other] = check_other_daemons(looked(runtime, **elsewhere))
-    assert other.state is State.WARNING
-    assert f" on {runtime.socket}" in other.found
-
     pid = runtime.probe().pid
     assert pid is not None
+    elsewhere = looked(runtime, VASTAR_SOCKET_PATH=str(runtime.directory / "other.sock"))
+    # Of all that may run on this machine.
+    [other] = other_daemons(elsewhere, list(running([str(pid)], elsewhere.socket)))
+    assert (other.state, other.command) == (State.WARNING, f"export VASTAR_SOCKET_PATH={runtime.socket}")
+    assert f" on {runtime.socket}" in other.found
+
     os.kill(pid, signal.SIGSTOP)
     stopped = found(runtime, check_socket)
     assert (stopped.state, stopped.command) == (State.PROBLEM, f"kill -CONT {pid}")
