@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import resource
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -292,6 +293,40 @@ def test_a_full_disk_costs_nothing_that_was_there(
     assert in_file(path) == (1,)
     store.add(batch("a"))
     assert in_file(path) == (2,)
+
+
+def test_a_disk_that_is_full_when_the_file_is_closed_costs_nothing_either(store: UsageStore, path: Path) -> None:
+    """What is in the log only cannot be brought into the file then, and must be found there later."""
+    names = [f"model-{number}" for number in range(200)]
+    store.add(batch(*names))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 4096, hard))
+    try:
+        for _ in range(3):
+            with pytest.raises(UsageFileError):
+                store.add(batch(*(f"more-{name}" for name in names)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    store.add(batch("last"))
+    assert in_file(path, "count(*), sum(requests)") == (201, 201)
+    store.close()
+    assert in_file(path, "count(*)") == (201,)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_what_another_process_reads_is_not_taken_from_it_by_a_failure(store: UsageStore, path: Path) -> None:
+    store.add(batch("a", "b", "c"))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM usage").fetchall()
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            with pytest.raises(UsageFileError, match="locked"):
+                store.add(batch("d"))
+            holder.execute("ROLLBACK")
+        store.add(batch("d"))
+        assert in_file(path, "count(*)") == (4,)
 
 
 def test_a_file_that_somebody_keeps_locked_is_an_error_until_they_end(

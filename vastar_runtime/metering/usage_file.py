@@ -234,8 +234,10 @@ def _make_file(path: str, former: Place | None) -> None:
     """An empty file, if there is none. The side files of one that has gone must not be taken for this one's: processes
     that have that one open would share them, and what is in its log would come into this one."""
     place = place_of(path)
+    # Those of the very file that is there hold what is not in it yet, whatever went wrong before.
+    gone = former if former is not None and former.get("") != place.get("") else {}
     for end in _SIDE_FILES:
-        if end in place and ("" not in place or (former is not None and place[end] == former.get(end))):
+        if end in place and ("" not in place or place[end] == gone.get(end)):
             os.unlink(path + end)
     if "" in place:
         _check_kind(path)
