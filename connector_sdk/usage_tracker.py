@@ -228,9 +228,13 @@ def _used(model: ModelUsage) -> str:
     untold = f" ({model.untold_requests:,} of unknown usage)" if model.untold_requests else ""
     cached = f" ({model.cached_prompt_tokens:,} cached)" if model.cached_prompt_tokens else ""
     return (
-        f"{requests}{untold}, {model.prompt_tokens:,} prompt tokens{cached}, "
-        f"{model.completion_tokens:,} completion tokens"
+        f"{requests}{untold}, {_tokens(model.prompt_tokens, 'prompt')}{cached}, "
+        f"{_tokens(model.completion_tokens, 'completion')}"
     )
+
+
+def _tokens(number: int, kind: str) -> str:
+    return f"{number:,} {kind} {'token' if number == 1 else 'tokens'}"
 
 
 def _cost_words(models: tuple[ModelUsage, ...] | list[ModelUsage]) -> str:

@@ -29,7 +29,8 @@ step generated code
 step guides
 site="$(mktemp -d)"
 trap 'rm -rf "$site"' EXIT
-"$python" -m mkdocs build --strict --quiet --site-dir "$site"
+# Not --quiet: it would keep warnings from being counted.
+"$python" -m mkdocs build --strict --site-dir "$site"
 step pytest
 # One more than there are cores: many of the tests wait for processes of theirs. Who has nothing left to do takes tests
 # from the others: the slow ones stand together.

@@ -30,6 +30,10 @@ class ConfigError(StartupError):
     """The configuration file, an environment variable or a flag says something that cannot be used."""
 
 
+class GivenError(ConfigError):
+    """Not the file: a flag or a ``VASTAR_*`` variable."""
+
+
 class RequestError(RuntimeFault):
     """One request failed; the session turns it into the terminal frame of that request.
 

@@ -161,10 +161,10 @@ def daemon(*options: str, **how: Any) -> Iterator[DaemonProcess]:
         yield started
 
 
-def refused(*options: str, **how: Any) -> str:
-    """Start a daemon that must refuse to start: exit status 1, and the one line that this returns."""
+def refused(*options: str, exit_code: int = 1, **how: Any) -> str:
+    """Start a daemon that must refuse to start: with this exit code, and the one line that this returns."""
     with starting(*options, **how) as started:
         reason = started.ready()
-        assert started.wait() == 1, started.log
+        assert started.wait() == exit_code, started.log
         assert started.log == f"Error: {reason}\n"
         return reason

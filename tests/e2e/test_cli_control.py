@@ -170,7 +170,7 @@ def test_a_setting_that_cannot_be_used_is_one_line(
 ) -> None:
     for command in ("start", "run", "restart"):
         failed = runtime.run(command, *arguments, **environ)
-        assert failed.returncode == 1
+        assert failed.returncode == 2
         assert failed.stderr.startswith(f"Error: {line}")
         assert failed.stderr.count("\n") == 1
 

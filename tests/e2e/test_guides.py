@@ -177,17 +177,26 @@ def test_a_block_that_nobody_has_thought_of_is_noticed(tmp_path: Path, follow_in
                 follow(block, following)
 
 
-def test_the_guides_are_built_without_a_warning_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [BIN / "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+def built(root: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    """Without --quiet, which keeps warnings from being counted."""
+    command = [BIN / "mkdocs", "build", "--strict", "--site-dir", site]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=50, check=False)
 
-    assert (done.returncode, done.stderr) == (0, "")
+
+def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[0]
+    (tmp_path / "mkdocs.yml").write_text(settings)
+    for link, is_right in (("#here", True), ("#nowhere", False), ("nowhere.md", False), ("/index.html", False)):
+        (tmp_path / "docs" / "index.md").write_text(f"# Here\n\n[a link]({link})\n")
+        assert (built(tmp_path, tmp_path / "site").returncode == 0) is is_right, link
+
+
+def test_the_guides_are_built_without_a_warning_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
+    done = built(ROOT, tmp_path / "site")
+
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
     assert {page.stem for page in PAGES} <= {page.stem for page in (tmp_path / "site").glob("*.html")}
     for page in (tmp_path / "site").glob("*.html"):
         assert not re.search(r"<(?:script|link|img)[^>]* (?:src|href)=\"(?:https?:)?//", page.read_text()), page.name

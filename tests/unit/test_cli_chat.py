@@ -156,6 +156,10 @@ def test_the_cost_is_by_the_prices_of_the_daemon(socket_path: str, tmp_path: Pat
         assert "cost unknown (no price)\n" in ask("Hi", options=("--config", str(file))).stderr
         nowhere = ("--config", str(file), "--base-url", "http://[h")
         assert "cost unknown (no price)\n" in ask("Hi", options=nowhere).stderr
+        file.write_text("[[price]]\nmodel = '*'\nprompt_per_million = '0.1'\n[policy]\nx = 1\n")
+        said = ask("Hi", options=("--config", str(file))).stderr
+        assert said.startswith(f"Costs may be unknown: {file}:3: [[price]] number 1: prompt_per_million"), said
+        assert ask("Hi", options=("--config", f"{file}.gone")).stderr.startswith("Costs may be unknown: ")
 
 
 def test_ctrl_c_in_a_pipe_ends_all_of_it(socket_path: str, monkeypatch: pytest.MonkeyPatch) -> None:

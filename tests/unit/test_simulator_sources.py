@@ -44,7 +44,16 @@ def test_a_directory_has_the_texts_of_its_markdown_files(tmp_path: Path) -> None
     assert source.text_for([*HELLO, Message("assistant", "x"), *HELLO]) in {"# One", "two é"}
 
 
-def test_files_are_read_again_when_they_change_but_not_looked_at_all_the_time(tmp_path: Path) -> None:
+def test_a_file_that_changed_is_read_before_the_next_answer(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("old")
+    source = Directory(str(tmp_path), Clock())
+    assert source.text_for(HELLO) == "old"
+    (tmp_path / "a.md").write_text("newer")
+    assert source.text_for(HELLO) == "newer"
+
+
+def test_many_files_are_not_looked_at_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "FEW_FILES", 0)
     clock = Clock()
     (tmp_path / "a.md").write_text("old")
     source = Directory(str(tmp_path), clock)

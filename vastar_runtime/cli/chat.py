@@ -142,8 +142,17 @@ class _Prices:
     """What the daemon's configuration says that models of this API cost, in the order of its file."""
 
     def __init__(self, config_path: str | None, base_url: str) -> None:
-        # Mistakes are those of the daemon's commands to tell: what could be read of the prices holds.
-        settings = config.examine(config_path=config_path).settings
+        examined = config.examine(config_path=config_path)
+        settings = examined.settings
+        # What could be read of the prices holds; a file that was named, and prices that cannot be read, are told of.
+        of_prices = [
+            mistake.text
+            for mistake in examined.mistakes
+            if mistake.key[:1] in ((), ("price",), ("usage",)) and not (mistake.is_forbidden and config_path is None)
+        ]
+        if of_prices:
+            more = f" (and {len(of_prices) - 1} more)" if len(of_prices) > 1 else ""
+            tell(f"Costs may be unknown: {of_prices[0]}{more}")
         self._currency = settings.usage.currency
         origin = _origin(base_url)
         self._prices = [

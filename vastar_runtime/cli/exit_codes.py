@@ -4,7 +4,7 @@ import enum
 
 from connector_sdk.errors import ConnectorException
 from connector_sdk.wire.messages import ErrorClass
-from vastar_runtime.errors import StartupError
+from vastar_runtime.errors import GivenError, StartupError
 
 
 class ExitCode(enum.IntEnum):
@@ -28,7 +28,7 @@ class ExitCode(enum.IntEnum):
 MEANINGS = {
     ExitCode.OK: "done",
     ExitCode.FAILED: "failed for a reason that has no code of its own; a daemon that runs, and is not well",
-    ExitCode.USAGE: "the command line, or a variable, is wrong; nothing was done",
+    ExitCode.USAGE: "the command line, or a VASTAR_* variable, is wrong; nothing was done",
     ExitCode.NOT_RUNNING: "no daemon runs there",
     ExitCode.TRANSIENT: "Transient: no answer; another try may get one",
     ExitCode.PERMANENT: "Permanent: no answer, and none with another try",
@@ -67,6 +67,8 @@ def exit_code_of(error: StartupError | ConnectorException) -> ExitCode:
     """The code of a command that ends with this error."""
     if isinstance(error, ConnectorException):
         return _OF_CLASS.get(error.error_class, ExitCode.FAILED)
+    if isinstance(error, GivenError):
+        return ExitCode.USAGE
     return error.exit_code if isinstance(error, CommandFailed) else ExitCode.FAILED
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from vastar_runtime.errors import ConfigError
+from vastar_runtime.errors import ConfigError, GivenError
 
 from .quoting import quoted
 from .settings import DEFAULT_TCP_PORT, KeyPath, Scope, Settings, Value, fields_of
@@ -107,7 +107,7 @@ def _socket(_settings: Settings, environ: Mapping[str, str], flags: Flags) -> tu
     try:
         return socket_path(path), name
     except ValueError as error:
-        raise ConfigError(f"{name}: {error}") from error
+        raise GivenError(f"{name}: {error}") from error
 
 
 def _mode(_settings: Settings, _environ: Mapping[str, str], flags: Flags) -> tuple[Value, str] | None:
@@ -116,7 +116,7 @@ def _mode(_settings: Settings, _environ: Mapping[str, str], flags: Flags) -> tup
     try:
         return socket_mode(flags.socket_mode), "--socket-mode"
     except ValueError as error:
-        raise ConfigError(f"--socket-mode: {error}") from error
+        raise GivenError(f"--socket-mode: {error}") from error
 
 
 def _group(_settings: Settings, _environ: Mapping[str, str], flags: Flags) -> tuple[Value, str] | None:
@@ -126,7 +126,7 @@ def _group(_settings: Settings, _environ: Mapping[str, str], flags: Flags) -> tu
 def _use_tcp(_settings: Settings, environ: Mapping[str, str], _flags: Flags) -> None:
     use = _switch(environ)
     if use not in ("true", "false", "1", "0", ""):
-        raise ConfigError(f"VASTAR_USE_TCP: {quoted(use)} is neither true nor false")
+        raise GivenError(f"VASTAR_USE_TCP: {quoted(use)} is neither true nor false")
 
 
 def _switch(environ: Mapping[str, str]) -> str:
@@ -145,7 +145,7 @@ def _tcp_port(settings: Settings, environ: Mapping[str, str], _flags: Flags) -> 
         is_on = use in ("true", "1") and in_file is None
         return (DEFAULT_TCP_PORT, "VASTAR_USE_TCP") if is_on else None
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-        raise ConfigError(f"VASTAR_TCP_PORT: {quoted(text)} is no port; it takes a number from 0 to 65535")
+        raise GivenError(f"VASTAR_TCP_PORT: {quoted(text)} is no port; it takes a number from 0 to 65535")
     return int(text), "VASTAR_TCP_PORT"
 
 
@@ -157,7 +157,7 @@ def _workers(_settings: Settings, environ: Mapping[str, str], flags: Flags) -> t
     try:
         return workers(text), name
     except ValueError as error:
-        raise ConfigError(f"{name}: {error}") from error
+        raise GivenError(f"{name}: {error}") from error
 
 
 def _timeout(_settings: Settings, environ: Mapping[str, str], _flags: Flags) -> tuple[Value, str] | None:
@@ -169,7 +169,7 @@ def _timeout(_settings: Settings, environ: Mapping[str, str], _flags: Flags) -> 
     except ValueError:
         seconds = -1.0
     if not (math.isfinite(seconds) and seconds > 0):
-        raise ConfigError(f"VASTAR_TIMEOUT: {quoted(text)} is no number of seconds above 0")
+        raise GivenError(f"VASTAR_TIMEOUT: {quoted(text)} is no number of seconds above 0")
     # The existing runtime takes any number: below a millisecond and above ten years nobody sees the difference.
     return max(1, round(min(seconds * 1000, MAX_DURATION_MS))), "VASTAR_TIMEOUT"
 

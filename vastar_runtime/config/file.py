@@ -7,7 +7,7 @@ import stat
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from vastar_runtime.errors import ConfigError
+from vastar_runtime.errors import ConfigError, GivenError
 
 from .lines import TooManyDots, key_lines
 from .no_toml import reason
@@ -48,7 +48,7 @@ def named_file(environ: Mapping[str, str], flag: str | None) -> str | None:
     if path is None or (not path and flag is None):
         return None
     if not path or "\0" in path:
-        raise ConfigError(f"{name}: {quoted(path)} is no path of a file")
+        raise GivenError(f"{name}: {quoted(path)} is no path of a file")
     return os.path.abspath(path)
 
 

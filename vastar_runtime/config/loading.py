@@ -7,11 +7,12 @@ import shlex
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from vastar_runtime.errors import ConfigError
+from vastar_runtime.errors import ConfigError, GivenError
 
 from .check import check
 from .environment import Flags, applied, named_socket, overrides
 from .file import ForbiddenFile, default_file, named_file, read_file
+from .groups import SOCKET_GROUP, missing_group
 from .quoting import shown_key, shown_path
 from .settings import KeyPath, Settings
 from .table_values import is_loopback_host
@@ -24,11 +25,13 @@ class Mistake(NamedTuple):
         key: of the setting that it concerns; () for all of the file.
         text: one line: where it stands, what was found, what is allowed.
         is_forbidden: the file may be right, and this user may not read it.
+        is_given: it stands in a flag or a variable, and not in the file.
     """
 
     key: KeyPath
     text: str
     is_forbidden: bool = False
+    is_given: bool = False
 
 
 class ClientSocket(NamedTuple):
@@ -64,13 +67,14 @@ class Examined(NamedTuple):
         """The settings.
 
         Raises:
-            ConfigError: the first mistake.
+            ConfigError: the first mistake; a GivenError where that is in a flag or a variable.
         """
         if not self.mistakes:
             return self.settings
         first, *more = self.mistakes
         command = "vastar-runtime config check" + (f" --config {shlex.quote(self.file)}" if self.file else "")
-        raise ConfigError(first.text + (f" (and {len(more)} more: {command})" if more else ""))
+        kind = GivenError if first.is_given else ConfigError
+        raise kind(first.text + (f" (and {len(more)} more: {command})" if more else ""))
 
 
 def load(
@@ -118,7 +122,8 @@ def examine(
     """As ``load``, with every mistake instead of an exception for the first.
 
     Args:
-        insecure_bind: whether others than this machine's processes may reach the TCP port; None: nobody asks.
+        insecure_bind: whether others than this machine's processes may reach the TCP port; None: nobody asks, as no
+            daemon is to be started here. Else the socket's group must be one of this machine's, too.
     """
     settings = Settings()
     file: str | None = None
@@ -136,14 +141,16 @@ def examine(
             mistakes += [Mistake(problem.key, f"{shown}:{problem.line}: {problem.text}") for problem in problems]
             sources = {key: f"{shown}:{line}{_scope(key)}" for key, line in lines.items()}
     except ConfigError as error:
-        mistakes.append(Mistake((), str(error), isinstance(error, ForbiddenFile)))
+        mistakes.append(Mistake((), str(error), isinstance(error, ForbiddenFile), isinstance(error, GivenError)))
     settings_in_file = len(sources)
     given = overrides(settings, environ, Flags(socket_path, socket_mode, socket_group, workers))
-    mistakes += [Mistake(*problem) for problem in given.problems]
+    mistakes += [Mistake(key, text, is_given=True) for key, text in given.problems]
     sources |= {override.key: override.source for override in given.overrides}
     settings = applied(settings, given.overrides)
     if insecure_bind is False and (mistake := _open_bind(settings, sources)) is not None:
         mistakes.append(mistake)
+    if insecure_bind is not None and (problem := missing_group(settings.listen, sources)) is not None:
+        mistakes.append(Mistake(SOCKET_GROUP, problem, is_given=problem.startswith("--")))
     return Examined(settings, file, mistakes, sources, settings_in_file)
 
 
