@@ -30,11 +30,15 @@ def open_socket(config: RuntimeConfig, timeout_s: float) -> socket.socket:
             ErrorClass.TIMEOUT,
         ) from error
     except OSError as error:
-        # A daemon that runs already may be without TCP; then only a restart gives it that.
-        tcp = "; if it runs without TCP: `VASTAR_USE_TCP=true vastar-runtime restart`" if config.use_tcp else ""
+        hint = ""
+        if config.use_tcp:
+            # A daemon that runs already may be without TCP; then only a restart gives it that.
+            hint = "; if it runs without TCP: `VASTAR_USE_TCP=true vastar-runtime restart`"
+        elif isinstance(error, ConnectionRefusedError):  # its socket is there, and it listens no more
+            hint = "; if it is shutting down, wait until it has ended"
         raise ConnectorException(
             f"no daemon answers at {config.endpoint} ({error.strerror or error}); "
-            f"start it with `vastar-runtime start`{tcp}",
+            f"start it with `vastar-runtime start`{hint}",
             ErrorClass.TRANSIENT,
         ) from error
 
@@ -66,7 +70,19 @@ def _denied(config: RuntimeConfig) -> str:
         status = os.stat(config.socket_path)
     except OSError as error:
         return f"no permission to reach {config.endpoint}: {error.strerror}; see the modes of its directories"
+    advice = "start the daemon with another --socket-mode or --socket-group"
+    if status.st_mode & stat.S_IWGRP and status.st_gid not in (os.getegid(), *os.getgroups()):
+        advice = f"its group is {_group(status.st_gid)}: put this user into it, and log in again"
     return (
         f"no permission to use {config.endpoint}: its mode is {stat.S_IMODE(status.st_mode):04o} and its owner "
-        f"has uid {status.st_uid}; start the daemon with another --socket-mode or --socket-group, or run as its owner"
+        f"has uid {status.st_uid}; {advice}, or run as its owner"
     )
+
+
+def _group(gid: int) -> str:
+    import grp  # there are systems without it
+
+    try:
+        return f"{grp.getgrgid(gid).gr_name} (gid {gid})"
+    except KeyError:
+        return f"gid {gid}"

@@ -32,12 +32,17 @@ async def test_a_file_with_mistakes_changes_nothing_and_each_is_told_with_its_li
             assert lines[2].startswith(f"Error: {daemon.file}:9: [[scope]] number 1: origin: found 'api.openai.com'")
             assert lines[2].endswith(" (nothing has changed)")
             await still_limited(daemon, up.origin)
+            asked = await daemon.command("status")
+            refused = f"the last reload was refused; correct this, and reload: {daemon.file}:4: policy.retry.max_retrys"
+            assert f"   Configuration: {daemon.file} (as it was before: {refused}" in asked.stdout
 
             await daemon.wait_for_log("configuration not reloaded")
             [logged] = [line for line in daemon.running.log.splitlines() if "configuration" in line]
             assert f'level=error event="configuration not reloaded" file={daemon.file} mistakes=3 error=' in logged
             assert f"{daemon.file}:4: policy.retry.max_retrys" in logged
             await lifted(daemon, up.origin)
+            async with daemon.connect() as client:
+                assert (await ask(client, "statistics"))["reload_refused"] is None
 
 
 def half_written(path: Path) -> None:

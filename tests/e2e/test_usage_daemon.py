@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trio
 from model_upstream import ModelUpstream, chat
-from reloadable_daemon import Reloadable, reloadable
+from reloadable_daemon import Reloadable, ask, reloadable
 from stream_client import greet, stream_request
 from upstream import upstream
 from wire_client import WireClient
@@ -258,11 +258,23 @@ async def test_a_price_that_a_reload_changes_holds_from_then_on(tmp_path: Path) 
             assert [other["name"] for other in others] == [""]
 
 
-async def test_a_state_directory_that_cannot_be_written_keeps_nobody_from_being_served(tmp_path: Path) -> None:
+@BOTH
+async def test_a_state_directory_that_cannot_be_written_keeps_nobody_from_being_served_and_status_says_it(
+    tmp_path: Path, workers: int
+) -> None:
     place = tmp_path / "file"
     place.write_text("")
     async with upstream(ModelUpstream()) as up:
-        with reloadable(configured(place / "usage.db")) as daemon:
+        with reloadable(configured(place / "usage.db"), "--workers", str(workers)) as daemon:
             async with daemon.connect() as client:
                 assert (await client.execute(chat(up.origin))).status == 200
-            await daemon.wait_for_log("usage is not written")
+                await daemon.wait_for_log("usage is not written")
+                reason = f"the usage file {place}/usage.db cannot be used: Not a directory; "
+                assert (await ask(client, "statistics"))["usage_problem"].startswith(reason)
+            asked = await daemon.command("status")
+            assert f"\n   Usage: not written: {reason}" in asked.stdout
+            place.unlink()
+            place.mkdir()
+            await daemon.wait_for_log("usage is written again")
+            async with daemon.connect() as client:
+                assert (await ask(client, "statistics"))["usage_problem"] is None

@@ -185,5 +185,5 @@ async def test_the_file_says_how_many_and_a_reload_that_only_a_restart_changes_t
 @pytest.mark.parametrize("number", ["0", "-1", "x", "", "65", "1.5", "9" * 100])
 def test_what_is_no_number_of_workers(number):
     assert re.fullmatch(
-        r"--workers: '.*'.* is neither a whole number from 1 to 64 nor auto", refused("--workers", number)
+        r"--workers: '.*'.* is neither a whole number from 1 to 64 nor auto", refused("--workers", number, exit_code=2)
     )

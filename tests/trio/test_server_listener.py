@@ -62,8 +62,12 @@ def test_a_group_that_may_not_be_given_leaves_no_socket(path, monkeypatch):
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
     monkeypatch.setattr("os.chown", refuse)
-    with pytest.raises(StartupError, match=r"cannot give .*/s its group or mode: Operation not permitted"):
+    advice = r"; the daemon's user must be in that group \(SupplementaryGroups= in a unit\)"
+    with pytest.raises(StartupError, match=rf"cannot give .*/s its group or mode: Operation not permitted{advice}$"):
         unix_listener(path, 0o660, "0").__enter__()
+    assert not os.path.lexists(path)
+    with pytest.raises(StartupError, match=r"^listen\.socket_group: there is no group 'no-such' on this machine$"):
+        unix_listener(path, 0o660, "no-such").__enter__()
 
 
 def test_a_lock_that_its_last_holder_removes_meanwhile_is_not_taken_for_one(path, monkeypatch):

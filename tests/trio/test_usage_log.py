@@ -210,6 +210,30 @@ async def test_a_file_that_cannot_be_used_is_said_once_and_costs_nothing_when_it
     assert again == {"event": "usage is written again", "file": str(path), "log_level": "info"}
 
 
+async def test_another_reason_is_said_again_and_the_present_one_can_be_asked_for(log: UsageLog, path: Path) -> None:
+    assert log.problem is None
+    with capture_logs() as lines:
+        path.mkdir()
+        for _ in range(2):
+            add(log)
+            await log.flush()
+        assert log.problem == f"the usage file {path} cannot be used: it is a directory; choose another in [usage] file"
+        path.rmdir()
+        path.write_bytes(b"no database " * 1000)
+        for _ in range(2):
+            await log.flush()
+        assert log.problem is not None
+        assert "it is no SQLite database" in log.problem
+        path.unlink()
+        await log.flush()
+    assert log.problem is None
+    assert [line.get("reason", "")[-40:] for line in lines] == [
+        "is a directory; choose another in [usage] file"[-40:],
+        "move it away, or choose another in [usage] file"[-40:],
+        "",
+    ]
+
+
 async def test_a_file_that_cannot_be_used_is_tried_again_after_longer_and_longer_pauses(
     log: UsageLog, disk: Disk, path: Path, mock_clock: MockClock, nursery: trio.Nursery
 ) -> None:

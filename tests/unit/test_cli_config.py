@@ -81,6 +81,7 @@ def test_check_prints_json_for_scripts(file: Path, tmp_path: Path) -> None:
         "settings": 5,
         "scopes": 3,
         "mistakes": [],
+        "notes": [],
     }
     assert json.loads(run("check", "--json").output)["file"] is None
     missing = tmp_path / "missing.toml"
@@ -89,6 +90,24 @@ def test_check_prints_json_for_scripts(file: Path, tmp_path: Path) -> None:
     found = json.loads(refused.output)
     assert (found["valid"], found["file"], len(found["mistakes"])) == (False, str(missing), 2)
     assert found["mistakes"][1] == "VASTAR_TIMEOUT: 'soon' is no number of seconds above 0"
+
+
+def test_a_group_that_this_machine_does_not_have_is_a_note_as_the_file_may_be_for_another(file: Path) -> None:
+    file.write_text("[listen]\nsocket_group = 'no-such-group'\n")
+    note = f"{file}:2: listen.socket_group: there is no group 'no-such-group' on this machine"
+    done = run("check", "--config", str(file))
+    assert (done.exit_code, done.output) == (
+        0,
+        f"{file} is valid: 1 setting, 0 scopes\nNote: {note}: no daemon starts here with it\n",
+    )
+    assert json.loads(run("check", "--json", "--config", str(file)).output)["notes"] == [
+        f"{note}: no daemon starts here with it"
+    ]
+    with pytest.raises(ConfigError, match=re.escape(note)):
+        load({}, config_path=str(file), insecure_bind=False)
+    with pytest.raises(ConfigError, match=r"^--socket-group: there is no group 'nor-this' on this machine$"):
+        load({}, config_path=str(file), socket_group="nor-this", insecure_bind=True)
+    assert load({}, config_path=str(file), socket_group="0", insecure_bind=False).listen.socket_group == "0"
 
 
 def test_check_prints_json_for_a_path_that_is_no_utf_8() -> None:

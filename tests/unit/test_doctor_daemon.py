@@ -14,7 +14,7 @@ import pytest
 from doctor_circumstances import HEALTH, INVALID, STARTED, WELL, answering, daemon, one
 
 from vastar_runtime import __version__
-from vastar_runtime.cli.doctor_checks import over_tcp
+from vastar_runtime.cli.doctor_checks import over_tcp, restarting
 from vastar_runtime.cli.doctor_checks.circumstances import Circumstances, look
 from vastar_runtime.cli.doctor_checks.configuration import check_configuration_in_use
 from vastar_runtime.cli.doctor_checks.daemon import check_daemon, check_daemon_statistics
@@ -131,6 +131,10 @@ def test_a_group_that_the_mode_keeps_out_and_users_that_access_means(directory: 
         State.PROBLEM,
         "listen.socket_group is '0', and listen.socket_mode 0600 lets no group in",
     )
+    file.write_text('[listen]\nsocket_mode = "0660"\nsocket_group = "no-such-group"\n')
+    assert one(check_socket_access(seen(path, VASTAR_CONFIG=str(file)))).found == (
+        f"{file}:3: listen.socket_group: there is no group 'no-such-group' on this machine: no daemon starts with it"
+    )
     file.write_text("[[access]]\nusers = [54321]\ntenants = ['web']\n[[access]]\ngroups = [54322]\ntenants = ['web']\n")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
@@ -173,6 +177,19 @@ def test_the_daemons_version_and_how_it_is() -> None:
     assert one(check_daemon(daemon(msgspec.structs.replace(HEALTH, healthy=False)))).state is State.PROBLEM
     nobody = seen(Path("/tmp/v-nobody/s"))
     assert told(one(check_daemon(nobody)))[::2] == (State.WARNING, "vastar-runtime start")
+
+
+def test_where_a_unit_is_to_run_it_nobody_is_told_to_start_it_by_hand(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restarting, "UNIT_DIRECTORIES", (str(directory / "none"), str(directory)))
+    (directory / "vastar-runtime.service").touch()
+    of_unit = one(check_daemon(seen(Path("/tmp/v-nobody/s"))))
+    assert told(of_unit)[::2] == (State.WARNING, "systemctl status vastar-runtime")
+    assert "a unit of systemd is to run it" in of_unit.remedy
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(directory / "s"))
+    assert one(check_socket(seen(directory / "s"))).command == "systemctl status vastar-runtime"
 
 
 def test_workers_circuits_credentials_and_redis_each_have_their_line() -> None:
@@ -239,6 +256,17 @@ def test_a_file_that_changed_or_is_another_than_the_daemons(directory: Path) -> 
         State.WARNING,
         f"{file} has changed since the daemon read it",
         "vastar-runtime reload",
+    )
+    mistake = f"{file}:1: unknown key"
+    refused = msgspec.structs.replace(here, statistics=read_before | {"reload_refused": mistake})
+    assert one(check_configuration_in_use(refused)).command == "vastar-runtime reload"  # it is correct by now
+    file.write_text("x = 1")
+    examined = seen(Path("/s"), VASTAR_CONFIG=str(file)).examined
+    finding = one(check_configuration_in_use(msgspec.structs.replace(refused, examined=examined)))
+    assert told(finding) == (
+        State.WARNING,
+        f"the daemon goes by {file} as it was before: the last reload was refused: {mistake}",
+        "vastar-runtime config check",
     )
     other = one(check_configuration_in_use(msgspec.structs.replace(here, statistics=WELL)))
     assert (other.state, other.command) == (State.WARNING, f"vastar-runtime restart --config {file}")

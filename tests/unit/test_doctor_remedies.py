@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from doctor_circumstances import HEALTH, STARTED, WELL, daemon, one, seen
 
-from vastar_runtime.cli.doctor_checks import keeper
+from vastar_runtime.cli.doctor_checks import keeper, usage_damage
 from vastar_runtime.cli.doctor_checks.circumstances import Circumstances
 from vastar_runtime.cli.doctor_checks.configuration import check_configuration_access
 from vastar_runtime.cli.doctor_checks.credential_sources import check_credential_sources
@@ -28,6 +28,8 @@ from vastar_runtime.cli.probe import Found
 from vastar_runtime.cli.probe import State as OnSocket
 from vastar_runtime.config import Listen, examine
 from vastar_runtime.daemon.environment import fingerprints
+from vastar_runtime.metering.batch import UsageCounts, UsageKey
+from vastar_runtime.metering.store import UsageStore
 
 
 def test_nothing_is_moved_whatever_lies_in_the_way(tmp_path: Path) -> None:
@@ -128,6 +130,41 @@ def test_a_file_of_usage_that_is_none(tmp_path: Path) -> None:
         connection.close()
         assert one(check_usage(here)).state is state
     assert one(check_usage(daemon(told=WELL | {"usage_file": None}))).state is State.WARNING
+
+
+def test_usage_that_the_daemon_does_not_write_is_a_problem_however_well_its_file_looks(tmp_path: Path) -> None:
+    path = tmp_path / "usage.db"
+    reason = f"the usage file {path} cannot be used: the disk is full"
+    full = one(check_usage(daemon(told=WELL | {"usage_file": str(path), "usage_problem": reason})))
+    assert (full.state, full.command) == (State.PROBLEM, "vastar-runtime status")
+    assert full.found == f"the daemon does not write it: {reason}"
+    assert one(check_usage(daemon(told=WELL | {"usage_file": str(path), "usage_problem": None}))).state is State.OK
+
+
+def test_a_usage_file_that_is_damaged_inside_is_found_and_a_large_one_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "usage.db"
+    store = UsageStore(str(path), unix_clock=lambda: 1.8e9)
+    store.add({UsageKey(500_000, f"tenant {number}", "o", "m"): UsageCounts() for number in range(2000)})
+    here = daemon(told=WELL | {"usage_file": str(path)})
+    assert one(check_usage(here)).state is State.OK  # beside the daemon that has it open
+    store.close()
+    assert one(check_usage(here)).state is State.OK
+    content = bytearray(path.read_bytes())
+    content[-4096:] = b"\xff" * 4096
+    path.write_bytes(content)
+    damaged = one(check_usage(here))
+    assert (damaged.state, damaged.command) == (State.PROBLEM, f"ls -l {path}")
+    assert f"the usage file {path} cannot be used: it is damaged; move it away" in damaged.found
+    assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["usage.db"]
+    with monkeypatch.context() as patched:
+        patched.setattr(usage_damage, "LOOK_S", -1.0)
+        patched.setattr(usage_damage, "_STEPS_PER_LOOK", 1)
+        assert one(check_usage(here)).state is State.OK
+    monkeypatch.setattr(usage_damage, "MAX_LOOKED_THROUGH_BYTES", 4096)
+    assert one(check_usage(here)).state is State.OK
 
 
 def test_a_key_that_the_daemon_reads_only_as_anybody_is_not_taken_from_it(

@@ -64,6 +64,7 @@ def test_a_proxy_that_does_not_answer_is_told_apart_from_one_that_does(tmp_path:
         ),
         (f"proxy 127.0.0.1:{up}", State.OK, "accepts connections", None),
     ]
+    assert "NO_PROXY=localhost,127.0.0.1" in findings[0].remedy
 
 
 # --- TLS ---

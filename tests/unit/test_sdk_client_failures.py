@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import signal
 import socket
@@ -66,9 +67,9 @@ def test_no_socket(socket_path: str) -> None:
 def test_a_socket_that_a_dead_daemon_left_behind(socket_path: str) -> None:
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(socket_path)
-    assert f"no daemon answers at socket {socket_path} (Connection refused)" in str(
-        _failure(RuntimeClient(config_for(socket_path)))
-    )
+    message = str(_failure(RuntimeClient(config_for(socket_path))))
+    assert f"no daemon answers at socket {socket_path} (Connection refused)" in message
+    assert message.endswith("; if it is shutting down, wait until it has ended")  # from here it looks the same
 
 
 def test_nobody_at_the_tcp_port() -> None:
@@ -101,6 +102,21 @@ def test_a_socket_that_belongs_to_someone_else(socket_path: str) -> None:
         assert f"no permission to use socket {socket_path}: its mode is 0000" in str(error)
         assert "--socket-mode" in str(error)
         assert error.error_class is ErrorClass.PERMANENT
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to any group")
+def test_a_socket_for_a_group_that_this_user_is_not_in(socket_path: str) -> None:
+    with ScriptedDaemon(say_hello, socket_path):
+        os.chmod(os.path.dirname(socket_path), 0o755)
+        os.chmod(socket_path, 0o660)
+        for gid, group in ((54321, "gid 54321"), (1, f"{grp.getgrgid(1).gr_name} (gid 1)")):
+            os.chown(socket_path, -1, gid)
+            with _not_as_root():
+                error = _failure(RuntimeClient(config_for(socket_path)))
+            assert str(error) == (
+                f"no permission to use socket {socket_path}: its mode is 0660 and its owner has uid 0; "
+                f"its group is {group}: put this user into it, and log in again, or run as its owner"
+            )
 
 
 def test_a_directory_that_belongs_to_someone_else(socket_path: str) -> None:

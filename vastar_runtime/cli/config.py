@@ -29,6 +29,7 @@ class _Check(msgspec.Struct, frozen=True, kw_only=True):
         file: absolute; None: there is none.
         settings: keys that the file sets, those of its scopes included.
         mistakes: as without --json.
+        notes: what is no mistake of the file, and keeps a daemon from starting on this machine.
     """
 
     valid: bool
@@ -36,6 +37,7 @@ class _Check(msgspec.Struct, frozen=True, kw_only=True):
     settings: int
     scopes: int
     mistakes: list[str]
+    notes: list[str]
 
 
 class _Effect(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,9 @@ def check(config_path: str | None, as_json: bool) -> None:
     """
     examined = settings.examine(config_path=config_path)
     mistakes = [mistake.text for mistake in examined.mistakes]
+    # The file may be meant for another machine.
+    missing = settings.missing_group(examined.settings.listen, examined.sources)
+    notes = [] if missing is None else [f"{missing}: no daemon starts here with it"]
     if as_json:
         result = _Check(
             valid=not mistakes,
@@ -68,11 +73,14 @@ def check(config_path: str | None, as_json: bool) -> None:
             settings=examined.settings_in_file,
             scopes=len(examined.settings.scopes),
             mistakes=mistakes,
+            notes=notes,
         )
         click.echo(msgspec.json.encode(result))
     else:
         for text in mistakes or [_valid(examined)]:
             click.echo(text)
+        for note in notes:
+            click.echo(f"Note: {note}")
     if mistakes:
         sys.exit(1)
 

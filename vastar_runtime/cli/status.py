@@ -69,6 +69,7 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
             click.echo(f"   Configuration: {_configuration(statistics)}")
             _print_shared_limits(statistics.get("shared_limits"))
             _print_credentials(statistics.get("credentials"))
+            _print_usage(statistics.get("usage_problem"))
             for line in budgets(statistics["policies"]):
                 click.echo(f"   {line}")
             _print_refusals(held_back)
@@ -118,8 +119,12 @@ def _configuration(statistics: dict[str, Any]) -> str:
     if not isinstance(path, str) or not isinstance(read_at_s, int | float):
         return "built-in defaults"
     hint = ""
+    refused = statistics.get("reload_refused")
     try:
-        if os.stat(path).st_mtime > read_at_s:
+        if isinstance(refused, str):
+            mistake = printable(refused, _MAX_PATH_CHARACTERS)
+            hint = f" (as it was before: the last reload was refused; correct this, and reload: {mistake})"
+        elif os.stat(path).st_mtime > read_at_s:
             hint = " (changed since it was read; apply it with: vastar-runtime reload)"
     except FileNotFoundError:
         hint = " (gone since it was read)"
@@ -167,6 +172,11 @@ def _print_credentials(credentials: Any) -> None:
             click.echo(f"   Credential {name!r} {state}: {why}")
 
 
+def _print_usage(problem: Any) -> None:
+    if isinstance(problem, str):
+        click.echo(f"   Usage: not written: {printable(problem, _MAX_PATH_CHARACTERS)}")
+
+
 def _print_refusals(lines: list[str]) -> None:
     click.echo(f"   Held back: {'nothing' if not lines else ''}".rstrip())
     for line in lines:
@@ -177,7 +187,7 @@ def _print(found: Found) -> None:
     if found.state is State.NOT_RUNNING:
         click.echo(f"Not running: nobody listens on {found.socket_path}")
     elif found.health is None:
-        sentence = obstacle(found)
+        sentence = _closed_way(found) or obstacle(found)
         click.echo(f"{sentence[:1].upper()}{sentence[1:]}")
     else:
         health = found.health
@@ -187,6 +197,19 @@ def _print(found: Found) -> None:
         click.echo(f"   Version: {printable(health.version or 'not told', _MAX_VERSION_CHARACTERS)}")
         click.echo(f"   Uptime: {_duration(health.uptime_ms // 1000)}")
         click.echo(f"   Active requests: {health.active_requests}")
+
+
+def _closed_way(found: Found) -> str:
+    """Why this user cannot even see the socket; "": it can."""
+    if found.state is State.FORBIDDEN:
+        try:
+            os.stat(found.socket_path)
+        except PermissionError as error:
+            reason = f"{error.strerror}; see the modes of its directories"
+            return f"no permission to reach socket {found.socket_path}: {reason}"
+        except OSError:  # it has gone meanwhile
+            pass
+    return ""
 
 
 def _duration(seconds: int) -> str:

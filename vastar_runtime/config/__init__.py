@@ -2,12 +2,14 @@
 
 The rooms: ``settings``, ``tables`` and ``policy`` (the tree), ``file``, ``lines`` and ``no_toml`` (reading TOML, where
 a key stands, and what is wrong with other text), ``check``, ``values``, ``table_values``, ``networks`` and ``hints``
-(what is allowed, and what was meant), ``environment`` (variables and flags), ``loading`` (all of that together),
-``origins`` and ``scopes`` (which policy holds for a tenant and an origin), ``text`` (the tree as TOML).
+(what is allowed, and what was meant), ``environment`` (variables and flags), ``groups`` (of the socket's file),
+``loading`` (all of that together), ``origins`` and ``scopes`` (which policy holds for a tenant and an origin),
+``text`` (the tree as TOML).
 """
 
 from .environment import missing_password, named_socket
 from .file import DEFAULT_CONFIG_PATH, named_file
+from .groups import group_id, missing_group
 from .loading import ClientSocket, Examined, client_socket, examine, load, load_socket_path
 from .scopes import Effect, Policies
 from .settings import (
@@ -52,8 +54,10 @@ __all__ = [
     "Usage",
     "client_socket",
     "examine",
+    "group_id",
     "load",
     "load_socket_path",
+    "missing_group",
     "missing_password",
     "named_file",
     "named_socket",

@@ -30,6 +30,7 @@ class Configuration:
 
     Attributes:
         read_at_unix_s: when they were read, at the start or at the last reload that changed anything.
+        refused: the first mistake that the last reload found, for which it changed nothing; None: it found none.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Configuration:
         self.settings = settings
         self.file = file
         self.read_at_unix_s = time.time()
+        self.refused: str | None = None
         self._examine = examine
         self._apply = apply
         self._reloading = trio.Lock()
@@ -84,6 +86,7 @@ class Configuration:
             examined, policies = await trio.to_thread.run_sync(self._read, abandon_on_cancel=True)
             mistakes = tuple(mistake.text for mistake in examined.mistakes[:MAX_TOLD_MISTAKES])
             later: tuple[str, ...] = ()
+            self.refused = mistakes[0] if mistakes else None
             if mistakes:
                 count = len(examined.mistakes)
                 if count > MAX_TOLD_MISTAKES:

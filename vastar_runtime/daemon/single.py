@@ -150,6 +150,8 @@ class Daemon:
             environment=fingerprints(os.environ),
             listen=self._configuration.settings.listen,
             usage_file=usage_file(self._configuration.settings, os.environ),
+            usage_problem=self._usage.problem,
+            reload_refused=self._configuration.refused,
         )
 
     async def reload(self) -> Reloaded:

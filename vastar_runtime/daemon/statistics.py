@@ -51,6 +51,8 @@ class Statistics(msgspec.Struct, frozen=True):
         environment: see ``environment.fingerprints``.
         listen: what it was started with, by file, variables and flags.
         usage_file: absolute path; None: usage is not kept.
+        usage_problem: why usage is not written at present, by one of the workers at least; None: it is.
+        reload_refused: why the last reload changed nothing, its first mistake; None: it was used, or there was none.
     """
 
     config_file: str | None
@@ -64,6 +66,8 @@ class Statistics(msgspec.Struct, frozen=True):
     environment: Mapping[str, str] = {}
     listen: Listen = Listen()
     usage_file: str | None = None
+    usage_problem: str | None = None
+    reload_refused: str | None = None
 
 
 def usage_file(settings: Settings, environ: Mapping[str, str]) -> str | None:

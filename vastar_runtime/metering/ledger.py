@@ -62,8 +62,11 @@ class _Write:
 class UsageLog:
     """What was used: counted at once, written soon after.
 
-    Whatever is wrong with the file is said in the log, once, and concerns no request: what was counted is kept in
-    memory, as much as there is room for, and written as soon as that works again.
+    Whatever is wrong with the file is said in the log, once for each reason, and concerns no request: what was counted
+    is kept in memory, as much as there is room for, and written as soon as that works again.
+
+    Attributes:
+        problem: why what was counted is not written at present, one line; None: it is, or nothing was tried yet.
 
     Args:
         store: None: nothing is kept, and nothing is counted.
@@ -83,7 +86,7 @@ class UsageLog:
         self._threads = trio.CapacityLimiter(1)
         self._reading_threads = trio.CapacityLimiter(1)
         self._pause_s = FLUSH_INTERVAL_S
-        self._is_failing = False
+        self.problem: str | None = None
 
     @property
     def is_kept(self) -> bool:
@@ -233,8 +236,8 @@ class UsageLog:
             self._names.recall(write.tenants)
         if write.error is None:
             self._pause_s = FLUSH_INTERVAL_S
-            if self._is_failing:
-                self._is_failing = False
+            if self.problem is not None:
+                self.problem = None
                 log.info("usage is written again", file=store.path)
         elif isinstance(write.error, UsageFileError):
             newer, self._batch = self._batch, write.batch
@@ -248,8 +251,8 @@ class UsageLog:
 
     def _failed(self, reason: str) -> None:
         self._pause_s = min(2 * self._pause_s, MAX_RETRY_INTERVAL_S)
-        if not self._is_failing:
-            self._is_failing = True
+        if reason != self.problem:
+            self.problem = reason
             log.warning("usage is not written; it is kept in memory and tried again", reason=reason)
 
     async def _close(self, store: UsageStore) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import grp
 import os
 import socket
 import stat
@@ -13,12 +12,12 @@ from collections.abc import Iterator
 
 import trio
 
-from vastar_runtime.config.quoting import shown_address
+from vastar_runtime.config.groups import group_id
+from vastar_runtime.config.quoting import quoted, shown_address
 from vastar_runtime.errors import StartupError
 
 BACKLOG = 1024
 PROBE_TIMEOUT_S = 2.0
-MAX_GROUP_ID = 2**32 - 2  # chown(2) takes 2^32 - 1 for "leave it"
 
 
 @contextlib.contextmanager
@@ -154,7 +153,10 @@ def _bind(listening: socket.socket, path: str, mode: int, gid: int | None) -> No
         os.chmod(path, mode)
     except OSError as error:
         os.unlink(path)
-        raise StartupError(f"cannot give {path} its group or mode: {error.strerror}") from error
+        advice = ""
+        if gid is not None and isinstance(error, PermissionError):
+            advice = "; the daemon's user must be in that group (SupplementaryGroups= in a unit)"
+        raise StartupError(f"cannot give {path} its group or mode: {error.strerror}{advice}") from error
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -168,12 +170,10 @@ def _identity(path: str) -> tuple[int, int] | None:
 def _group_id(group: str | None) -> int | None:
     if group is None:
         return None
-    if group.isascii() and group.isdigit() and len(group) <= 10 and int(group) <= MAX_GROUP_ID:
-        return int(group)
     try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError as error:
-        raise StartupError(f"--socket-group: there is no group {group!r}") from error
+        return group_id(group)
+    except (LookupError, ValueError) as error:
+        raise StartupError(f"listen.socket_group: there is no group {quoted(group)} on this machine") from error
 
 
 def _cannot(path: str, error: OSError) -> StartupError:

@@ -218,12 +218,19 @@ class Configure(Message, frozen=True):
 
 
 class AskHoldings(Message, frozen=True):
-    """What the worker's connection pool holds, and which credentials it has; answered with Holdings."""
+    """What the worker's connection pool holds, which credentials it has, and whether it writes what is used; answered
+    with Holdings."""
 
 
 class Holdings(Message, frozen=True):
+    """
+    Attributes:
+        usage_problem: of ``UsageLog``.
+    """
+
     pool: PoolStatistics
     credentials: tuple[CredentialStatistics, ...]
+    usage_problem: str | None
 
 
 class Drain(Message, frozen=True):

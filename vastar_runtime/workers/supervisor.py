@@ -305,6 +305,10 @@ class Supervisor:
             environment=fingerprints(os.environ),
             listen=self._configuration.settings.listen,
             usage_file=usage_file(self._configuration.settings, os.environ),
+            usage_problem=next(
+                (held.usage_problem for held in told.values() if held.usage_problem is not None), self._usage.problem
+            ),
+            reload_refused=self._configuration.refused,
         )
 
 

@@ -28,6 +28,7 @@ from vastar_runtime.daemon.usage import usage_log
 from vastar_runtime.http.dial import Dialer
 from vastar_runtime.http.pool import Pool
 from vastar_runtime.http.proxy import Proxies
+from vastar_runtime.metering.ledger import UsageLog
 from vastar_runtime.metering.metering import Metering
 from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.server.session import Health
@@ -93,7 +94,8 @@ class Worker:
         self._slot = Slot(board, inherited.slot)
         self._channel = Channel(socket.socket(fileno=inherited.channel_fd), self._answer, self._hear)
         self._pool = Pool()
-        self._metering: Metering | None = None  # until there are settings
+        self._usage: UsageLog | None = None  # until there are settings
+        self._metering: Metering | None = None
         self._credentials = Credentials(os.environ)
         self._latest_settings: Settings | None = None
         self._used_settings: Settings | None = None
@@ -156,7 +158,8 @@ class Worker:
             self._latest_settings = question.settings
             return self._configure()
         if isinstance(question, AskHoldings):
-            return Holdings(self._pool.statistics(), self._credentials.statistics())
+            usage_problem = None if self._usage is None else self._usage.problem
+            return Holdings(self._pool.statistics(), self._credentials.statistics(), usage_problem)
         assert isinstance(question, Count)
         return self._stages.answer(question)
 
@@ -181,9 +184,9 @@ class Worker:
                 await self._credentials.configure(settings.credentials)
                 await self._pipeline.configure(settings, policies)
                 if self._metering is None:
-                    usage = usage_log(settings)
-                    self._nursery.start_soon(usage.flush_forever)
-                    self._metering = Metering(usage)
+                    self._usage = usage_log(settings)
+                    self._nursery.start_soon(self._usage.flush_forever)
+                    self._metering = Metering(self._usage)
                     self._nursery.start_soon(self._metering.record_running)
                 self._metering.configure(settings)
                 self._used_settings = settings

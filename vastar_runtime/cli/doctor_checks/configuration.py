@@ -83,7 +83,15 @@ def check_configuration_in_use(seen: Circumstances) -> Iterator[Finding]:
     except OSError as error:
         yield not_checked(name, f"{shown_path(used)}: {error.strerror}")
         return
-    if isinstance(read_at_s, int | float) and changed_at_s > read_at_s + _CLOCK_GRAIN_S:
+    refused = seen.statistics.get("reload_refused")
+    if isinstance(refused, str) and not (seen.examined is not None and used == here and not seen.examined.mistakes):
+        yield warning(
+            name,
+            f"the daemon goes by {shown_path(used)} as it was before: the last reload was refused: {refused}",
+            "correct that, and reload; this tells all mistakes",
+            _check_command(seen, seen.examined) if seen.examined is not None else None,
+        )
+    elif isinstance(read_at_s, int | float) and changed_at_s > read_at_s + _CLOCK_GRAIN_S:
         yield warning(
             name,
             f"{shown_path(used)} has changed since the daemon read it",

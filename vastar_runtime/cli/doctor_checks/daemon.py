@@ -15,7 +15,7 @@ from .circumstances import NO_ANSWER, Circumstances
 from .files import user_name
 from .finding import Finding, counted, listed, not_checked, ok, problem, warning
 from .processes import process_state
-from .restarting import restart
+from .restarting import restart, start
 
 _MOST_TOLD = 10
 _MEANWHILE = {
@@ -65,10 +65,11 @@ def check_daemon(seen: Circumstances) -> Iterator[Finding]:
 
 def _none(seen: Circumstances) -> Finding:
     found, directory = "none runs for clients with these variables", os.path.dirname(seen.socket or "")
-    if os.path.isdir(directory) and not os.access(directory, os.W_OK):
+    advice, command = start(seen, "start one")
+    if command == seen.command("start") and os.path.isdir(directory) and not os.access(directory, os.W_OK):
         owner = user_name(os.stat(directory).st_uid)
         return warning("daemon", found, f"{owner} can start one, whose the socket's directory is")
-    return warning("daemon", found, "start one", seen.command("start"))
+    return warning("daemon", found, advice, command)
 
 
 def check_daemon_statistics(seen: Circumstances) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from .files import has_tilde, kind, little_space, make_directory, nearest_existi
 from .finding import Finding, not_checked, ok, problem, warning
 from .processes import DELETED, is_apart, log_of
 from .restarting import restart
+from .usage_damage import damage_in
 
 # Each client and each connection to an upstream is one.
 FEW_OPEN_FILES = 4096
@@ -86,6 +87,15 @@ def check_log(seen: Circumstances) -> Iterator[Finding]:
 def check_usage(seen: Circumstances) -> Iterator[Finding]:
     """Whether usage can be kept where the settings say."""
     name, told = "usage", seen.statistics or {}
+    if isinstance(reason := told.get("usage_problem"), str):
+        # Its file may look well from here: the disk was full, or another process kept it locked.
+        yield problem(
+            name,
+            f"the daemon does not write it: {reason}",
+            "until then it is kept in the daemon's memory, and a restart loses it; this tells whether it is written",
+            seen.command("status"),
+        )
+        return
     if seen.apart:
         yield not_checked(name, seen.apart)
         return
@@ -128,10 +138,11 @@ def _usage(name: str, path: str) -> Finding:
             advice,
             f"ls -ld {shlex.quote(path)} {shlex.quote(directory)}",
         )
-    if (fault := _no_usage_in(path)) is not None:
+    fault = _no_usage_in(path)
+    if (fault := damage_in(path) if fault is None else f"{shown} {fault}") is not None:
         return problem(
             name,
-            f"{shown} {fault}: usage is lost, and budgets forget what was used",
+            f"{fault}: usage is lost, and budgets forget what was used",
             "name another file in [usage], or move this one away while no daemon runs",
             f"ls -l {shlex.quote(path)}",
         )

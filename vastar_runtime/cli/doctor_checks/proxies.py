@@ -19,6 +19,7 @@ from .finding import Finding, listed, not_checked, ok, problem, warning
 CONNECT_TIMEOUT_S = 2.0
 _NAMES = ("http_proxy", "https_proxy", "all_proxy")
 _HERE = ("localhost", "127.0.0.1")
+_PAST_IT = f"NO_PROXY={','.join(_HERE)}"
 # Somewhere else; nothing is sent there.
 _ELSEWHERE = (Origin("http", "upstream.invalid", 80), Origin("https", "upstream.invalid", 443))
 
@@ -78,7 +79,7 @@ def check_proxies_answer(seen: Circumstances) -> Iterator[Finding]:
         yield problem(
             name,
             f"it does not answer ({reason}); {listed(variables)} {'name' if len(variables) > 1 else 'names'} it",
-            "correct that, or do without",
+            f"correct that; or let what is on this machine pass it by ({_PAST_IT}); or do without",
             f"unset {' '.join(variables)}",
         )
 

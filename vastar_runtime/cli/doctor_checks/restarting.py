@@ -1,4 +1,4 @@
-"""How the daemon can be started again without losing what it was started with."""
+"""How the daemon can be started, and started again without losing what it was started with."""
 
 from __future__ import annotations
 
@@ -19,6 +19,19 @@ from .finding import listed
 from .processes import DELETED
 
 _OPTIONS = "the options that it was started with (--socket-mode, --socket-group, --workers, --log-file)"
+UNIT = "vastar-runtime"
+UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system")
+
+
+def start(seen: Circumstances, by_hand: str) -> tuple[str, str | None]:
+    """Advice, and the command, where none runs.
+
+    Args:
+        by_hand: the advice where no unit of systemd is to run it.
+    """
+    if any(os.path.lexists(f"{directory}/{UNIT}.service") for directory in UNIT_DIRECTORIES):
+        return "a unit of systemd is to run it on this machine; this tells why it does not", f"systemctl status {UNIT}"
+    return by_hand, seen.command("start")
 
 
 def restart(

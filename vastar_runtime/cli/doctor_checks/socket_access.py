@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from grp import getgrgid
 from typing import NamedTuple
 
-from vastar_runtime.config import Settings
+from vastar_runtime.config import Settings, missing_group
 from vastar_runtime.config.quoting import shown_path
 
 from .circumstances import Circumstances
@@ -23,6 +23,13 @@ _MOST_USERS = 50
 def check_socket_access(seen: Circumstances) -> Iterator[Finding]:
     """``listen.socket_mode``, ``listen.socket_group`` and ``[[access]]`` against each other and the socket."""
     listen, name = seen.settings.listen, "socket's mode"
+    sources = {} if seen.examined is None else seen.examined.sources
+    if not seen.apart and (missing := missing_group(listen, sources)) is not None:
+        yield problem(
+            "socket's group",
+            f"{missing}: no daemon starts with it",
+            "name a group that there is, or have root make it: groupadd --system NAME",
+        )
     if not seen.is_running and not seen.apart and listen.socket_group is not None and not listen.socket_mode & 0o020:
         yield problem(
             name,

@@ -26,6 +26,7 @@ from .files import (
 )
 from .finding import Finding, ok, problem, warning
 from .processes import is_of_user, process_state
+from .restarting import start
 
 # Below are the users of services (Debian and Red Hat alike).
 _FIRST_PERSON_UID = 1000
@@ -169,8 +170,7 @@ def _nobody(seen: Circumstances, path: str) -> Finding:
         return problem(
             "socket",
             f"{shown} is there, and nobody listens: its daemon was killed (kill -9, out of memory)",
-            "see the end of the log, dmesg, and start it again; that replaces the socket",
-            seen.command("start"),
+            *start(seen, "see the end of the log, dmesg, and start it again; that replaces the socket"),
         )
     return problem(
         "socket",
