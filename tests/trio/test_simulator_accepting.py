@@ -11,12 +11,17 @@ from typing import Any
 
 import pytest
 import trio
-from simulator_client import simulator
+from simulator_client import question, request_bytes, simulator
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from vastar_runtime.simulator import accepting, body
-from vastar_runtime.simulator.accepting import HEAD_TIMEOUT_S, Place, Places, accept, max_connections
-from vastar_runtime.simulator.api_error import ApiError
+from vastar_runtime.simulator import accepting
+from vastar_runtime.simulator.accepting import FRESH_S, HEAD_TIMEOUT_S, Place, Places, accept, max_connections
+from vastar_runtime.simulator.app import create_app
+from vastar_runtime.simulator.body import MAX_SILENCE_S
+from vastar_runtime.simulator.exchange import Exchange
+from vastar_runtime.simulator.fault_injection import FaultInjection
+from vastar_runtime.simulator.journal import Journal
+from vastar_runtime.simulator.settings import SimulatorSettings
 
 SILENT = b"GET /health HTTP/1.1\r\nX: "
 
@@ -30,6 +35,9 @@ class Stream:
 
     def close(self) -> None:
         self.is_closed = True
+
+    def fileno(self) -> int:
+        return -1
 
 
 class Listener(trio.abc.Listener[Any]):
@@ -82,6 +90,8 @@ async def accepted(listener: Listener, most: int) -> AsyncIterator[Conversations
 async def test_where_there_is_no_room_another_connection_gives_way(autojump_clock: MockClock) -> None:
     first, second, third = Stream(), Stream(), Stream()
     async with accepted(Listener(first, second, third), 2) as conversations:
+        await trio.sleep(0.9)
+        assert set(conversations.places) == {first, second}  # their requests may be on their way
         await trio.sleep(2)
         assert set(conversations.places) == {second, third}
     assert first.is_closed
@@ -92,19 +102,29 @@ async def test_the_idle_give_way_in_their_order_and_the_busy_never(
 ) -> None:
     closed: list[str] = []
     places = Places(3)
-    a, b, c = (places.take(lambda name=name: closed.append(name)) for name in "abc")  # type: ignore[misc]
+    unread = {"c"}
+
+    def take(name: str) -> Place:
+        return places.take(lambda: closed.append(name), lambda: name in unread)
+
+    a, b, c = map(take, "abc")
     a.begin_request()
     b.begin_request()
     b.begin_request()
     b.end_request()  # of two
-    a.end_request()
-    await places.make_room()
+    await trio.sleep(FRESH_S)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(places.make_room)
+        await trio.sleep(5)
+        assert closed == []  # a request is there and not read yet
+        unread.clear()
     assert closed == ["c"]
+    a.end_request()
     c.leave()  # it is known already
-    places.take(lambda: closed.append("d")).begin_request()
+    take("d").begin_request()
     await places.make_room()
     assert closed == ["c", "a"]
-    places.take(lambda: closed.append("e")).begin_request()
+    take("e").begin_request()
     assert caplog.messages == []
     with trio.move_on_after(60) as patience:
         await places.make_room()
@@ -120,7 +140,10 @@ async def test_the_idle_give_way_in_their_order_and_the_busy_never(
 async def test_a_client_that_says_nothing_has_ten_seconds(autojump_clock: MockClock) -> None:
     closed: list[str] = []
     places = Places(9)
-    silent, asking = places.take(lambda: closed.append("silent")), places.take(lambda: closed.append("asking"))
+    silent, asking = (
+        places.take(lambda: closed.append("silent"), bool),
+        places.take(lambda: closed.append("asking"), bool),
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(silent.close_unless_asked)
         nursery.start_soon(asking.close_unless_asked)
@@ -158,6 +181,7 @@ async def test_silent_connections_keep_nobody_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(accepting, "max_connections", lambda: 3)
+    monkeypatch.setattr(accepting, "FRESH_S", 0.01)
     caplog.set_level(logging.WARNING)
     async with simulator() as ask:
         silent = [await trio.open_tcp_stream("127.0.0.1", ask.port) for _ in range(8)]
@@ -170,6 +194,28 @@ async def test_silent_connections_keep_nobody_out(
     assert caplog.messages == []
 
 
+async def test_of_many_clients_at_once_each_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accepting, "max_connections", lambda: 3)
+    answers: list[bytes] = []
+
+    async def ask_once(port: int) -> None:
+        async with await trio.open_tcp_stream("127.0.0.1", port) as client:
+            await client.send_all(request_bytes(question()))
+            data = b""
+            while not data.endswith(b"}"):
+                piece = await client.receive_some()
+                assert piece
+                data += piece
+            answers.append(data[:12])
+
+    async with simulator() as ask:
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                for _ in range(40):
+                    nursery.start_soon(ask_once, ask.port)
+    assert answers == [b"HTTP/1.1 200"] * 40
+
+
 async def test_the_head_of_a_request_has_to_come_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accepting, "HEAD_TIMEOUT_S", 0.01)
     async with simulator() as ask, await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
@@ -178,16 +224,63 @@ async def test_the_head_of_a_request_has_to_come_soon(monkeypatch: pytest.Monkey
             assert await client.receive_some() == b""
 
 
-async def test_a_body_that_stays_away_is_not_waited_for_without_end(autojump_clock: MockClock) -> None:
-    class Trickling:
-        async def stream(self) -> AsyncIterator[bytes]:
-            for _ in range(3):
-                await trio.sleep(body.MAX_SILENCE_S - 1)
-                yield b"x"
-            await trio.sleep_forever()
+@pytest.mark.parametrize(
+    ("path", "said", "status"),
+    [
+        ("/v1/chat/completions", None, 408),
+        ("/v1/chat/completions", "none", 408),
+        ("/v1/chat/completions", "latency=1ms", 408),
+        ("/v1/chat/completions", "status=503", 503),
+        ("/v1/chat/completions", "no such fault", 400),
+        ("/nothing", None, 404),
+        ("/health", None, 405),
+        ("/__sim/requests", None, 408),
+    ],
+)
+async def test_a_body_that_stays_away_is_not_waited_for_without_end(
+    path: str, said: str | None, status: int, autojump_clock: MockClock
+) -> None:
+    pieces = [b"{", b'"', b"x"]
+    statuses: list[int] = []
 
+    async def receive() -> dict[str, Any]:
+        if not pieces:
+            await trio.sleep_forever()
+        await trio.sleep(MAX_SILENCE_S - 1)
+        return {"type": "http.request", "body": pieces.pop(), "more_body": True}
+
+    async def send(message: Any) -> None:
+        if "status" in message:
+            statuses.append(message["status"])
+
+    faults = FaultInjection(create_app(SimulatorSettings()), None, None)
+    app = Exchange(Journal(faults, faults.forget))
+    headers = [(b"x-simulate", said.encode())] if said else []
     begin = trio.current_time()
-    with pytest.raises(ApiError) as caught:
-        await body.read_body(Trickling())  # type: ignore[arg-type]
-    assert caught.value.status == 408
-    assert trio.current_time() - begin == pytest.approx(4 * body.MAX_SILENCE_S - 3)
+    with trio.fail_after(600):
+        await app(scope_of(path, headers), receive, send)  # type: ignore[arg-type]
+    assert statuses == [status]
+    assert trio.current_time() - begin == pytest.approx(4 * MAX_SILENCE_S - 3, abs=0.1)
+
+
+def scope_of(path: str, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": headers,
+        "state": {"connection": StillThere()},
+    }
+
+
+class StillThere:
+    """A connection that its client keeps."""
+
+    has_left = is_lost = was_reset = False
+    garbage_bytes = 0
+
+    async def left(self) -> None:
+        await trio.sleep_forever()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 import tracemalloc
 from collections.abc import Sequence
@@ -109,6 +110,47 @@ async def test_who_leaves_at_the_last_event_has_the_whole_answer_too() -> None:
             while b"[DONE]" not in data:
                 data += await client.receive_some()
         assert (await shown(ask))[0]["ended"] == "complete"
+
+
+async def test_who_leaves_in_a_long_answer_has_not_got_it_all() -> None:
+    connection = StillThere()
+    sent: list[bytes] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(range(256)) * 4000 + b"end"})
+
+    async def send(message: Any) -> None:
+        if "body" in message:
+            sent.append(message["body"])
+            if scope_["path"] == "/left" and len(sent) == 3:
+                connection.has_left = connection.is_lost = True
+
+    kept = journal.Journal(app, lambda: None)
+    for path in ("/stays", "/left"):
+        scope_ = scope(path, connection=connection)
+        sent.clear()
+        await kept(scope_, None, send)  # type: ignore[arg-type]
+        assert b"".join(sent) == bytes(range(256)) * 4000 + b"end"
+    whole, half = kept._entries
+    assert (whole.ended, whole.bytes_sent) == ("complete", 1_024_003)
+    assert (half.ended, half.bytes_sent) == ("client left", sum(map(len, sent[:3])))
+    assert half.bytes_sent < 200_000
+
+
+async def test_who_reads_only_the_beginning_of_a_long_answer_is_shown_to_have_left() -> None:
+    with trio.socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        async with simulator(echo=True) as ask:
+            await raw.connect(("127.0.0.1", ask.port))
+            async with trio.SocketStream(raw) as client:
+                await client.send_all(request_bytes(question("word " * 800_000)))
+                data = b""
+                while b"word word" not in data:
+                    data += await client.receive_some()
+            left = await shown_when(ask, "client left")
+    assert left["status"] == 200
+    assert 0 < left["bytes_sent"] < 4_000_000
 
 
 @pytest.mark.parametrize(
@@ -262,11 +304,16 @@ async def _ignored(message: Any) -> None:
     pass
 
 
-def scope(path: str, headers: Sequence[tuple[bytes, bytes]] = (), method: str = "GET") -> dict[str, Any]:
-    state = {"connection": StillThere()}
+def scope(
+    path: str,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    method: str = "GET",
+    connection: StillThere | None = None,
+) -> dict[str, Any]:
+    state = {"connection": connection or StillThere()}
     return {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers, "state": state}
 
 
 class StillThere:
-    has_left = was_reset = False
+    has_left = is_lost = was_reset = False
     garbage_bytes = 0

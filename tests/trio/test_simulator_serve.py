@@ -7,10 +7,15 @@ from functools import partial
 
 import pytest
 import trio
+from hypercorn.config import Config
+from hypercorn.events import RawData
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
 from simulator_client import ask, question, request_bytes, simulator
 from trio.testing import wait_all_tasks_blocked
 
 from vastar_runtime.errors import StartupError
+from vastar_runtime.simulator.http1_server import Http1Server
 from vastar_runtime.simulator.serve import serve
 from vastar_runtime.simulator.settings import SimulatorSettings
 
@@ -52,6 +57,34 @@ async def test_a_client_that_does_not_wait_for_its_answer_is_not_waited_for_eith
         await until(lambda: trio.lowlevel.current_statistics().tasks_living > tasks + 3)
         await client.aclose()
         await until(lambda: trio.lowlevel.current_statistics().tasks_living == tasks)
+
+
+@pytest.mark.parametrize("offer", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"], ids=["byte behind", "offer"])
+async def test_a_client_that_leaves_while_nothing_is_read_from_it_leaves_nothing_behind(offer, caplog):
+    request = request_bytes(question(stream=True)).replace(b"Host:", offer + b"Host:", 1)
+    async with simulator(tokens_per_second=1000) as ask:
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        async with await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+            await client.send_all(request if offer else request + b"\r\n")
+            await client.receive_some()
+        await until(lambda: trio.lowlevel.current_statistics().tasks_living == tasks)
+    assert caplog.records == []
+
+
+async def test_a_connection_that_closes_while_something_is_sent_is_no_failure():
+    """The reader closes it for an error of the client's, in the middle of an answer."""
+
+    class Closed:
+        async def handle(self, event: object) -> None:
+            pass
+
+    for _ in range(20):  # either begins
+        ends = [trio.SocketStream(end) for end in trio.socket.socketpair()]
+        server = Http1Server(None, Config(), WorkerContext(None), ConnectionState({}), ends[0])
+        server.protocol = Closed()
+        async with ends[0], ends[1], trio.open_nursery() as nursery:
+            nursery.start_soon(server._close)
+            nursery.start_soon(server.protocol_send, RawData(b"answer"))
 
 
 async def until(condition):
@@ -119,6 +152,17 @@ async def test_http_2_is_refused_and_an_offer_of_it_ignored(caplog):
     assert refused.startswith(b"HTTP/1.1 505 ")
     assert b"HTTP/2.0 is not spoken here; HTTP/1.1 is." in refused
     assert answer.status == 200
+    assert caplog.records == []
+
+
+async def test_an_offer_of_websocket_is_ignored_too(caplog):
+    offer = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n"
+    request = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n"
+    async with simulator() as ask, await trio.open_tcp_stream("127.0.0.1", ask.port) as client:
+        await client.send_all(request + offer + b"\r\n" + request + b"\r\n")
+        await client.send_eof()
+        answers = await all_of(client)
+    assert answers.count(b"HTTP/1.1 200") == 2
     assert caplog.records == []
 
 

@@ -3,7 +3,9 @@
 import errno
 import logging
 import resource
+import select
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,6 +16,11 @@ STATE_KEY = "place"
 # A client has so long for the head of its first request. One that is kept alive then has as long as the server keeps
 # it.
 HEAD_TIMEOUT_S = 10
+
+# A new connection does not give way to another for so long: its request is on its way, as clients send it at once.
+FRESH_S = 1.0
+# Where none can give way yet, it is looked again after this time.
+_LOOK_PAUSE_S = 0.05
 
 # Each takes some ten kB, more than that while it is answered.
 MAX_CONNECTIONS = 4096
@@ -40,11 +47,19 @@ def max_connections() -> int:
 class Place:
     """One connection's, from its acceptance until it is left."""
 
-    def __init__(self, places: "Places", close: Callable[[], None]) -> None:
+    def __init__(self, places: "Places", close: Callable[[], None], has_unread: Callable[[], bool]) -> None:
         self._places = places
+        self._taken_at = trio.current_time()
+        self._has_unread = has_unread
         self._has_asked = False
         self._requests = 0
         self.close = close
+
+    @property
+    def may_give_way(self) -> bool:
+        """Of an idle one: whether no request seems to be on its way, or there already and not read yet."""
+        is_fresh = not self._has_asked and trio.current_time() < self._taken_at + FRESH_S
+        return not is_fresh and not self._has_unread()
 
     def begin_request(self) -> None:
         """The connection is in use; HTTP/2 has several requests at once."""
@@ -86,10 +101,14 @@ class Places:
     async def make_room(self) -> None:
         """Returns when there is room for one more; where there is none, the connection closes that is idle longest.
 
-        Closed under a request that is on its way, it is one that every client tries again.
+        Closed under a request that is on its way in spite of that, it is one that every client tries again.
         """
         while len(self.taken) >= self._most:
             if self.close_idle():
+                continue
+            if self.idle:
+                with trio.move_on_after(_LOOK_PAUSE_S):
+                    await self._changed.wait()
                 continue
             if not self._has_warned:
                 _log.warning("%d connections are busy, as many as there can be; others wait", len(self.taken))
@@ -97,17 +116,22 @@ class Places:
             await self._changed.wait()
 
     def close_idle(self) -> bool:
-        """Close the connection that is idle longest; whether there was one."""
-        if not self.idle:
+        """Close the connection that is idle longest, of those that may give way; whether there was one."""
+        place = next((place for place in self.idle if place.may_give_way), None)
+        if place is None:
             return False
-        place = next(iter(self.idle))
         self.free(place)
         place.close()
         return True
 
-    def take(self, close: Callable[[], None]) -> Place:
-        """A place for a connection that ``close`` closes. It is idle."""
-        place = Place(self, close)
+    def take(self, close: Callable[[], None], has_unread: Callable[[], bool]) -> Place:
+        """A place for a connection, which is idle.
+
+        Args:
+            close: closes the connection.
+            has_unread: whether something came on it that is not read yet.
+        """
+        place = Place(self, close, has_unread)
         self.taken.add(place)
         self.idle[place] = None
         return place
@@ -159,7 +183,16 @@ async def accept(
             except BaseException:
                 stream.socket.close()
                 raise
-            nursery.start_soon(converse, stream, places.take(stream.socket.close))
+            place = places.take(stream.socket.close, partial(_has_unread, stream.socket))
+            nursery.start_soon(converse, stream, place)
+
+
+def _has_unread(connection: trio.socket.SocketType) -> bool:
+    if connection.fileno() < 0:
+        return False
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class NotedRequests:

@@ -17,7 +17,8 @@ _DRAIN_STEP_S = 0.01
 
 # tcp(7), linux/sockios.h: bytes of the send queue that were never sent.
 _SIOCOUTQNSD = 0x894B
-_HAS_LEFT = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_IS_LOST = select.EPOLLHUP | select.EPOLLERR
+_HAS_LEFT = select.EPOLLRDHUP | _IS_LOST
 
 
 class Connection:
@@ -33,10 +34,18 @@ class Connection:
     @property
     def has_left(self) -> bool:
         """Whether the client has closed its side, or the connection is closed already."""
+        return self._is(_HAS_LEFT)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing that is sent arrives any more; a client that closed its side alone may still read."""
+        return self._is(_IS_LOST)
+
+    def _is(self, events: int) -> bool:
         if self._stream.socket.fileno() < 0:
             return True
         poll = select.poll()
-        poll.register(self._stream.socket.fileno(), _HAS_LEFT)
+        poll.register(self._stream.socket.fileno(), events)
         return bool(poll.poll(0))
 
     async def left(self) -> None:
@@ -78,8 +87,8 @@ class Connection:
             await self._stream.send_all(data)
             self.garbage_bytes += len(data)
             await self._stream.send_eof()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client has left: nobody reads them
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            pass  # the client has left, or the server is about to close: nobody reads them
         self.close()
 
     def _unsent(self) -> int:

@@ -4,6 +4,7 @@ import trio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .api_error import ApiError
+from .body import MAX_SILENCE_S, BodyStayedAway
 
 
 class Exchange:
@@ -20,8 +21,26 @@ class Exchange:
             refusal = ApiError(505, f"HTTP/{scope['http_version']} is not spoken here; HTTP/1.1 is.")
             await refusal.response({"connection": "close"})(scope, receive, send)
             return
-        end = _End(receive, send)
+        end = _End(_Patience(receive), send)
         await self._app(scope, end.receive, end.send)
+
+
+class _Patience:
+    """Gives up a body whose rest stays away: whoever reads it, its connection would be kept for nothing."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._is_whole = False
+
+    async def __call__(self) -> Message:
+        """Raises BodyStayedAway when nothing came for MAX_SILENCE_S, though the body is not at its end."""
+        if self._is_whole:
+            return await self._receive()
+        with trio.move_on_after(MAX_SILENCE_S):
+            message = await self._receive()
+            self._is_whole = not message.get("more_body", False)
+            return message
+        raise BodyStayedAway
 
 
 class _End:

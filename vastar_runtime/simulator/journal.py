@@ -9,7 +9,7 @@ arrived is among what a test wants to know. Do not let it listen where others ca
 import contextlib
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 from starlette.datastructures import QueryParams
@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .api_error import ApiError
+from .body import BodyStayedAway
 from .connection import Connection, connection_of
 from .journal_entry import Ended, Entry
 
@@ -28,8 +29,9 @@ MAX_ENTRIES = 1000
 # Of all entries together. With bodies as long as they are kept it is about as many entries.
 MAX_BYTES = 32 * 1024 * 1024
 
-# The list is sent in such pieces, or of one entry where that is longer: whole it may have 100 MB, and a client that
-# does not read would hold them.
+# A long answer is sent in such pieces: of one that its client leaves in the middle, the end is then not noted as sent.
+# So is the list, or of one entry where that is longer: whole it may have 100 MB, and a client that does not read would
+# hold them.
 _PIECE_BYTES = 64 * 1024
 
 
@@ -93,13 +95,14 @@ class Journal:
         async def note_and_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 entry.status = message["status"]
-            if message["type"] == "http.response.body":
-                entry.bytes_sent += 0 if is_head else len(message.get("body", b""))
-                # Before it is sent: who has the end may look here at once, or leave. Who has left already may still
-                # read (shutdown(2)), unless that is why the application ends.
-                if not message.get("more_body", False) and not has_left:
-                    entry.end("complete")
-            await send(message)
+            for piece in _in_pieces(message):
+                if piece["type"] == "http.response.body" and not connection.is_lost:
+                    entry.bytes_sent += 0 if is_head else len(piece.get("body", b""))
+                    # Before it is sent: who has the end may look here at once, or leave. Who has left already may still
+                    # read (shutdown(2)), unless that is why the application ends.
+                    if not piece.get("more_body", False) and not has_left:
+                        entry.end("complete")
+                await send(piece)
 
         try:
             await self._app(scope, receive_and_note, note_and_send)
@@ -111,15 +114,24 @@ class Journal:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         with contextlib.suppress(ClientDisconnect):
-            async for _ in request.stream():
-                pass
             try:
-                answer = self._asked(request)
+                answer = await self._asked(request)
             except ApiError as error:
                 answer = error.response({"allow": "GET, DELETE"} if error.status == 405 else None)
             await answer(scope, receive, send)
 
-    def _asked(self, request: Request) -> ASGIApp:
+    async def _asked(self, request: Request) -> ASGIApp:
+        """What answers a request, when its body is read.
+
+        Raises:
+            ApiError: the request is wrong.
+            starlette.requests.ClientDisconnect: the client left before its end.
+        """
+        try:
+            async for _ in request.stream():
+                pass
+        except BodyStayedAway as error:
+            raise error.as_api_error() from error
         path = request.scope["path"]
         if path != PATH:
             raise ApiError(404, f"Invalid URL ({request.method} {path}); there is {PATH}.")
@@ -174,6 +186,16 @@ class Journal:
         self._entries.clear()
         self._bytes = 0
         self._when_forgotten()
+
+
+def _in_pieces(message: Message) -> Iterator[Message]:
+    body: bytes = message.get("body", b"")
+    if len(body) <= _PIECE_BYTES:
+        yield message
+        return
+    for begin in range(0, len(body), _PIECE_BYTES):
+        end = begin + _PIECE_BYTES
+        yield {**message, "body": body[begin:end], "more_body": message.get("more_body", False) or end < len(body)}
 
 
 def _how_it_ended(connection: Connection) -> Ended:
