@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from daemon_process import DaemonProcess
 from guide_blocks import DOCS, MARKERS, PAGES, ROOT, Block, blocks_of
 from guide_files import check_commands, check_file
 from guide_session import Session, session
+from simulator_process import simulator_port_of
 from threaded_upstream import Call, upstream
 
 BIN = Path(sys.executable).parent
@@ -40,18 +40,13 @@ Follow = Callable[[list[Block]], AbstractContextManager[Session]]
 def simulator_port() -> Iterator[str]:
     """The simulator of all pages, at its quickest."""
     command = [str(BIN / "vastar-runtime"), "simulator", "--port", "0", "--tokens-per-second", "0"]
-    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        match = re.search(r"http://[^:]+:(\d+)", process.stdout.readline())
-        assert match is not None
-        yield match[1]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+    with simulator_port_of(command) as port:
+        yield port
 
 
 @pytest.fixture
 def azure_url() -> Iterator[str]:
-    """A resource at Azure with one deployment; the simulator has none."""
+    """A resource at Azure with one deployment, at an address of its own."""
 
     def answer(call: Call) -> None:
         path = "/openai/deployments/gpt-4o-mini/chat/completions?api-version=2024-10-21"

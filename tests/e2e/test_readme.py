@@ -2,15 +2,14 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from simulator_process import simulator_port_of
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -63,22 +62,12 @@ def daemon(environment: dict[str, str]) -> Iterator[dict[str, str]]:
     shell(stop, environment)
 
 
-@contextmanager
-def simulator(command: list[str], environ: dict[str, str]) -> Iterator[str]:
-    """Its port."""
-    with subprocess.Popen(command, env=environ, text=True, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        match = re.search(r"http://[^:]+:(\d+)", process.stdout.readline())
-        assert match is not None
-        yield match[1]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
-
-
 @pytest.fixture
 def simulator_port(environment: dict[str, str]) -> Iterator[str]:
     """The simulator as the README starts it, but on any free port."""
-    with simulator(shell_block("vastar-runtime simulator").replace(SIMULATOR_PORT, "0").split(), environment) as port:
+    with simulator_port_of(
+        shell_block("vastar-runtime simulator").replace(SIMULATOR_PORT, "0").split(), environment
+    ) as port:
         yield port
 
 
@@ -112,7 +101,7 @@ def test_the_key_is_hidden_and_what_was_used_is_told(environment: dict[str, str]
     environment["XDG_STATE_HOME"] = str(tmp_path)
     *start, usage, stop = shell_block("--config keys.toml").strip().splitlines()
     command = [*shell_block("vastar-runtime simulator").replace(SIMULATOR_PORT, "0").split(), "--require-key", "s3cr3t"]
-    with simulator(command, environment) as port:
+    with simulator_port_of(command, environment) as port:
         (tmp_path / "keys.toml").write_text(KEYS.replace("1001", str(os.getuid())).replace(SIMULATOR_PORT, port))
         try:
             output = shell("\n".join(start).replace(SIMULATOR_PORT, port), environment, tmp_path)

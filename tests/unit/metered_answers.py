@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from vastar_runtime.metering.answered import Meter, Used
-from vastar_runtime.metering.asked import Asked
+from vastar_runtime.metering.asked import Asked, Asking, begin_reading
 
 ASKED = Asked("asked-for", 1000, None)
 
@@ -17,10 +17,16 @@ class Answer(NamedTuple):
     used: Used
 
 
+def read_asked(method: str, path: str, body: bytes) -> Asked | None:
+    """What a request asks for, read at once; None when it is none to a language model."""
+    asking = begin_reading(method, path, body)
+    return None if asking is None else asking.asked
+
+
 def used_of(
     pieces: Iterable[bytes], *, asked: Asked = ASKED, status_code: int = 200, encoding: str | None = None
 ) -> Used:
-    meter = Meter(asked)
+    meter = Meter(Asking.known(asked))
     meter.head(status_code, () if encoding is None else ((b"content-encoding", encoding.encode()),))
     for piece in pieces:
         meter.feed(piece)

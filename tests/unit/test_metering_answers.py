@@ -33,7 +33,7 @@ from metered_answers import (
 )
 
 from vastar_runtime.metering.answered import Meter, Used
-from vastar_runtime.metering.asked import Asked
+from vastar_runtime.metering.asked import Asked, Asking
 
 ENCODERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
@@ -72,7 +72,7 @@ def test_a_refusal_that_says_it_used_something_is_believed() -> None:
 
 
 def test_an_answer_to_the_request_sent_again_is_read_anew() -> None:
-    meter = Meter(ASKED)
+    meter = Meter(Asking.known(ASKED))
     meter.head(200, ((b"content-encoding", b"gzip"),))
     meter.feed(gzip.compress(BODIES["embeddings"].body))
     meter.head(200, ())
@@ -83,7 +83,7 @@ def test_an_answer_to_the_request_sent_again_is_read_anew() -> None:
 
 @every_answer
 def test_an_answer_that_breaks_off_is_estimated_until_its_usage_has_come(answer: Answer) -> None:
-    meter = Meter(ASKED)
+    meter = Meter(Asking.known(ASKED))
     meter.head(200, ())
     seen = [meter.used()]
     for byte in one_by_one(answer.body):
@@ -240,7 +240,7 @@ def test_a_models_name_is_made_fit_to_print(model: Any, shown: str) -> None:
 
 def test_hello_is_read_from_a_stream_that_was_never_said_to_be_one() -> None:
     for content_type in (b"text/event-stream; charset=utf-8", b"application/json", b"text/plain"):
-        meter = Meter(ASKED)
+        meter = Meter(Asking.known(ASKED))
         meter.head(200, ((b"content-type", content_type),))
         meter.feed(events(*HELLO))
         assert meter.used().completion_tokens == 4
@@ -283,3 +283,10 @@ def test_an_answer_that_came_whole_is_counted_as_one_that_came_in_two_pieces(
     whole = used_of([body.encode()], asked=asked, status_code=status_code)
 
     assert whole == used_of([body[:9].encode(), body[9:].encode()], asked=asked, status_code=status_code)
+
+
+def test_what_is_asked_for_is_not_read_where_the_answer_tells_all() -> None:
+    meter = Meter(Asking(lambda: pytest.fail("it was read")))
+    meter.head(200, ())
+    meter.feed(json.dumps({"model": "m", "usage": {"prompt_tokens": 3, "completion_tokens": 4}}).encode())
+    assert meter.used() == Used("m", 3, 0, 4, is_estimated=False)

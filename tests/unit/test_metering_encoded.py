@@ -26,7 +26,7 @@ from metered_answers import (
 from msgspec.structs import replace
 
 from vastar_runtime.metering.answered import MAX_DECODED_BYTES, Meter, Used
-from vastar_runtime.metering.asked import Asked
+from vastar_runtime.metering.asked import Asked, Asking
 
 MIB = 1024 * 1024
 
@@ -59,7 +59,7 @@ def test_an_encoded_stream_that_breaks_off_is_estimated_from_what_came() -> None
     assert used_of([piece], encoding="gzip") == hello
     broken = used_of([piece, b"\xff" * 100, piece], encoding="gzip")
     assert broken == replace(hello, completion_tokens=2 + -(-(100 + len(piece)) // 3))
-    anew = Meter(ASKED)
+    anew = Meter(Asking.known(ASKED))
     anew.head(200, ((b"content-encoding", b"compress"),))
     anew.feed(b"x" * 1000)
     anew.head(200, ())
@@ -68,7 +68,7 @@ def test_an_encoded_stream_that_breaks_off_is_estimated_from_what_came() -> None
 
 
 def test_encodings_may_come_in_several_headers() -> None:
-    meter = Meter(ASKED)
+    meter = Meter(Asking.known(ASKED))
     meter.head(200, ((b"content-encoding", b"gzip"), (b"x", b"y"), (b"content-encoding", b"zstd")))
     meter.feed(zstandard.compress(gzip.compress(BODIES["chat"].body)))
     assert meter.used() == BODIES["chat"].used
@@ -90,7 +90,7 @@ def test_a_bomb_costs_bounded_memory_and_counts_as_what_the_request_allows(kind:
     encoding, make = BOMBS[kind]
     bomb = make()
     for asked in (ASKED, Asked("m", 5, 2_000_000)):
-        meter = Meter(asked)
+        meter = Meter(Asking.known(asked))
         tracemalloc.start()
         try:
             meter.head(200, ((b"content-encoding", encoding.encode()),))

@@ -25,6 +25,7 @@ from metered_answers import (
 )
 
 from vastar_runtime.metering.answered import Meter, Used
+from vastar_runtime.metering.asked import Asking
 from vastar_runtime.metering.event_stream import (
     MAX_EVENTS_OF_A_PIECE,
     MAX_LINE_BYTES,
@@ -80,7 +81,7 @@ def test_a_body_of_any_length_around_what_is_kept_is_read() -> None:
 
 def test_of_a_long_body_only_a_bounded_part_is_kept() -> None:
     piece = embeddings(50)
-    meter = Meter(ASKED)
+    meter = Meter(Asking.known(ASKED))
     meter.head(200, ())
     tracemalloc.start()
     try:
@@ -140,7 +141,7 @@ def test_a_line_just_as_long_as_is_read_is_read_however_it_is_cut() -> None:
 
 
 def test_a_line_without_end_takes_bounded_memory() -> None:
-    meter = Meter(ASKED)
+    meter = Meter(Asking.known(ASKED))
     meter.head(200, ())
     meter.feed(b"data: {")
     tracemalloc.start()
@@ -220,7 +221,7 @@ def test_no_piece_takes_long() -> None:
     dense = b'data: {"choices":[' + b"{}," * 1300 + b"{}]}\n"
     odd = b'data: {"choices":[{"text":1,"a":"\\ud83d"}],"usage":{"prompt_tokens":"1","completion_tokens":2}}\n'
     for unit in (dense, odd, b"data: {\n", b"data:\n", b"\r", b"\n", b"data: " + b"[{}," * 400_000):
-        meter = Meter(ASKED)
+        meter = Meter(Asking.known(ASKED))
         meter.head(200, ())
         begun_s = time.process_time()
         meter.feed(b"x\n" + unit * (8 * MIB // len(unit)))

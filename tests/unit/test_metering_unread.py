@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from metered_answers import read_asked
 
-from vastar_runtime.metering.asked import MAX_TOKENS, Asked, read_asked
+from vastar_runtime.metering.asked import MAX_TOKENS, Asked
 from vastar_runtime.metering.members import MAX_MENDED_BYTES
 from vastar_runtime.metering.request_batch import MAX_OBJECTS, MAX_REQUESTS
 from vastar_runtime.metering.request_body import EDGE_BYTES, MAX_LISTED

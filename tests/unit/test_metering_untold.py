@@ -20,7 +20,7 @@ from metered_answers import (
 )
 
 from vastar_runtime.metering.answered import Meter, Used
-from vastar_runtime.metering.asked import Asked
+from vastar_runtime.metering.asked import Asked, Asking
 
 
 def stream_of(*deltas: dict[str, Any]) -> list[bytes]:
@@ -31,14 +31,14 @@ UNSEEN = Used("asked-for", 1000, 0, 0, is_estimated=True, lacks_completion=True)
 
 
 def test_without_an_answer_what_the_request_allows_counts() -> None:
-    meter = Meter(ASKED)
+    meter = Meter(Asking.known(ASKED))
     assert meter.used() == UNSEEN
     meter.feed(STREAMS["chat"].body)
     meter.head(103, ())
     assert not meter.has_head
     assert meter.used() == UNSEEN
-    assert Meter(Asked("m", 5, 70)).used() == Used("m", 5, 0, 70, is_estimated=True)
-    assert Meter(Asked("m", 5, 0)).used() == Used("m", 5, 0, 0, is_estimated=True)
+    assert Meter(Asking.known(Asked("m", 5, 70))).used() == Used("m", 5, 0, 70, is_estimated=True)
+    assert Meter(Asking.known(Asked("m", 5, 0))).used() == Used("m", 5, 0, 0, is_estimated=True)
     meter.head(200, ())
     assert meter.has_head
     assert meter.used() == Used("asked-for", 1000, 0, 0, is_estimated=True)

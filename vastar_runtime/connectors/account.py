@@ -8,7 +8,7 @@ from vastar_runtime.http.exchange import Exchange
 from vastar_runtime.http.request import OutboundRequest
 from vastar_runtime.http.response import ResponseHead
 from vastar_runtime.metering.answered import Meter
-from vastar_runtime.metering.asked import Asked, Asking, begin_reading
+from vastar_runtime.metering.asked import Asking, begin_reading
 from vastar_runtime.metering.metering import Metering, Recorded
 from vastar_runtime.policies.allowance import Amount
 
@@ -21,7 +21,7 @@ class HttpAccount:
     """
 
     __slots__ = (
-        "_asked",
+        "_asking",
         "_assumed",
         "_is_running",
         "_meter",
@@ -42,10 +42,10 @@ class HttpAccount:
         self._begin(request)
 
     def _begin(self, request: OutboundRequest) -> None:
-        self._asked: Asked | Asking | None = None
+        self._asking: Asking | None = None
         if self._metering.is_needed:
-            self._asked = begin_reading(request.method, request.url.path, request.body)
-        self._meter = None if self._asked is None else Meter(self._asked)
+            self._asking = begin_reading(request.method, request.url.path, request.body)
+        self._meter = None if self._asking is None else Meter(self._asking)
         self._whole: bytes | None = None
 
     def sends(self, exchange: object) -> bool:
@@ -82,9 +82,9 @@ class HttpAccount:
 
     def demand(self, assumed_completion_tokens: int) -> Amount | None:
         """See Account."""
-        if self._asked is None:
+        if self._asking is None:
             return None
-        asked = self._asked if isinstance(self._asked, Asked) else self._asked.asked
+        asked = self._asking.asked
         self._assumed = assumed_completion_tokens * asked.completions
         completion_tokens = asked.max_completion_tokens
         if completion_tokens is None:

@@ -61,7 +61,7 @@ class Meter:
     """Reads one answer beside its delivery. Nothing that it is fed makes it raise.
 
     Args:
-        asked: what the request asks for.
+        asking: the request.
     """
 
     __slots__ = (
@@ -77,8 +77,8 @@ class Meter:
         "_waiting_bytes",
     )
 
-    def __init__(self, asked: Asked | Asking) -> None:
-        self._asking = asked
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._status_code = 0  # of the final answer, when it has come
@@ -144,7 +144,7 @@ class Meter:
             if told is not None:
                 return told
             self._read_pending()
-        asked = self._asking if isinstance(self._asking, Asked) else self._asking.asked
+        asked = self._asking.asked
         if not self._status_code:  # the provider may have worked on it all the same
             return _used_unseen(asked)
         tally = Tally() if self._body is None else self._body.tally()

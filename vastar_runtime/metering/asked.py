@@ -8,6 +8,8 @@ whether it can be read or not: some server may read it. Elsewhere it must look l
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from itertools import islice
 
 import msgspec
@@ -68,37 +70,36 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Asking:
-    """What a request to a model's API asks for, read when somebody wants to know: most answers tell all that counts."""
+    """One request to a language model, whose body is read when somebody wants to know what it asks for: most answers
+    tell all that counts.
 
-    __slots__ = ("_asked", "_body", "_path")
+    Args:
+        read: once, if at all.
+    """
 
-    def __init__(self, path: str, body: bytes) -> None:
-        self._path = path
-        self._body = body
+    __slots__ = ("_asked", "_read")
+
+    def __init__(self, read: Callable[[], Asked]) -> None:
+        self._read: Callable[[], Asked] | None = read
         self._asked: Asked | None = None
+
+    @classmethod
+    def known(cls, asked: Asked) -> Asking:
+        """One that has been read."""
+        return cls(lambda: asked)
 
     @property
     def asked(self) -> Asked:
-        """See read_asked."""
+        """What it asks for."""
         if self._asked is None:
-            self._asked = _read_body(api_of(self._path), self._body)
-            assert self._asked is not None  # on such a path every body asks for something
-            self._body = b""
+            assert self._read is not None
+            self._asked, self._read = self._read(), None  # with the body that it holds
         return self._asked
 
 
-def begin_reading(method: str, path: str, body: bytes) -> Asked | Asking | None:
-    """As ``read_asked``, but where the path alone tells that it asks a language model, nothing is read yet."""
-    if not body or method not in _METHODS:
-        return None
-    api = api_of(path)
-    if api.counts_only:
-        return None
-    return Asking(path, body) if api.is_known else _read_body(api, body)
-
-
-def read_asked(method: str, path: str, body: bytes) -> Asked | None:
-    """What the request asks for; None when it is none to a language model.
+def begin_reading(method: str, path: str, body: bytes) -> Asking | None:
+    """What the request asks for; None when it is none to a language model. Where the path tells that it is one, its
+    body is not read yet.
 
     Args:
         method: in upper case.
@@ -107,7 +108,18 @@ def read_asked(method: str, path: str, body: bytes) -> Asked | None:
     if not body or method not in _METHODS:
         return None
     api = api_of(path)
-    return None if api.counts_only else _read_body(api, body)
+    if api.counts_only:
+        return None
+    if api.is_known:
+        return Asking(partial(_read_known, api, body))
+    asked = _read_body(api, body)
+    return None if asked is None else Asking.known(asked)
+
+
+def _read_known(api: Api, body: bytes) -> Asked:
+    asked = _read_body(api, body)
+    assert asked is not None  # on such a path every body asks for something
+    return asked
 
 
 def _read_body(api: Api, body: bytes) -> Asked | None:

@@ -113,15 +113,13 @@ class Metering:
             if instead_of.used == used and instead_of.origin == origin:
                 return instead_of
             self._add(tenant_id, instead_of, -1)
-        cost_nano = 0
-        if not self._prices.is_empty:
-            cost_nano = self._prices.cost_nano(
-                used.model,
-                origin,
-                prompt_tokens=used.prompt_tokens,
-                cached_prompt_tokens=used.cached_prompt_tokens,
-                completion_tokens=used.completion_tokens,
-            )
+        cost_nano = self._prices.cost_nano(
+            used.model,
+            origin,
+            prompt_tokens=used.prompt_tokens,
+            cached_prompt_tokens=used.cached_prompt_tokens,
+            completion_tokens=used.completion_tokens,
+        )
         recorded = Recorded(origin, used, cost_nano)
         self._add(tenant_id, recorded, 1)
         return recorded

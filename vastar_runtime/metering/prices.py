@@ -22,13 +22,9 @@ class Prices:
 
     Args:
         prices: the first that matches holds; what none matches is free.
-
-    Attributes:
-        is_empty: everything is free.
     """
 
     def __init__(self, prices: Sequence[Price] = ()) -> None:
-        self.is_empty = not prices
         self._prices = [(price, None if price.origin is None else parse_pattern(price.origin)) for price in prices]
         self._price_of = lru_cache(MAX_REMEMBERED)(self._find)
 
@@ -40,7 +36,7 @@ class Prices:
         Args:
             cached_prompt_tokens: of the prompt's.
         """
-        if self.is_empty:
+        if not self._prices:
             return 0
         price = self._price_of(model, origin)
         cached_price = price.cached_prompt_per_million
