@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self, TypedDict, Unpack
 
+from .azure import DEFAULT_API_VERSION, AzureDeployment
 from .chat import Usage
 from .chat_request import (
     DEFAULT_BASE_URL,
@@ -23,7 +24,6 @@ from .errors import ConnectorException
 from .wire.daemon_connection import MAX_WINDOW_BYTES
 
 if TYPE_CHECKING:
-    from .azure import AzureDeployment
     from .openai_settings import OpenAISettings
     from .usage_tracker import UsageTracker
 
@@ -145,8 +145,6 @@ class ChatConnector:
             ConnectorException: INVALID_REQUEST, an argument that cannot be used.
             TypeError: an argument of the wrong type.
         """
-        from .azure import DEFAULT_API_VERSION, AzureDeployment
-
         return cls(
             endpoint,
             api_key,

@@ -8,15 +8,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from .azure import AzureDeployment, azure_endpoint
 from .config import check_timeout_ms, check_type, invalid
 from .errors import ConnectorException
 from .models import POST, HTTPRequest
 from .wire.messages import ErrorClass
-
-if TYPE_CHECKING:
-    from .azure import AzureDeployment
 
 DEFAULT_BASE_URL = "http://localhost:4545"
 
@@ -128,7 +126,7 @@ class ChatEndpoint:
         self.base_url = base_url
         self._azure = azure
         self._api_key = api_key or None
-        self._url = _chat_url(base_url.rstrip("/")) if azure is None else azure.url(_azure_endpoint(base_url))
+        self._url = _chat_url(base_url.rstrip("/")) if azure is None else azure.url(azure_endpoint(base_url))
 
     @property
     def is_azure(self) -> bool:
@@ -197,12 +195,6 @@ class ChatEndpoint:
 
 def _chat_url(base_url: str) -> str:
     return base_url + ("/chat/completions" if base_url.endswith("/v1") else "/v1/chat/completions")
-
-
-def _azure_endpoint(url: str) -> str:
-    from .azure import azure_endpoint
-
-    return azure_endpoint(url)
 
 
 def _hide(key: str, error: BaseException) -> None:

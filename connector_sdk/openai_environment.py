@@ -63,6 +63,11 @@ def _value(environ: Mapping[str, str], name: str) -> str:
     return text
 
 
+def _first(environ: Mapping[str, str], *names: str) -> tuple[str, str]:
+    """The first of these variables that says anything, with its value; ("", "") when none does."""
+    return next(((name, text) for name in names if (text := _value(environ, name))), ("", ""))
+
+
 def _api(base_url: str, key: str, model: str) -> OpenAISettings:
     if key:
         refuse_placeholder("OPENAI_API_KEY", key, "leave it empty for the simulator")
@@ -74,26 +79,19 @@ def _simulator(url: str, model: str) -> OpenAISettings:
 
 
 def _azure(endpoint: str, environ: Mapping[str, str], model: str) -> OpenAISettings:
-    names = {
-        "api_key": ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_KEY"),
-        "deployment": ("AZURE_OPENAI_DEPLOYMENT", "AZURE_OPENAI_DEPLOYMENT_NAME"),
-        "api_version": ("OPENAI_API_VERSION", "AZURE_OPENAI_API_VERSION"),
-    }
-    found = {
-        what: next(((name, _value(environ, name)) for name in given if _value(environ, name)), ("", ""))
-        for what, given in names.items()
-    }
+    key_name, key = _first(environ, "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_KEY")
+    _, deployment = _first(environ, "AZURE_OPENAI_DEPLOYMENT", "AZURE_OPENAI_DEPLOYMENT_NAME")
+    _, api_version = _first(environ, "OPENAI_API_VERSION", "AZURE_OPENAI_API_VERSION")
     refuse_placeholder("AZURE_OPENAI_ENDPOINT", endpoint, "unset it")
-    key_name, key = found["api_key"]
     if key:
         refuse_placeholder(key_name, key, "unset it if the daemon adds the key")
-    if not found["deployment"][1]:
+    if not deployment:
         raise ConnectorException(
             "AZURE_OPENAI_ENDPOINT is set, and AZURE_OPENAI_DEPLOYMENT is not: set the name of the deployment",
             ErrorClass.INVALID_REQUEST,
         )
     try:
-        azure = AzureDeployment(found["deployment"][1], found["api_version"][1] or DEFAULT_API_VERSION)
+        azure = AzureDeployment(deployment, api_version or DEFAULT_API_VERSION)
         endpoint = azure_endpoint(endpoint)
     except ConnectorException as error:
         raise ConnectorException(f"AZURE_OPENAI_*: {error.message}", ErrorClass.INVALID_REQUEST) from error

@@ -57,8 +57,8 @@ class Price:
             if value is not None or name != "cached_input_per_million":
                 object.__setattr__(self, name, _amount(name, value))
         check_type("currency", self.currency, str)
-        is_name = self.currency.isprintable() and self.currency.strip() and len(self.currency)
-        if not is_name or is_name > _MAX_CURRENCY_CHARACTERS:
+        is_name = self.currency.isprintable() and self.currency.strip()
+        if not is_name or len(self.currency) > _MAX_CURRENCY_CHARACTERS:
             raise invalid("currency", self.currency, f"a name of at most {_MAX_CURRENCY_CHARACTERS} characters")
 
     def cost(self, prompt_tokens: int, cached_prompt_tokens: int, completion_tokens: int) -> Decimal:

@@ -147,7 +147,7 @@ class UsageTracker:
     def report(self) -> str:
         """A line for each model, and one for the total of several; "" when nothing was counted."""
         models = self.models
-        lines = [f"{model.model}: {_used(model)}, {_cost_words([model])}" for model in models]
+        lines = [f"{model.model}: {_used(model)}, {_cost_words((model,))}" for model in models]
         if len(models) > 1:
             total = ModelUsage(model="", **{name: sum(getattr(m, name) for m in models) for name in _COUNTS})
             lines.append(f"total: {_used(total)}, {_cost_words(models)}")
@@ -186,13 +186,13 @@ class UsageTracker:
             self._is_counting = False
 
     def _price(self, model: str) -> Price | None:
+        name = model[:_MAX_NAME_CHARACTERS]
         try:
             price = self._price_of(model)
-            check_type(f"the price of {model[:_MAX_NAME_CHARACTERS]!r}", price, Price, type(None))
+            check_type(f"the price of {name!r}", price, Price, type(None))
         except Exception:  # the user's function: an answer that came is not lost for it
             import logging
 
-            name = model[:_MAX_NAME_CHARACTERS]
             logging.getLogger(__name__).warning(
                 "no price for %r: the function that gives prices failed", name, exc_info=True
             )
@@ -237,8 +237,8 @@ def _tokens(number: int, kind: str) -> str:
     return f"{number:,} {kind} {'token' if number == 1 else 'tokens'}"
 
 
-def _cost_words(models: tuple[ModelUsage, ...] | list[ModelUsage]) -> str:
-    costs = _costs(tuple(models))
+def _cost_words(models: tuple[ModelUsage, ...]) -> str:
+    costs = _costs(models)
     is_partial = any(model.untold_requests or model.price is None for model in models)
     if not costs:
         return "cost unknown (no price)"

@@ -277,3 +277,9 @@ def test_a_deployment_without_the_name_of_a_model() -> None:
     connector = AsyncOpenAIConnector.azure(endpoint="https://r", deployment="d")
     commands = ChatCommands(AsyncConversation(connector), UsageTracker(), connector.model)
     assert commands.run("/model") == "Model: the deployment's model"
+
+
+def test_a_variable_that_cannot_be_used_is_a_mistake_of_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run("chat", environ={"VASTAR_TIMEOUT": "abc", "VASTAR_CONFIG": os.devnull})
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("Error: VASTAR_TIMEOUT: 'abc' cannot be used")

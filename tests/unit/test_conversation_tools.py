@@ -23,9 +23,7 @@ from chat_stories import (
 from scripted_daemon import ScriptedDaemon, http_of, socket_path
 
 from connector_sdk import ConnectorException
-from connector_sdk.openai import (
-    Message,
-)
+from connector_sdk.openai import Message
 
 __all__ = ["chats", "socket_path"]
 

@@ -15,6 +15,7 @@ from vastar_runtime.errors import StartupError
 READY_TIMEOUT_S = 30.0
 
 _TAIL_BYTES = 8192
+_MAX_LINE_BYTES = 65536
 
 
 class Child(NamedTuple):
@@ -87,7 +88,7 @@ def spawn(arguments: Sequence[str], log_fd: int, *, environ: Mapping[str, str], 
         finally:
             os.close(write_fd)
         try:
-            line = _read_line(pipe.fileno())
+            line = read_line(pipe.fileno(), READY_TIMEOUT_S)
         except BaseException:
             end(process)
             raise
@@ -98,6 +99,21 @@ def spawn(arguments: Sequence[str], log_fd: int, *, environ: Mapping[str, str], 
         # The pipe closes a moment before the process can be waited for.
         raise StartupError(f"it ended before it was ready (exit status {process.wait(READY_TIMEOUT_S)})")
     return Child(process, line)
+
+
+def read_line(fd: int, timeout_s: float) -> str | None:
+    """What a child writes until it closes its ready pipe: its one line, or the first 64 KiB of more; None when the time
+    is over."""
+    deadline = time.monotonic() + timeout_s
+    data = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(fd, selectors.EVENT_READ)
+        while selector.select(max(0.0, deadline - time.monotonic())):
+            piece = os.read(fd, 4096)
+            if not piece or len(data) > _MAX_LINE_BYTES:
+                return data.decode(errors="replace").strip()
+            data += piece
+    return None
 
 
 def end(process: subprocess.Popen[bytes], timeout_s: float = 5.0) -> None:
@@ -140,17 +156,3 @@ def _absolute_python_path(environ: Mapping[str, str]) -> dict[str, str]:
     if not entries:
         return dict(environ)
     return {**environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, entries))}
-
-
-def _read_line(fd: int) -> str | None:
-    """What the child writes until it closes the pipe (its one line); None when the time is over."""
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    data = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(fd, selectors.EVENT_READ)
-        while selector.select(max(0.0, deadline - time.monotonic())):
-            piece = os.read(fd, 4096)
-            if not piece:
-                return data.decode(errors="replace").strip()
-            data += piece
-    return None

@@ -20,6 +20,7 @@ from vastar_runtime.config.origins import glob, parse_pattern, split_origin
 from .asking import printable
 from .chat_input import Questions
 from .chat_session import ChatSession
+from .client_settings import client_settings
 from .ending import tell
 from .exit_codes import CommandFailed, ExitCode
 from .options import config_option, socket_option
@@ -101,24 +102,15 @@ def chat(
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an answer may hold what this terminal cannot show
     settings = settings_from_environment(os.environ, base_url=base_url or "")
-    daemon = _daemon(config_path, socket_path, tenant_id)
+    daemon, doubt = client_settings(config_path, socket_path, tenant_id)
     tracker = UsageTracker(_Prices(config_path, settings.base_url).price_of)
     connector = AsyncOpenAIConnector.from_settings(
         settings, config=daemon, usage_tracker=tracker, on_retry=_tell_of_long_wait
     )
     conversation = AsyncConversation(connector, model, system=system, max_history_tokens=max_history_tokens)
-    _see_that_it_runs(daemon)
+    _see_that_it_runs(daemon, doubt)
     session = ChatSession(conversation, connector, tracker, Questions(sys.stdin, sys.stdout), sys.stdout)
     sys.exit(session.run())
-
-
-def _daemon(config_path: str | None, socket_path: str | None, tenant_id: str) -> RuntimeConfig:
-    """As the SDK has it, at the socket that the other commands would use."""
-    path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
-    settings = RuntimeConfig(tenant_id=tenant_id, socket_path=path)
-    if socket_path is not None or config_path is not None:
-        settings.use_tcp = False  # what is said here goes over what a variable says
-    return settings
 
 
 def _tell_of_long_wait(error: ConnectorException, wait_s: float) -> None:
@@ -127,13 +119,14 @@ def _tell_of_long_wait(error: ConnectorException, wait_s: float) -> None:
         tell(f"Asking again in {wait_s:.0f} s: {reason}")
 
 
-def _see_that_it_runs(daemon: RuntimeConfig) -> None:
+def _see_that_it_runs(daemon: RuntimeConfig, doubt: str) -> None:
     client = RuntimeClient(daemon)
     try:
         client.connect()
     except ConnectorException as error:
         is_absent = error.error_class is ErrorClass.TRANSIENT
-        raise CommandFailed(ExitCode.NOT_RUNNING if is_absent else ExitCode.FAILED, error.message) from error
+        message = f"{error.message}; {doubt}" if doubt else error.message
+        raise CommandFailed(ExitCode.NOT_RUNNING if is_absent else ExitCode.FAILED, message) from error
     finally:
         client.close()
 

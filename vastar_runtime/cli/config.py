@@ -16,6 +16,7 @@ from vastar_runtime.errors import InvalidRequest, RequestError
 
 from .holding import holding
 from .options import config_option, json_option
+from .printing import counted
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 _TENANT_HELP = 'The client\'s tenant_id; SDK clients that set none have "default".  [default: a client without one]'
@@ -176,12 +177,8 @@ def _valid(examined: settings.Examined) -> str:
     path = shown_path(examined.file)
     if not examined.settings_in_file:
         return f"{path} is valid and sets nothing: the defaults hold"
-    scopes = _count(len(examined.settings.scopes), "scope")
-    return f"{path} is valid: {_count(examined.settings_in_file, 'setting')}, {scopes}"
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}{'' if number == 1 else 's'}"
+    scopes = counted(len(examined.settings.scopes), "scope")
+    return f"{path} is valid: {counted(examined.settings_in_file, 'setting')}, {scopes}"
 
 
 def _origin(examined: settings.Examined) -> str:

@@ -1,6 +1,5 @@
 """``vastar-runtime start``, ``stop`` and ``restart``: the daemon in the background."""
 
-import json
 import os
 import signal
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from vastar_runtime.errors import StartupError
 from .asking import ask_runtime
 from .background import end, open_log, spawn, tail
 from .options import config_option, json_option, listen_options, log_option, socket_option
+from .printing import json_line
 from .probe import ANSWER_TIMEOUT_S, Found, State, probe
 from .process import Process
 from .run import READY
@@ -79,7 +79,7 @@ def start(
     wanted = _Wanted(config_path, socket_path, socket_mode, socket_group, workers, insecure_bind)
     started = _start(wanted, wanted.examined(), log_path)
     if as_json:
-        _print_json(started)
+        click.echo(json_line(started))
     else:
         _print(started)
 
@@ -96,7 +96,7 @@ def stop(config_path: str | None, socket_path: str | None, as_json: bool) -> Non
     path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
     pid = _stop(path, _say_nothing if as_json else click.echo)
     if as_json:
-        _print_json(_Stopped(stopped_pid=pid, socket=path))
+        click.echo(json_line(_Stopped(stopped_pid=pid, socket=path)))
 
 
 @click.command(context_settings=_HELP, epilog="Example: vastar-runtime restart --log-file /var/log/vastar.log")
@@ -124,7 +124,7 @@ def restart(
     pid = _stop(path, _say_nothing if as_json else click.echo)
     started = _start(wanted, examined, log_path)
     if as_json:
-        _print_json(_Restarted(stopped_pid=pid, **msgspec.structs.asdict(started)))
+        click.echo(json_line(_Restarted(stopped_pid=pid, **msgspec.structs.asdict(started))))
     else:
         _print(started)
 
@@ -245,10 +245,6 @@ def _print(started: _Started) -> None:
     named = (("TCP", started.tcp), ("Configuration", started.config_file), ("Log", started.log))
     for line in (*(f"{name}: {value}" for name, value in named if value is not None), *started.notes):
         click.echo(f"   {line}")
-
-
-def _print_json(value: msgspec.Struct) -> None:
-    click.echo(json.dumps(msgspec.to_builtins(value), separators=(",", ":")))
 
 
 def _say_nothing(_line: str) -> None:

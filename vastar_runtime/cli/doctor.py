@@ -1,7 +1,6 @@
 """``vastar-runtime doctor``."""
 
 import io
-import json
 import os
 import signal
 import sys
@@ -14,11 +13,12 @@ import msgspec
 
 from .doctor_checks.bounded import Look
 from .doctor_checks.circumstances import Circumstances, look
-from .doctor_checks.finding import Finding, State, counted, not_checked
+from .doctor_checks.finding import Finding, State, not_checked
 from .doctor_checks.plan import Report, examine, result
 from .doctor_checks.workshop import Workshop
 from .exit_codes import ExitCode
-from .options import config_option, log_option, socket_option
+from .options import config_option, json_option, log_option, socket_option
+from .printing import counted, json_line
 
 # Two processes are started, on a loaded machine perhaps, and asked twice.
 REQUEST_TIMEOUT_S = 15.0
@@ -55,7 +55,7 @@ class _Result(msgspec.Struct, frozen=True, kw_only=True):
     "--tenant", "tenant_id", metavar="ID", default="default", show_default=True, help="Tenant of the two requests."
 )
 @click.option("--without-request", is_flag=True, help="Send no request.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def doctor(
     config_path: str | None,
     socket_path: str | None,
@@ -147,8 +147,7 @@ def _print_json(reports: Iterable[Report]) -> int:
         for state in (State.PROBLEM, State.WARNING, State.NOT_CHECKED)
     )
     done = _Result(healthy=not problems, problems=problems, warnings=warnings, not_checked=unchecked, checks=checks)
-    # In ASCII: names that others chose are in it, and what is beyond may drive a terminal.
-    click.echo(json.dumps(msgspec.to_builtins(done), separators=(",", ":")))
+    click.echo(json_line(done))
     return problems
 
 

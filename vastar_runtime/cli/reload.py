@@ -1,13 +1,11 @@
 """``vastar-runtime reload``."""
 
-import json
 import os
 import shlex
 import sys
 from typing import Any
 
 import click
-import msgspec
 
 from vastar_runtime import config
 from vastar_runtime.connectors.base import Reloaded
@@ -17,6 +15,7 @@ from .asking import ask_runtime, printable
 from .control import obstacle
 from .exit_codes import CommandFailed, ExitCode
 from .options import config_option, json_option, socket_option
+from .printing import counted, json_line
 from .probe import ANSWER_TIMEOUT_S as PROBE_TIMEOUT_S
 from .probe import State, probe
 
@@ -46,8 +45,7 @@ def reload(config_path: str | None, socket_path: str | None, as_json: bool) -> N
         _check_file(path, os.path.abspath(config_path))
     answer = ask_runtime(path, "reload", ANSWER_TIMEOUT_S, Reloaded)
     if as_json:
-        # In ASCII: a path may hold what drives a terminal.
-        click.echo(json.dumps(msgspec.to_builtins(answer), separators=(",", ":")))
+        click.echo(json_line(answer))
         if answer.mistakes:
             sys.exit(ExitCode.FAILED)
         return
@@ -62,7 +60,7 @@ def reload(config_path: str | None, socket_path: str | None, as_json: bool) -> N
     elif not answer.settings:
         click.echo(f"Reloaded {file}: it sets nothing, the defaults hold")
     else:
-        click.echo(f"Reloaded {file}: {_count(answer.settings, 'setting')}, {_count(answer.scopes, 'scope')}")
+        click.echo(f"Reloaded {file}: {counted(answer.settings, 'setting')}, {counted(answer.scopes, 'scope')}")
     if answer.needs_restart:
         keys = printable(", ".join(answer.needs_restart), _MAX_LINE_CHARACTERS)
         click.echo(f"   Only after a restart: {keys} (vastar-runtime restart)")
@@ -77,7 +75,3 @@ def _check_file(socket_path: str, wanted: str) -> None:
             f"the daemon on {socket_path} runs with {runs_with}; for another file: "
             f"vastar-runtime restart --config {shlex.quote(wanted)}"
         )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,17 +1,16 @@
 """``vastar-runtime request``: one HTTP request through the daemon, in curl's words."""
 
-import os
 import sys
 from typing import TypeVar
 
 import click
 
-from connector_sdk.config import MAX_TIMEOUT_MS, RuntimeConfig
+from connector_sdk.config import MAX_TIMEOUT_MS
 from connector_sdk.errors import ConnectorException
-from vastar_runtime import config
-from vastar_runtime.errors import ConfigError, StartupError
+from vastar_runtime.errors import StartupError
 
 from . import request_input
+from .client_settings import client_settings
 from .ending import say
 from .exit_codes import CommandFailed, ExitCode, exit_code_of, table
 from .options import complete_file, config_option, json_option, socket_option
@@ -182,7 +181,7 @@ def request(
             is_head=is_head,
             stdin=None if sys.stdin is None else sys.stdin.buffer,
         )
-        settings, doubt = _settings(config_path, socket_path, tenant_id, timeout_ms)
+        settings, doubt = client_settings(config_path, socket_path, tenant_id, timeout_ms)
         exchange.run(outbound, settings, _output(output_path, is_prompt), doubt=doubt)
     except (StartupError, ConnectorException) as error:
         failure = error
@@ -201,27 +200,6 @@ def request(
 def _write_report(exchange: Exchange, failure: StartupError | ConnectorException | None, output: Output) -> None:
     with output:
         output.body(f"{exchange.report(failure).line()}\n".encode())
-
-
-def _settings(
-    config_path: str | None, socket_path: str | None, tenant_id: str, timeout_ms: int | None
-) -> tuple[RuntimeConfig, str]:
-    """As the SDK has it, at the socket that the other commands would use; and why that may be the wrong one, or ""."""
-    try:
-        config.named_socket(os.environ, socket_path)
-        if timeout_ms is None:
-            settings = RuntimeConfig(tenant_id=tenant_id)
-        else:
-            settings = RuntimeConfig(tenant_id=tenant_id, timeout_ms=timeout_ms)  # the variable is not looked at
-    except (ConfigError, ConnectorException) as error:  # a flag or a variable
-        raise CommandFailed(ExitCode.USAGE, str(error)) from error
-    if socket_path is None and config_path is None and settings.use_tcp:
-        return settings, ""
-    settings.use_tcp = False  # what is said here goes over what a variable says
-    settings.socket_path, unread = config.client_socket(config_path=config_path, socket_path=socket_path)
-    if not unread:
-        return settings, ""
-    return settings, f"the default socket was asked: {unread} (or say where the daemon is: --socket)"
 
 
 def _output(path: str | None, is_prompt: bool) -> Output:

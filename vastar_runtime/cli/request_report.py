@@ -1,7 +1,6 @@
 """What ``request`` says of an exchange beside the answer itself: ``--json`` for scripts, ``--verbose`` for people."""
 
 import base64
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import unquote
@@ -15,6 +14,7 @@ from connector_sdk.wire.framing import MAX_FRAME_BYTES
 from vastar_runtime.errors import StartupError
 
 from .exit_codes import CommandFailed, ExitCode, exit_code_of
+from .printing import json_line
 from .request_output import head_lines
 
 # As much as a buffered answer can have; more belongs into a file.
@@ -72,8 +72,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     error: Failure | None = None
 
     def line(self) -> str:
-        """In ASCII: what an upstream says is in it, and what is beyond may drive a terminal."""
-        return json.dumps(msgspec.to_builtins(self), separators=(",", ":"))
+        """As it is printed."""
+        return json_line(self)
 
 
 class Collected:

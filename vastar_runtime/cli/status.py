@@ -1,6 +1,5 @@
 """``vastar-runtime status``."""
 
-import json
 import os
 import sys
 from typing import Any
@@ -15,6 +14,7 @@ from .asking import NOT_UNDERSTOOD, ask_runtime, printable
 from .control import obstacle
 from .exit_codes import ExitCode
 from .options import config_option, json_option, socket_option
+from .printing import json_line
 from .probe import ANSWER_TIMEOUT_S, Found, State, probe
 from .refusals import budgets, refusals
 
@@ -60,8 +60,7 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
     found = probe(config.load_socket_path(config_path=config_path, socket_path=socket_path))
     statistics, held_back, reason = _statistics(found)
     if as_json:
-        # In ASCII: names that clients chose are in it, and what is beyond may drive a terminal.
-        click.echo(json.dumps(msgspec.to_builtins(_summary(found, statistics)), separators=(",", ":")))
+        click.echo(json_line(_summary(found, statistics)))
     else:
         _print(found)
         if statistics is not None:

@@ -1,6 +1,5 @@
 """``vastar-runtime usage``: what the requests of the last days used, from the file that daemons write."""
 
-import json
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from vastar_runtime.errors import ConfigError, StartupError
 from vastar_runtime.metering.report import By, Group, Report, first_hour, read_report
 
 from .options import complete_file, config_option, json_option
+from .printing import json_line
 from .usage_table import decimal, table
 
 _MOST_SHOWN = 50
@@ -138,8 +138,7 @@ def usage(
     currency = examined.settings.usage.currency
     if as_json:
         printed = _printed(report or Report(), path, since_hour, by, tenant_id, currency)
-        # In ASCII: names that clients chose are in it, and what is beyond may drive a terminal.
-        click.echo(json.dumps(msgspec.to_builtins(printed), separators=(",", ":")))
+        click.echo(json_line(printed))
     elif path is None:
         click.echo("Usage is not kept: [usage] file is none")
     elif report is None:

@@ -62,13 +62,13 @@ class Place:
         return not is_fresh and not self._has_unread()
 
     def begin_request(self) -> None:
-        """The connection is in use; HTTP/2 has several requests at once."""
+        """The connection is in use. A request may begin before the one before it has ended here."""
         self._has_asked = True
         self._requests += 1
         self._places.idle.pop(self, None)
 
     def end_request(self) -> None:
-        """It is kept for the next request, unless there are others."""
+        """It is kept for the next request, unless that has begun."""
         self._requests -= 1
         if not self._requests:
             self._places.set_idle(self)

@@ -6,13 +6,14 @@ The application's router would refuse methods and paths in the form of another A
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from .api_error import ApiError
 from .body import read_body
+from .request import parse_as
 
 # What is created is kept until the simulator ends.
 MAX_BODY_BYTES = 64 * 1024
@@ -72,8 +73,24 @@ class Endpoint:
         self._check_key(request)
 
 
-def not_found(request: Request, body: bytes) -> Response:
-    """The handler of paths that an API does not have."""
+def endpoint_routes(
+    root: str, paths: Mapping[str, Mapping[str, Handler]], error_response: ErrorResponse, check_key: KeyCheck
+) -> list[Route]:
+    """The routes of one API.
+
+    Args:
+        root: what it has no path for below this is not found, in its own form.
+        paths: the handlers of each, by method.
+        check_key: raises ApiError for a key that is not the right one.
+    """
+    nothing = dict.fromkeys(("GET", "POST", "PATCH", "PUT", "DELETE"), _not_found)
+    return [
+        Route(path, Endpoint(handlers, error_response, check_key))
+        for path, handlers in [*paths.items(), (f"{root}/{{rest:path}}", nothing)]
+    ]
+
+
+def _not_found(request: Request, body: bytes) -> Response:
     raise ApiError(404, f"Invalid URL ({request.method} {request.scope['path']}).")
 
 
@@ -83,19 +100,7 @@ def json_object(body: bytes) -> dict[str, object]:
     Raises:
         ApiError: status 400.
     """
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ApiError(400, f"The body is not JSON: {error}.") from error
-    except RecursionError as error:
-        raise ApiError(400, "The body is JSON nested too deeply.") from error
+    value = parse_as(object, body, ())
     if not isinstance(value, dict):
         raise ApiError(400, "The body is no JSON object.")
     return value
-
-
-def whole_number(text: str, least: int, most: int) -> int | None:
-    """The number in ``text``, in ASCII digits; None when it is none, or not between the two."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        return None
-    return int(text) if least <= int(text) <= most else None

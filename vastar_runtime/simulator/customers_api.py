@@ -14,9 +14,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from .api_error import ApiError
-from .catalog_endpoint import Endpoint, KeyCheck, not_found, whole_number
+from .catalog_endpoint import KeyCheck, endpoint_routes
 from .customer_fields import fields_of
 from .customer_records import CUSTOMERS, customer, customer_id
+from .request import whole_number
 
 ROOT = "/v1/customers"
 
@@ -46,16 +47,8 @@ def routes(check_key: KeyCheck) -> list[Route]:
         check_key: raises ApiError for a key that is not the right one.
     """
     customers = _Customers()
-
-    def endpoint(**handlers: Any) -> Endpoint:
-        return Endpoint(handlers, error_response, check_key)
-
-    nothing = endpoint(GET=not_found, POST=not_found, PATCH=not_found, PUT=not_found, DELETE=not_found)
-    return [
-        Route(ROOT, endpoint(GET=customers.list, POST=customers.create)),
-        Route(ROOT + "/{id}", endpoint(GET=customers.one)),
-        Route(ROOT + "/{rest:path}", nothing),
-    ]
+    paths = {ROOT: {"GET": customers.list, "POST": customers.create}, ROOT + "/{id}": {"GET": customers.one}}
+    return endpoint_routes(ROOT, paths, error_response, check_key)
 
 
 def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:

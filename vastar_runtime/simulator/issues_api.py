@@ -14,9 +14,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from .api_error import ApiError
-from .catalog_endpoint import Endpoint, KeyCheck, json_object, not_found, whole_number
+from .catalog_endpoint import KeyCheck, endpoint_routes, json_object
 from .issue_records import ISSUES, created_issue, issue
 from .record_pages import base_url, page_links
+from .request import whole_number
 
 ROOT = "/repos"
 _LIST = ROOT + "/{owner}/{repo}/issues"
@@ -53,16 +54,8 @@ def routes(check_key: KeyCheck) -> list[Route]:
         check_key: raises ApiError for a key that is not the right one.
     """
     issues = _Issues()
-
-    def endpoint(**handlers: Any) -> Endpoint:
-        return Endpoint(handlers, error_response, check_key)
-
-    nothing = endpoint(GET=not_found, POST=not_found, PATCH=not_found, PUT=not_found, DELETE=not_found)
-    return [
-        Route(_LIST, endpoint(GET=issues.list, POST=issues.create)),
-        Route(_LIST + "/{number}", endpoint(GET=issues.one)),
-        Route(ROOT + "/{rest:path}", nothing),
-    ]
+    paths = {_LIST: {"GET": issues.list, "POST": issues.create}, _LIST + "/{number}": {"GET": issues.one}}
+    return endpoint_routes(ROOT, paths, error_response, check_key)
 
 
 def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -7,7 +7,6 @@ arrived is among what a test wants to know. Do not let it listen where others ca
 """
 
 import contextlib
-import re
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -21,6 +20,7 @@ from .api_error import ApiError
 from .body import BodyStayedAway
 from .connection import Connection, connection_of
 from .journal_entry import Ended, Entry
+from .request import whole_number
 
 ROOT = "/__sim"
 PATH = f"{ROOT}/requests"
@@ -155,10 +155,11 @@ class Journal:
         for name, _ in query.multi_items():
             if name not in ("path", "limit"):
                 raise ApiError(400, f"Unknown parameter {name!r}; there are path and limit.", param=name)
-        path, limit = query.get("path"), query.get("limit", str(MAX_ENTRIES))
-        if not re.fullmatch("[0-9]{1,4}", limit) or not 1 <= int(limit) <= MAX_ENTRIES:
-            raise ApiError(400, f"limit is {limit!r}; it takes 1 to {MAX_ENTRIES}.", param="limit")
-        return [entry for entry in self._entries if path is None or entry.path == path][-int(limit) :]
+        path, said = query.get("path"), query.get("limit", str(MAX_ENTRIES))
+        limit = whole_number(said, 1, MAX_ENTRIES)
+        if limit is None:
+            raise ApiError(400, f"limit is {said!r}; it takes 1 to {MAX_ENTRIES}.", param="limit")
+        return [entry for entry in self._entries if path is None or entry.path == path][-limit:]
 
     async def _send_list(self, numbers: list[int], send: Send) -> None:
         headers = [(b"content-type", b"application/json")]

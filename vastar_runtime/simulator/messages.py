@@ -12,13 +12,12 @@ from starlette.responses import JSONResponse
 
 from .api_error import ApiError, new_request_id
 from .message_events import as_events
-from .messages_request import THREAD_UNSUPPORTED, CountRequest, MessagesRequest, parse, parse_count
+from .messages_request import THREAD_UNSUPPORTED, MessagesRequest, parse, parse_count
 from .reply import Reply
 
 __all__ = [
     "COUNT_PATH",
     "PATH",
-    "CountRequest",
     "MessageAnswer",
     "MessagesRequest",
     "answer",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .api_error import ApiError, simulated_error
-from .request import MAX_MODEL_CHARS
+from .request import MAX_MODEL_CHARS, whole_number
 
 # Shown where every name is known.
 USUAL = (
@@ -66,17 +66,17 @@ class Models:
         Raises:
             ApiError: status 400: the limit is none.
         """
-        limit = query.get("limit", str(_PAGE))
-        if not (limit.isascii() and limit.isdigit() and len(limit) < 9 and 1 <= int(limit) <= _MAX_PAGE):
+        limit = whole_number(query.get("limit", str(_PAGE)), 1, _MAX_PAGE)
+        if limit is None:
             raise ApiError(400, f"limit: a whole number from 1 to {_MAX_PAGE}.", param="limit")
         names = list(self._shown)
         if (before := query.get("before_id")) in names:
             names = names[: names.index(before)]
-            page = names[-int(limit) :]
+            page = names[-limit:]
         else:
             if (after := query.get("after_id")) in names:
                 names = names[names.index(after) + 1 :]
-            page = names[: int(limit)]
+            page = names[:limit]
         return {
             "data": [self.anthropic_one(name) for name in page],
             "has_more": len(page) < len(names),

@@ -5,6 +5,8 @@ import re
 
 from starlette.requests import Request
 
+from vastar_runtime.config.quoting import shown_address
+
 # What a Host may hold that is to stand in a header and in JSON; others are answered with the address of the server.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[([0-9A-Fa-f:.]{2,45})\])(?::([0-9]{1,5}))?")
 _MAX_PORT = 65535
@@ -14,8 +16,7 @@ def base_url(request: Request) -> str:
     """The URL by which the client reached the simulator, such as "http://127.0.0.1:4545"."""
     host = request.headers.get("host", "")
     if not _is_host(host):
-        address, port = request.scope["server"]
-        host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        host = shown_address(*request.scope["server"])
     return f"{request.scope['scheme']}://{host}"
 
 

@@ -1,4 +1,4 @@
-"""Requests of all APIs: the message of a conversation, and how a body is read and what is wrong with it is named."""
+"""Requests of all APIs: a conversation's message, how bodies and numbers are read, how what is wrong is named."""
 
 import re
 from collections.abc import Sequence
@@ -64,6 +64,13 @@ def parse_as(kind: type[T], body: bytes, roles: Sequence[str]) -> T:
         raise ApiError(400, f"The body is not JSON: {error}.") from error
     except RecursionError as error:
         raise ApiError(400, "The body is JSON nested too deeply.") from error
+
+
+def whole_number(text: str, least: int, most: int) -> int | None:
+    """The number in ``text``, in ASCII digits; None when it is none, or not between the two."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        return None
+    return int(text) if least <= int(text) <= most else None
 
 
 def _invalid(text: str, roles: Sequence[str]) -> ApiError:

@@ -12,6 +12,7 @@ from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from vastar_runtime.config.quoting import shown_address
 from vastar_runtime.errors import StartupError
 
 from . import accepting
@@ -116,7 +117,7 @@ async def _listen(host: str, port: int) -> trio.socket.SocketType:
     except OSError as error:
         option = "--host" if error.errno == errno.EADDRNOTAVAIL else "--port"
         raise StartupError(
-            f"cannot listen on {_host_port(host, port)}: {_lower(error.strerror)}; choose another with {option}"
+            f"cannot listen on {shown_address(host, port)}: {_lower(error.strerror)}; choose another with {option}"
         ) from error
 
 
@@ -134,11 +135,7 @@ async def _bound(family: socket.AddressFamily, address: Any) -> trio.socket.Sock
 
 
 def _url(listener: trio.socket.SocketType) -> str:
-    return "http://" + _host_port(*listener.getsockname()[:2])
-
-
-def _host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return "http://" + shown_address(*listener.getsockname()[:2])
 
 
 def _lower(words: str | None) -> str:

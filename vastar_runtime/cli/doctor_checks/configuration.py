@@ -7,12 +7,13 @@ import shlex
 import stat
 from collections.abc import Iterator
 
+from vastar_runtime.cli.printing import counted
 from vastar_runtime.config import DEFAULT_CONFIG_PATH, Examined
 from vastar_runtime.config.quoting import shown_path
 
 from .circumstances import Circumstances
 from .files import has_list, is_within_reach, may, may_change, user_name
-from .finding import Finding, counted, not_checked, ok, problem, warning
+from .finding import Finding, not_checked, ok, problem, warning
 from .processes import groups_of_process
 from .restarting import restart
 

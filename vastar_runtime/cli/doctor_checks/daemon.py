@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 from vastar_runtime import __version__
+from vastar_runtime.cli.printing import counted
 from vastar_runtime.cli.probe import State as OnSocket
 from vastar_runtime.cli.refusals import refusals
 
 from .circumstances import NO_ANSWER, Circumstances
 from .files import user_name
-from .finding import Finding, counted, listed, not_checked, ok, problem, warning
+from .finding import Finding, listed, not_checked, ok, problem, warning
 from .processes import process_state
 from .restarting import restart, start
 

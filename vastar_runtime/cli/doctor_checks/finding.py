@@ -67,11 +67,6 @@ def listed(items: Iterable[str], most: int = 3) -> str:
     return f"{', '.join(every[:most])}{more}"
 
 
-def counted(number: int, what: str) -> str:
-    """ "1 request", "2 requests"."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def _finding(name: str, state: State, found: str, remedy: str, command: str | None) -> Finding:
     """Paths, variables and a daemon's words are somebody else's: they must not drive the terminal, nor become part of
     a command."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from vastar_runtime.cli.probe import State, probe
-from vastar_runtime.cli.process import NAME, describe
+from vastar_runtime.cli.process import describe, title
 from vastar_runtime.config.quoting import shown_path
 from vastar_runtime.errors import StartupError
 
@@ -17,7 +17,7 @@ from .circumstances import Circumstances
 from .files import user_name
 from .finding import Finding, listed, ok, warning
 
-_TITLE = f"{NAME} --socket "
+_TITLE = title("")
 _WORKER = re.compile(r" \(worker [0-9]+\)\Z")
 # Those of demo and doctor are gone in a moment.
 _PASSING = ("vastar-demo-", "vastar-doctor-")

@@ -38,9 +38,14 @@ class OverTcp(msgspec.Struct, frozen=True, kw_only=True):
         return shown_address(self.host, self.port)
 
 
+def uses_tcp(environ: Mapping[str, str]) -> bool:
+    """Whether clients with these variables use TCP."""
+    return environ.get("VASTAR_USE_TCP", "").strip().lower() in ("true", "1")
+
+
 def client_address(environ: Mapping[str, str]) -> tuple[str, int] | None:
     """Where clients with these variables look; None: on the socket, or what they say cannot be used."""
-    if environ.get("VASTAR_USE_TCP", "").strip().lower() not in ("true", "1"):
+    if not uses_tcp(environ):
         return None
     text = environ.get("VASTAR_TCP_PORT", "") or str(DEFAULT_TCP_PORT)
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) <= 65535):

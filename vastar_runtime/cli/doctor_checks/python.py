@@ -11,9 +11,10 @@ from importlib import metadata
 from pathlib import Path
 
 from vastar_runtime import __version__
+from vastar_runtime.cli.printing import counted
 
 from .circumstances import Circumstances
-from .finding import Finding, counted, listed, not_checked, ok, problem, warning
+from .finding import Finding, listed, not_checked, ok, problem, warning
 
 DISTRIBUTION = "vastar-runtime"
 OLDEST_PYTHON = (3, 11)

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from vastar_runtime.cli.printing import counted
 from vastar_runtime.config.quoting import shown_path
 from vastar_runtime.errors import ConfigError
 from vastar_runtime.http.dial import check_trust_store
 
 from .circumstances import Circumstances
 from .daemon_environment import NOT_FROM_HERE, STARTED_HERE, whose
-from .finding import Finding, counted, not_checked, ok, problem, warning
+from .finding import Finding, not_checked, ok, problem, warning
 
 # Before this there was no such program; a machine whose clock says so has lost it.
 RELEASED_UNIX_S = 1_735_689_600  # 2025-01-01

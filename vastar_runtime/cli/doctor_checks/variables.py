@@ -14,6 +14,7 @@ from vastar_runtime.config.quoting import quoted
 
 from .circumstances import Circumstances
 from .finding import Finding, listed, not_checked, ok, problem, warning
+from .over_tcp import uses_tcp
 
 KNOWN = (
     "VASTAR_SOCKET_PATH",
@@ -122,11 +123,10 @@ def _relative(seen: Circumstances) -> Iterator[Finding]:
 
 
 def _idle(seen: Circumstances) -> Iterator[Finding]:
-    uses_tcp = seen.environ.get("VASTAR_USE_TCP", "").strip().lower() in ("true", "1")
     for name in ("VASTAR_TCP_HOST", "VASTAR_TCP_PORT"):
         value = seen.environ.get(name, "")
         in_file = seen.settings.listen.tcp_port is not None and name == "VASTAR_TCP_PORT"
-        if value and not uses_tcp and not in_file and not _SERVICE_URL.match(value):
+        if value and not uses_tcp(seen.environ) and not in_file and not _SERVICE_URL.match(value):
             yield warning(
                 f"variable {name}",
                 "it has no effect, since VASTAR_USE_TCP is not true",

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from vastar_runtime.cli.background import end, tail
+from vastar_runtime.cli.background import end, read_line, tail
 from vastar_runtime.config import MAX_SOCKET_PATH_BYTES
 from vastar_runtime.errors import StartupError
 
 from . import keeper
 from .bounded import TookTooLong, within
 
-_LINE_BYTES = 4096
 _END_TIMEOUT_S = 2.0
 _SOCKET = "vastar.sock"
 _SHORT = "/tmp"  # noqa: S108 - a new directory is made there, for this user alone
@@ -79,7 +76,7 @@ class Workshop:
                 raise StartupError(f"cannot start a {name}: {error.strerror or error}") from error
             finally:
                 os.close(write_fd)
-            line = _read_line(pipe.fileno(), timeout_s)
+            line = read_line(pipe.fileno(), timeout_s)
         if line is None:
             raise StartupError(f"a {name} that was started was not ready within {timeout_s:g} s")
         if not line:
@@ -160,17 +157,3 @@ def _new_directory() -> str:
             return directory
         os.rmdir(directory)
     raise StartupError("the path of temporary directories is too long for a socket")
-
-
-def _read_line(fd: int, timeout_s: float) -> str | None:
-    """What comes before the end, which is one line; None when the time is over."""
-    deadline = time.monotonic() + timeout_s
-    data = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(fd, selectors.EVENT_READ)
-        while selector.select(max(0.0, deadline - time.monotonic())):
-            piece = os.read(fd, _LINE_BYTES)
-            if not piece or len(data) > _LINE_BYTES:
-                return data.decode(errors="replace").strip()
-            data += piece
-    return None
