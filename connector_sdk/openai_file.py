@@ -107,11 +107,11 @@ def _section(tree: SettingsTree) -> str:
     enabled = tree.get("simulator", "enabled")
     if enabled is not None:
         said["simulator.enabled"] = "simulator" if enabled else "openai"
-    if "mode" not in said and "openai" in said.values() and not tree.has("openai") and tree.has("azure_openai"):
-        return "azure_openai"
     wanted = {"openai" if section == "azure_openai" else section for section in said.values()}
     if len(wanted) > 1:
         raise tree.error(f"{' and '.join(said)} contradict each other; leave one of them")
+    if "mode" not in said and "openai" in wanted and not tree.has("openai") and tree.has("azure_openai"):
+        return "azure_openai"
     if said:
         return next(iter(said.values()))
     if tree.has("azure_openai") and not tree.has("openai"):

@@ -289,3 +289,11 @@ async def test_a_fault_for_all_makes_them_apis_with_rate_limits() -> None:
         again = await get(ask, ISSUES)
     assert (limited.status, limited.headers["retry-after"], set(limited.json)) == (429, "1", {"message"})
     assert again.status == 200
+
+
+async def test_a_path_that_an_api_does_not_have_is_answered_in_its_form():
+    async with simulator() as ask:
+        for path, members in (("/repos", {"message"}), ("/v1/customers/a/b", {"error"})):
+            answer = await get(ask, path)
+            assert answer.status == 404, path
+            assert set(json.loads(answer.body)) == members, path

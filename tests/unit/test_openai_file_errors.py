@@ -39,6 +39,10 @@ def _settings(tmp_path: Path, content: str, **environ: str) -> OpenAISettings:
         ("mode: " + "x" * 16_000, "mode: 'xxxx"),
         ("mode: " + "x" * 16_385, "mode: it has more than 16,384 characters"),
         ("use_real_openai: true\nsimulator: {enabled: true}", "use_real_openai and simulator.enabled contradict"),
+        (
+            "use_real_openai: true\nsimulator: {enabled: true}\nazure_openai: {endpoint: https://r, deployment: d}",
+            "use_real_openai and simulator.enabled contradict",
+        ),
         ("mode: simulator\nsimulator:\n  model: a\n  'model': b", "config.yaml:4: model is there twice"),
         ("mode: simulator\nown: [{x: [{y: 1, y: 2}]}]", "config.yaml:2: y is there twice"),
         ("mode: true", "mode: True cannot be used; it takes text"),

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from . import completion, connection_test, customers_api, embeddings, issues_api, messages, responses_api
 from .api_error import ApiError
-from .envelope import error_response
+from .catalog_errors import error_response
 from .handlers import Handlers
 from .keys import AZURE_ROOT
 from .settings import SimulatorSettings
