@@ -23,8 +23,8 @@ from vastar_runtime.config import Settings
 from vastar_runtime.config.policy import Policy
 from vastar_runtime.connectors import Services
 from vastar_runtime.errors import Failure, UpstreamError
-from vastar_runtime.http.connection import Connection
 from vastar_runtime.http.pool import Pool
+from vastar_runtime.http.prompt_connection import PromptConnection
 from vastar_runtime.http.url import Origin
 from vastar_runtime.metering.metering import Metering
 from vastar_runtime.policies.circuit import State
@@ -132,7 +132,7 @@ class Dialer:
         self.pair: Pair = _pair
         self._nursery = nursery
 
-    async def dial(self, origin: Origin, timeout_s: float = 10.0, guard: object = None) -> Connection:
+    async def dial(self, origin: Origin, timeout_s: float = 10.0, guard: object = None) -> PromptConnection:
         self.timeouts_s.append(timeout_s)
         await trio.lowlevel.checkpoint()
         upstream = self.upstreams[origin.host.removesuffix(".")]
@@ -142,7 +142,7 @@ class Dialer:
         upstream.connections += 1
         ours, theirs = self.pair()
         self._nursery.start_soon(upstream.serve, theirs)
-        return Connection(ours, origin.address)
+        return PromptConnection(ours, origin.address)
 
 
 class Result:

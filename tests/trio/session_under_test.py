@@ -19,8 +19,8 @@ from vastar_runtime.config import Settings
 from vastar_runtime.config.policy import DeadlinePolicy, Policy, RetryPolicy
 from vastar_runtime.connectors import CONNECTORS, Services
 from vastar_runtime.connectors.base import Outcome
-from vastar_runtime.http.connection import Connection
 from vastar_runtime.http.pool import Pool
+from vastar_runtime.http.prompt_connection import PromptConnection
 from vastar_runtime.http.url import Origin
 from vastar_runtime.policies.passage import Passage
 from vastar_runtime.policies.pipeline import Pipeline
@@ -135,10 +135,10 @@ class MemoryDialer:
         self._script = script
         self.pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]] = trio.testing.memory_stream_pair
 
-    async def dial(self, origin: Origin, timeout_s: float = 10.0, guard: object = None) -> Connection:
+    async def dial(self, origin: Origin, timeout_s: float = 10.0, guard: object = None) -> PromptConnection:
         ours, theirs = self.pair()
         self._nursery.start_soon(self._script, theirs)
-        return Connection(ours, origin.address)
+        return PromptConnection(ours, origin.address)
 
 
 @asynccontextmanager

@@ -28,8 +28,8 @@ from connector_sdk.wire import (
 )
 from connector_sdk.wire.messages import HTTP_REQUEST_CODEC
 from vastar_runtime.connectors import Services
-from vastar_runtime.http.connection import Connection
 from vastar_runtime.http.pool import Pool, PoolKey
+from vastar_runtime.http.prompt_connection import PromptConnection
 from vastar_runtime.http.url import parse_url
 
 PATIENCE_S = 5
@@ -212,7 +212,7 @@ class MemoryUpstream:
         """The first connection is there already, over sockets: what comes over it needs no task at first."""
         ours, theirs = sockets()
         await self._accept(theirs)
-        self.pool.keep_idle(PoolKey("tenant", parse_url(URL).origin), Connection(ours, HOST))
+        self.pool.keep_idle(PoolKey("tenant", parse_url(URL).origin), PromptConnection(ours, HOST))
 
     async def aclose(self) -> None:
         """Close what was kept."""

@@ -14,8 +14,8 @@ from without_task import Tasks, over_sockets, tasks
 from connector_sdk.wire import ErrorClass
 from vastar_runtime.config import Policies, Settings
 from vastar_runtime.config.policy import DeadlinePolicy, EgressPolicy, Policy
-from vastar_runtime.http.connection import Connection
 from vastar_runtime.http.pool import PoolKey
+from vastar_runtime.http.prompt_connection import PromptConnection
 from vastar_runtime.http.url import parse_url
 
 __all__ = ["dns", "over_sockets", "tasks"]
@@ -90,7 +90,7 @@ async def test_of_several_connections_those_are_closed_that_may_not_be_used(
         await world.send(url=url)
         for _ in range(3):
             stream = await trio.open_tcp_stream("127.0.0.1", upstream.port)
-            unknown = Connection(stream, "unknown")
+            unknown = PromptConnection(stream, "unknown")
             world.pool.keep_idle(PoolKey("tenant", parse_url(url).origin), unknown)
         assert world.pool.statistics().idle == 4
         assert (await world.send(url=url)).body == "hello"

@@ -19,8 +19,8 @@ from http_upstream import (
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from connector_sdk.wire import ErrorClass
-from vastar_runtime.http.connection import Connection
 from vastar_runtime.http.pool import PoolKey
+from vastar_runtime.http.prompt_connection import PromptConnection
 from vastar_runtime.http.url import parse_url
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -222,7 +222,7 @@ async def test_a_request_of_which_nothing_could_be_written_is_sent_on_a_fresh_co
     upstream = await start_upstream(nursery, hello)
     near, far = memory_stream_pair()
     await far.aclose()
-    stale = Connection(near, "stale")
+    stale = PromptConnection(near, "stale")
     client.pool.keep_idle(PoolKey("tenant", parse_url(upstream.url()).origin), stale)
     assert (await client.fetch(upstream.url(), method)).body == b"hello"
     assert stale.exchanges == 1

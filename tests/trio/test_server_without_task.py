@@ -19,7 +19,8 @@ from without_task import Tasks, in_two, kept, log, over_sockets, raw, tasks
 
 from connector_sdk.wire import ErrorClass, ExecuteResponse
 from vastar_runtime.config.policy import CircuitBreakerPolicy, DeadlinePolicy, RetryPolicy
-from vastar_runtime.http import connection as connection_module
+from vastar_runtime.http import prompt_connection
+from vastar_runtime.http.connection import SINGLE_WRITE_BYTES, Connection
 from vastar_runtime.http.dial import Dialer as RealDialer
 from vastar_runtime.http.pool import Pool
 from vastar_runtime.http.proxy import Proxies
@@ -55,7 +56,7 @@ async def test_a_kept_connection_keeps_nothing_of_its_last_exchange() -> None:
         await world.send()
         (connection,) = world.pool.take_expired(float("inf"))
         assert connection._reader._data == b""
-        assert connection.progress is connection_module._unheard
+        assert connection.progress is Connection(connection.stream, "").progress
         await connection.close()
 
 
@@ -249,7 +250,7 @@ async def test_a_pool_that_keeps_no_more_is_for_a_task_to_close_one(tasks: Tasks
 async def test_a_large_request_has_a_task(tasks: Tasks) -> None:
     async with policed() as world:
         await kept(world, tasks)
-        text = "x" * connection_module.SINGLE_WRITE_BYTES
+        text = "x" * SINGLE_WRITE_BYTES
         assert (await world.send("POST", body=text)).status == 200
         assert world.upstream.requests[-1].body == text.encode()
         assert tasks.count == 1
@@ -270,7 +271,7 @@ async def test_a_kernel_that_watches_no_more_sockets(monkeypatch: pytest.MonkeyP
 
     async with policed() as world:
         await kept(world, tasks)
-        monkeypatch.setattr(connection_module, "watch", full)
+        monkeypatch.setattr(prompt_connection, "watch", full)
         assert (await world.send()).body == "fine"
         assert tasks.count == 1
 

@@ -9,7 +9,7 @@ from connector_sdk.wire import MAX_FRAME_BYTES, ExecuteRequest, MalformedMessage
 from connector_sdk.wire.messages import HTTP_REQUEST_CODEC
 from vastar_runtime.credentials import RequestSecrets
 from vastar_runtime.errors import EgressDenied, InvalidRequest
-from vastar_runtime.http.prompt import PromptExchange
+from vastar_runtime.http.prompt_exchange import PromptExchange
 from vastar_runtime.http.request import OutboundRequest, build_request, complete_request
 from vastar_runtime.http.response import END, NEED_DATA, ResponseHead, Signal
 from vastar_runtime.http.url import Url, parse_url

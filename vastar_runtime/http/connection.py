@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import select
-import ssl
 from collections.abc import Callable
 
 import h11
@@ -11,10 +10,9 @@ import trio
 
 from vastar_runtime.errors import Failure, UpstreamError
 
-from .readiness import Call, Watch, at_end_of_turn, watch
-from .reading import close_at_once, read_now, read_some, write_some
+from .reading import close_at_once, has_undecrypted, read_some, under_tls, write_some
 from .request import Headers, OutboundRequest, written
-from .response import END, INTERIM, MAX_HEADER_BLOCK_BYTES, MAX_HEADERS, NEED_DATA, OTHER, Event, ResponseHead, Signal
+from .response import END, INTERIM, MAX_HEADER_BLOCK_BYTES, MAX_HEADERS, NEED_DATA, Event, ResponseHead
 from .response_reader import ResponseReader
 from .upload import Upload
 from .url import Origin
@@ -77,14 +75,13 @@ class Connection:
         self._has_received = False  # any byte of the response
         self.head_received = False
         self._ended = False  # the upstream has closed its side
-        self._unsent = b""  # of a request that ``try_send`` has begun to write
+        self._unsent = b""  # of a request of one write, what the kernel has not taken
         self._upload: Upload | None = None  # of a body that is too large for one write
         self._is_unsent = False  # an upload has ended before all of it was
         self._write_error: BaseException | None = None
         self.progress: Progress = _unheard
         self._idle_poll: select.poll | None = None
-        self._watch: Watch | None = None
-        self._read_error: trio.BrokenResourceError | None = None
+        self._read_error: trio.BrokenResourceError | None = None  # found by who does not raise it
 
     # --- one exchange ---
 
@@ -111,48 +108,8 @@ class Connection:
             self._write_error = error
             raise self._lost("was closed", error) from error
 
-    def try_send(self, request: OutboundRequest, progress: Progress, on_answer: Call) -> bool:
-        """As ``send_request``, where nothing need be waited for: over a plain socket, a request of one write.
-
-        Args:
-            on_answer: called, in nobody's task, while there is something to be read, up to the first wait for it.
-
-        Returns:
-            False: nothing was sent.
-        """
-        stream = self.stream
-        if type(stream) is not trio.SocketStream or len(request.body) > SINGLE_WRITE_BYTES:
-            return False
-        data = self._written_head(request) + request.body
-        if len(data) > SINGLE_WRITE_BYTES or not self._watch_for(on_answer):
-            return False
-        self._begin(progress)
-        self._unsent = data
-        if not at_end_of_turn(self._send_now):
-            self._send_now()
-        return True
-
-    def _send_now(self) -> None:
-        """At the end of a turn, for all requests of it: the first write wakes the upstream, if it is a process of this
-        machine, and the others find it awake."""
-        if not self._unsent:  # it was taken back
-            return
-        written = write_some(self.stream, self._unsent)
-        self.has_written = written > 0
-        self._unsent = self._unsent[written:]
-        if self._unsent and self._watch is not None and self._watch.call is not None:
-            self._watch.call()
-
-    def try_take_back(self) -> bool:
-        """Whether nothing that ``try_send`` was given has been written yet: then it never will be."""
-        if not self._unsent or self.has_written:
-            return False
-        self._unsent = b""
-        self.exchanges -= 1
-        return True
-
     async def send_rest(self) -> None:
-        """After ``try_send``: write what the kernel has not taken.
+        """After ``PromptConnection.try_send``: write what the kernel has not taken.
 
         Raises:
             ConnectionLost: it broke.
@@ -169,83 +126,6 @@ class Connection:
     def has_rest(self) -> bool:
         """Whether there is something for ``send_rest`` to do."""
         return bool(self._unsent)
-
-    def try_receive_whole(self) -> tuple[ResponseHead, bytes] | None:
-        """After ``try_send``, when something can be read: the response, if one read brings all of it, it is as most
-        are, and the connection is fit for another one after it. None: it is for ``receive_head`` to see."""
-        return self._reader.take_whole() if self._try_read() else None
-
-    def try_receive_head(self) -> ResponseHead | None:
-        """After ``try_send``, when something can be read: the head, if one read brings all of it and the response is as
-        most are. None: it is for ``receive_head`` to see."""
-        return self._reader.take_head() if self._try_read() else None
-
-    def put_back(self) -> None:
-        """What ``try_receive_whole`` or ``try_receive_head`` brought is for ``receive_head`` after all."""
-        self._reader.put_back()
-
-    def try_receive_body(self, *, reads: bool) -> bytes | Signal:
-        """After ``try_receive_head``: the next piece of the body; END; NEED_DATA; OTHER: it is for ``receive_body`` to
-        see.
-
-        Args:
-            reads: there is something to be read.
-
-        Raises:
-            UpstreamError: see ``receive_body``.
-        """
-        self.head_received = True
-        if reads and not self._try_read():
-            return OTHER
-        event = self._parse()
-        return OTHER if isinstance(event, ResponseHead) else event
-
-    @property
-    def has_more(self) -> bool:
-        """Something has been read and not looked at."""
-        return self._reader.has_more
-
-    def _try_read(self) -> bool:
-        """Read what there is; False: nothing, or what a task is to find."""
-        assert isinstance(self.stream, trio.SocketStream)
-        if self._unsent:
-            return False
-        try:
-            data = read_now(self.stream.socket.fileno(), READ_BYTES)
-        except trio.BrokenResourceError as error:
-            self._read_error = error  # the kernel tells it once
-            return False
-        if not data:  # an end will be there again
-            return False
-        self._has_received = True
-        self._reader.receive_data(data)
-        return True
-
-    def rest(self) -> None:
-        """The exchange is over: until the next one nobody is to be called, and nothing of this one is kept."""
-        self._reader.forget()
-        self.has_written = False
-        self.progress = _unheard
-        if self._watch is not None:
-            self._watch.call = None
-
-    def unwatch(self) -> None:
-        """Nobody is to be called any more."""
-        if self._watch is not None:
-            self._watch.stop()
-            self._watch = None
-
-    def _watch_for(self, on_answer: Call) -> bool:
-        """False: the kernel watches no more sockets."""
-        if self._watch is not None and self._watch.is_on:
-            self._watch.call = on_answer
-            return True
-        assert isinstance(self.stream, trio.SocketStream)
-        try:
-            self._watch = watch(self.stream.socket.fileno(), on_answer)
-        except OSError:
-            return False
-        return True
 
     def _begin(self, progress: Progress) -> None:
         self.exchanges += 1
@@ -331,16 +211,20 @@ class Connection:
         if self._ended or self._is_unsent or self._write_error is not None:
             return False  # closed by the upstream, which is a body's end too; or not all of the request was taken
         # More than one answer to one request: nobody knows what the rest belongs to.
-        return self._reader.may_go_on and not self._has_undecrypted()
+        return self._reader.may_go_on and not has_undecrypted(self.stream)
+
+    def rest(self) -> None:
+        """The exchange is over: until the next one nothing of this one is kept."""
+        self._reader.forget()
+        self.has_written = False
+        self.progress = _unheard
 
     # --- when idle ---
 
     def has_died(self) -> bool:
         """While idle nothing may arrive: if the socket is readable, it was closed, or is about to be."""
         if self._idle_poll is None:
-            stream = self.stream
-            while isinstance(stream, trio.SSLStream):
-                stream = stream.transport_stream
+            stream = under_tls(self.stream)
             if not isinstance(stream, trio.SocketStream):
                 return False
             self._idle_poll = select.poll()
@@ -350,28 +234,12 @@ class Connection:
     async def close(self) -> None:
         """Close at once, without a TLS goodbye; a cancelled scope sees its cancellation at its next checkpoint, so
         that closing several connections closes them all."""
-        self.unwatch()
         try:
             await self.end_upload()
         finally:
             await close_at_once(self.stream)
 
     # --- inside ---
-
-    def _has_undecrypted(self) -> bool:
-        """Bytes that came with the end of a response and lie in TLS's own buffer, where no socket shows them."""
-        stream = self.stream
-        while isinstance(stream, trio.SSLStream):
-            try:
-                # trio offers no read that does not wait. One that finds nothing also takes in session tickets.
-                stream._ssl_object.read(1)
-            except ssl.SSLWantReadError:
-                stream = stream.transport_stream
-            except ssl.SSLError:
-                return True  # the goodbye, or garbage
-            else:
-                return True
-        return False
 
     def _parse(self) -> Event:
         """The next event in what has arrived."""

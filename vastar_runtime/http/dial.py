@@ -14,7 +14,8 @@ from connector_sdk.wire import ErrorClass
 from vastar_runtime.errors import ConfigError, EgressDenied, Failure, UpstreamError
 
 from .addresses import AddressGuard, connect, find, peer_address
-from .connection import Connection, connection_name
+from .connection import connection_name
+from .prompt_connection import PromptConnection
 from .proxy import Proxies, Proxy
 from .tunnel import TunnelRefused, headers_for, open_tunnel
 from .url import Origin
@@ -63,7 +64,7 @@ class Dialer:
 
     async def dial(
         self, origin: Origin, timeout_s: float = CONNECT_TIMEOUT_S, guard: AddressGuard | None = None
-    ) -> Connection:
+    ) -> PromptConnection:
         """A connection ready for a request to ``origin``.
 
         Args:
@@ -91,16 +92,16 @@ class Dialer:
             error.failure = Failure.UNSENT  # wherever it arose: there was no connection yet
             raise
 
-    async def _open(self, origin: Origin, name: str, guard: AddressGuard | None) -> Connection:
+    async def _open(self, origin: Origin, name: str, guard: AddressGuard | None) -> PromptConnection:
         stream = await _connect(origin, guard=guard)
         try:
             address = _address_of(stream, origin, guard)
-            return Connection(await self._secured(stream, origin), name, address=address, is_direct=True)
+            return PromptConnection(await self._secured(stream, origin), name, address=address, is_direct=True)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
 
-    async def _open_to_known(self, proxy: Proxy, origin: Origin, name: str, guard: AddressGuard) -> Connection:
+    async def _open_to_known(self, proxy: Proxy, origin: Origin, name: str, guard: AddressGuard) -> PromptConnection:
         """Through a tunnel to an address that was judged here: what a proxy would find nobody could judge."""
         try:
             found = await find(origin, guard)
@@ -119,7 +120,7 @@ class Dialer:
                     raise
         raise AssertionError("the last one returns or raises")
 
-    async def _open_through(self, proxy: Proxy, origin: Origin, name: str, address: str | None) -> Connection:
+    async def _open_through(self, proxy: Proxy, origin: Origin, name: str, address: str | None) -> PromptConnection:
         """
         Args:
             address: where the proxy is to connect to; None: it looks up the name itself.
@@ -128,9 +129,9 @@ class Dialer:
         try:
             stream = await self._secured(stream, proxy.origin)
             if address is None and origin.scheme == "http":
-                return Connection(stream, name, origin_form_prefix=str(origin), extra_headers=headers_for(proxy))
+                return PromptConnection(stream, name, origin_form_prefix=str(origin), extra_headers=headers_for(proxy))
             await open_tunnel(stream, proxy, origin, address)
-            return Connection(await self._secured(stream, origin), name, address=address)
+            return PromptConnection(await self._secured(stream, origin), name, address=address)
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise

@@ -12,10 +12,11 @@ from vastar_runtime.config.policy import DeadlinePolicy
 from vastar_runtime.errors import Failure, UpstreamError
 
 from .addresses import AddressGuard
-from .connection import Connection, ConnectionLost, Progress
+from .connection import ConnectionLost, Progress
 from .decoding import BodyDecoder, encodings_to_undo
 from .dial import Dialer
 from .pool import Pool, PoolKey
+from .prompt_connection import PromptConnection
 from .redirects import MAX_REDIRECTS, next_request
 from .request import Headers, OutboundRequest
 from .resolver import looking_up_for
@@ -29,7 +30,7 @@ MAX_DRAIN_S = 1.0
 STEPS_PER_TURN = 16
 
 
-def may_use(connection: Connection, origin: Origin, guard: AddressGuard) -> bool:
+def may_use(connection: PromptConnection, origin: Origin, guard: AddressGuard) -> bool:
     """Whether a connection that was kept leads where it still may. Settings change; and where a proxy has led it,
     nobody knows."""
     return connection.address is not None and guard.refusal(origin.without_root, connection.address) is None
@@ -38,7 +39,7 @@ def may_use(connection: Connection, origin: Origin, guard: AddressGuard) -> bool
 class Secrets(Protocol):
     """What is added to a request on its way out: see credentials.request_secrets."""
 
-    def try_carried(self, request: OutboundRequest, connection: Connection) -> OutboundRequest | None:
+    def try_carried(self, request: OutboundRequest, connection: PromptConnection) -> OutboundRequest | None:
         """The request as it goes out on this connection; None: something must be waited for, or is wrong."""
 
     async def fetch(self, request: OutboundRequest, progress: Progress) -> None:
@@ -48,7 +49,7 @@ class Secrets(Protocol):
             RequestError: Permanent; it cannot be had.
         """
 
-    def carried(self, request: OutboundRequest, connection: Connection) -> OutboundRequest:
+    def carried(self, request: OutboundRequest, connection: PromptConnection) -> OutboundRequest:
         """The request as it goes out on this connection, after ``fetch``.
 
         Raises:
@@ -100,7 +101,7 @@ class Exchange:
         self._send = send
         self._secrets = secrets
         self._key: PoolKey | None = None  # set while a slot is held
-        self._connection: Connection | None = None
+        self._connection: PromptConnection | None = None
         self._decoder: BodyDecoder | None = None
         self._steps: Iterator[bytes] = iter(())
         self._steps_taken = 0
@@ -172,7 +173,7 @@ class Exchange:
             return
         try:
             if connection is not None:
-                surplus: Connection | None = connection
+                surplus: PromptConnection | None = connection
                 if self._complete and connection.reuse():
                     connection.rest()
                     surplus = self._pool.keep_idle(key, connection)
@@ -238,7 +239,7 @@ class Exchange:
 
     # --- inside ---
 
-    async def _begin_attempt(self, key: PoolKey, guard: AddressGuard | None) -> Connection | None:
+    async def _begin_attempt(self, key: PoolKey, guard: AddressGuard | None) -> PromptConnection | None:
         """Take a slot; and a connection that was kept, if there is one that lives."""
         self.with_upstream_since = None
         if not self._pool.take_slot(key):
@@ -255,7 +256,7 @@ class Exchange:
             connection = self._pool.take_idle(key)
         return connection
 
-    async def _converse(self, connection: Connection, limits: DeadlinePolicy) -> ResponseHead:
+    async def _converse(self, connection: PromptConnection, limits: DeadlinePolicy) -> ResponseHead:
         self._connection = connection
         if not self._is_sent:
             self._progress(connection.sending)
@@ -315,7 +316,7 @@ class Exchange:
             self.head = ResponseHead(head.status_code, _without_encoding(head.headers))
 
 
-async def _head_within(connection: Connection, timeout_ms: int) -> ResponseHead:
+async def _head_within(connection: PromptConnection, timeout_ms: int) -> ResponseHead:
     with trio.CancelScope() as scope:
 
         def request_sent() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 import trio
 
-from .connection import Connection
+from .prompt_connection import PromptConnection
 from .url import Origin
 
 MAX_CONNECTIONS_PER_ORIGIN = 256
@@ -54,7 +54,7 @@ class Pool:
         self._max_idle = max_idle
         self._active: dict[PoolKey, int] = {}  # exchanges under way
         self._waiting: dict[PoolKey, trio.lowlevel.ParkingLot] = {}
-        self._idle: dict[PoolKey, list[Connection]] = {}  # of each the one that was used last at the end
+        self._idle: dict[PoolKey, list[PromptConnection]] = {}  # of each the one that was used last at the end
         self._idle_count = 0
 
     def take_slot(self, key: PoolKey) -> bool:
@@ -87,7 +87,7 @@ class Pool:
         else:
             self._active[key] -= 1
 
-    def take_idle(self, key: PoolKey) -> Connection | None:
+    def take_idle(self, key: PoolKey) -> PromptConnection | None:
         """The connection that was used last, or None. Whether it still lives is for the caller to see."""
         connections = self._idle.get(key)
         if connections is None:
@@ -98,7 +98,7 @@ class Pool:
         self._idle_count -= 1
         return connection
 
-    def keep_idle(self, key: PoolKey, connection: Connection) -> Connection | None:
+    def keep_idle(self, key: PoolKey, connection: PromptConnection) -> PromptConnection | None:
         """Keep a connection that can be used again; returns one that must be closed instead, if any."""
         connection.expires_at = trio.current_time() + self._idle_expiry_s
         connections = self._idle.get(key)
@@ -114,7 +114,7 @@ class Pool:
         """Whether one more may be kept without another one being closed for it."""
         return self._idle_count < self._max_idle
 
-    def _take_oldest(self) -> Connection:
+    def _take_oldest(self) -> PromptConnection:
         key = min(self._idle, key=lambda key: self._idle[key][0].expires_at)
         oldest = self._idle[key].pop(0)
         if not self._idle[key]:
@@ -122,11 +122,11 @@ class Pool:
         self._idle_count -= 1
         return oldest
 
-    def take_expired(self, now: float) -> list[Connection]:
+    def take_expired(self, now: float) -> list[PromptConnection]:
         """Remove what has been idle for too long, for the caller to close."""
-        expired: list[Connection] = []
+        expired: list[PromptConnection] = []
         for key, connections in list(self._idle.items()):
-            lasting: list[Connection] = []
+            lasting: list[PromptConnection] = []
             for connection in connections:
                 lasts = connection.expires_at > now and not connection.has_died()
                 (lasting if lasts else expired).append(connection)

@@ -1,8 +1,9 @@
-"""Reading from a stream, writing to it and closing it, the short way for a plain socket."""
+"""Reading from a stream, writing to it and closing it, the short way for a plain socket; and what TLS hides."""
 
 from __future__ import annotations
 
 import os
+import ssl
 from typing import cast
 
 import trio
@@ -48,6 +49,28 @@ def write_some(stream: trio.abc.SendStream, data: bytes) -> int:
         return os.write(stream.socket.fileno(), data)
     except OSError:
         return 0
+
+
+def under_tls(stream: trio.abc.Stream) -> trio.abc.Stream:
+    """What is below all TLS: the socket, as a rule."""
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    return stream
+
+
+def has_undecrypted(stream: trio.abc.Stream) -> bool:
+    """Bytes that came behind what was read lie in TLS's own buffer, where no socket shows them."""
+    while isinstance(stream, trio.SSLStream):
+        try:
+            # trio offers no read that does not wait. One that finds nothing also takes in session tickets.
+            stream._ssl_object.read(1)
+        except ssl.SSLWantReadError:
+            stream = stream.transport_stream
+        except ssl.SSLError:
+            return True  # the goodbye, or garbage
+        else:
+            return True
+    return False
 
 
 async def close_at_once(stream: trio.abc.AsyncResource) -> None:

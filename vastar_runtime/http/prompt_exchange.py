@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from .addresses import AddressGuard
-from .connection import Connection
 from .exchange import Exchange, may_use
 from .pool import PoolKey
+from .prompt_connection import PromptConnection
 from .readiness import Call
 from .request import OutboundRequest
 from .response import END, OTHER, ResponseHead, Signal
@@ -128,13 +128,13 @@ class PromptExchange(Exchange):
         """Of what was read something has not been looked at."""
         return self._connection is not None and self._connection.has_more
 
-    def _outgoing(self, connection: Connection) -> OutboundRequest | None:
+    def _outgoing(self, connection: PromptConnection) -> OutboundRequest | None:
         return self.request if self._secrets is None else self._secrets.try_carried(self.request, connection)
 
     def _is_plain(self, head: ResponseHead) -> bool:
         return 200 <= head.status_code < 300 and not (self.request.decodes and head.has(b"content-encoding"))
 
-    def _keep(self, key: PoolKey, connection: Connection) -> None:
+    def _keep(self, key: PoolKey, connection: PromptConnection) -> None:
         self._key = self._connection = None
         connection.rest()
         self._pool.keep_idle(key, connection)
