@@ -24,7 +24,8 @@ from vastar_runtime.http.prompt_connection import PromptConnection
 from vastar_runtime.http.url import Origin
 from vastar_runtime.policies.passage import Passage
 from vastar_runtime.policies.pipeline import Pipeline
-from vastar_runtime.server.session import Health, Session
+from vastar_runtime.server.health import Health
+from vastar_runtime.server.session import Session
 from vastar_runtime.telemetry import log as logging
 
 HEALTH = Health(version="1.2.3", uptime_ms=5, active_requests=7, is_draining=False)

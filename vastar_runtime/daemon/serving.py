@@ -9,8 +9,9 @@ import trio
 
 from vastar_runtime.connectors import Services
 from vastar_runtime.policies.pipeline import Pipeline
+from vastar_runtime.server.health import Health
 from vastar_runtime.server.memory import MemoryBudget
-from vastar_runtime.server.session import Health, Session
+from vastar_runtime.server.session import Session
 
 DRAIN_S = 30.0
 

@@ -22,9 +22,9 @@ from vastar_runtime.metering.metering import Metering
 from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.policies.stages import LocalStages
 from vastar_runtime.server.accepting import EagerListener
+from vastar_runtime.server.health import Health
 from vastar_runtime.server.listener import tcp_listener, unix_listener
 from vastar_runtime.server.memory import MAX_HELD_BYTES_IN_ALL, MemoryBudget
-from vastar_runtime.server.session import Health
 
 from .configuration import Configuration
 from .environment import fingerprints

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
 from vastar_runtime.config import Policies
-from vastar_runtime.config.policy import DeadlinePolicy, Policy
+from vastar_runtime.config.policy import Policy
 from vastar_runtime.errors import Failure, RequestError, UpstreamError
 
-from .allowance import Amount, Reserved
+from .allowance import Reserved
+from .attempts import Account, Attempts, Head
 from .deadline import Deadline
 from .egress import EgressGuard, address_guard
 from .peer import Peer
@@ -32,63 +33,6 @@ FAILED_STATUS_CODES = frozenset({502, 503, 504})
 FAILURES = frozenset({Failure.UNSENT, Failure.NO_HEAD_IN_TIME})
 # For a shared backend that does not answer, when a request that was cancelled gives its token back.
 GIVE_BACK_S = 1.0
-
-
-class ResponseHead(Protocol):
-    """What is read of an answer."""
-
-    @property
-    def status_code(self) -> int: ...
-
-    @property
-    def headers(self) -> tuple[tuple[bytes, bytes], ...]: ...
-
-
-Head = TypeVar("Head", bound=ResponseHead)
-Head_co = TypeVar("Head_co", bound=ResponseHead, covariant=True)
-
-
-class Attempts(Protocol[Head_co]):
-    """An exchange with one origin, which can be made again."""
-
-    @property
-    def may_repeat(self) -> bool:
-        """Sending the request twice does no more than sending it once."""
-
-    @property
-    def with_upstream_since(self) -> float | None:
-        """When the attempt began to wait for the upstream, in trio's time; None: it waits for something of ours."""
-
-    @property
-    def was_written(self) -> bool:
-        """Whether any of the attempt's request has gone to the upstream."""
-
-    async def attempt(self, limits: DeadlinePolicy, guard: EgressGuard | None) -> Head_co:
-        """Send the request; returns with the head of the response.
-
-        Args:
-            guard: judges the address that it goes to; None: it may go to any.
-
-        Raises:
-            UpstreamError: how it failed.
-            EgressDenied: it must not go where it leads.
-        """
-
-    async def discard(self) -> None:
-        """Let go of what the last attempt brought."""
-
-
-class Account(Protocol):
-    """What a request uses: see connectors.account."""
-
-    def sends(self, exchange: object) -> bool:
-        """Of this exchange the request of the moment goes out; whether it is another one than before."""
-
-    def demand(self, assumed_completion_tokens: int) -> Amount | None:
-        """What it will use, as far as can be told before; None: no tokens."""
-
-    def close(self, *, was_sent: bool) -> Amount:
-        """It has ended; what it used."""
 
 
 class Passage:
@@ -381,6 +325,6 @@ class _Leave(msgspec.Struct, frozen=True):
     permit: Permit
 
 
-def _answer(head: ResponseHead) -> Answer:
+def _answer(head: Head) -> Answer:
     retry_after = next((value for name, value in head.headers if name == b"retry-after"), None)
     return Answer(head.status_code, retry_after)

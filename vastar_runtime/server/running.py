@@ -11,11 +11,7 @@ import trio
 from connector_sdk.wire import (
     ErrorClass,
     ExecuteRequest,
-    ExecuteResponse,
     LocalProtocolError,
-    Message,
-    ResponseEnd,
-    ResponseMode,
 )
 from vastar_runtime.connectors import CONNECTORS, Services
 from vastar_runtime.connectors.base import Begun, Call, Outcome, Passed
@@ -30,6 +26,7 @@ from .outbox import ClientDoesNotRead
 from .reply import Reply
 from .request_fields import RequestFields
 from .streamed import StreamedAnswer
+from .terminal import terminal_message
 
 log = structlog.get_logger()
 
@@ -270,10 +267,10 @@ class RunningRequest:
             # Of a stream all has been delivered; its client's next request waits for this line otherwise.
             self._log_line(error, duration_us)
         try:
-            self._reply.send(self._terminal(payload, error, duration_us))
+            self._reply.send(terminal_message(self._request, payload, error, duration_us, self._outcome.attempts))
         except LocalProtocolError:
             error = self._internal_error()
-            self._reply.send(self._terminal(None, error, duration_us))
+            self._reply.send(terminal_message(self._request, None, error, duration_us, self._outcome.attempts))
         if self.stream is None:
             self._log_line(error, duration_us)
 
@@ -306,29 +303,6 @@ class RunningRequest:
             await passage.enter()
         finally:
             self._outcome.queued_s = passage.queued_s
-
-    def _terminal(self, payload: bytes | None, error: RequestError | None, duration_us: int) -> Message:
-        error_class = error.error_class if error else ErrorClass.SUCCESS
-        error_message = error.message if error else None
-        payload = None if error else payload
-        if self._request.response_mode is ResponseMode.STREAM:
-            return ResponseEnd(
-                request_id=self.request_id,
-                error_class=error_class,
-                error_message=error_message,
-                duration_us=duration_us,
-                retry_after_ms=error.retry_after_ms if error else 0,
-                attempts=self._outcome.attempts,
-            )
-        return ExecuteResponse(
-            request_id=self.request_id,
-            error_class=error_class,
-            error_message=error_message,
-            payload=payload,
-            duration_us=duration_us,
-            retry_after_ms=error.retry_after_ms if error else 0,
-            attempts=self._outcome.attempts,
-        )
 
     def _internal_error(self) -> RequestError:
         """A mistake of ours, being handled: it must not take the connection's other requests with it."""

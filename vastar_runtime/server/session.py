@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-import msgspec
-import outcome
 import structlog
 import trio
 
@@ -20,7 +18,6 @@ from connector_sdk.wire import (
     ExecuteResponse,
     GoAway,
     HealthCheck,
-    HealthCheckResponse,
     Hello,
     Message,
     ResponseMode,
@@ -41,10 +38,12 @@ from vastar_runtime.http.reading import close_at_once, read_now, read_some
 from vastar_runtime.policies.pipeline import Pipeline
 from vastar_runtime.telemetry.log import clean
 
+from .health import Health, health_response
 from .memory import Holding, MemoryBudget
 from .outbox import MAX_PENDING_FRAMES, ClientDoesNotRead, Outbox
 from .peer import is_sending, peer_of, still_reads
 from .reply import Reply
+from .runners import Runners
 from .running import RunningRequest
 
 log = structlog.get_logger()
@@ -59,15 +58,6 @@ HALF_CLOSED_CHECK_S = 0.025
 # turn.
 EVENTS_PER_TURN = 32
 PROTOCOL_VERSION = 1
-
-
-class Health(msgspec.Struct, frozen=True):
-    """What a HealthCheck tells of the whole daemon."""
-
-    version: str
-    uptime_ms: int
-    active_requests: int
-    is_draining: bool
 
 
 class Session:
@@ -102,8 +92,7 @@ class Session:
         self._running: dict[int, RunningRequest] = {}
         self._connection: trio.Nursery | None = None
         self._needs_writer = False
-        self._requests: trio.Nursery | None = None
-        self._idle_runner: trio.lowlevel.Task | None = None
+        self._runners = Runners(self.ended)
         self._needs_task = trio.Event()  # there is something that cannot be done in nobody's task
         self._has_ended = self._framing_is_lost = False
         self._unfinished_bytes = 0  # of a frame
@@ -126,7 +115,7 @@ class Session:
                 # The requests end before the connection does: none of them writes to what is being closed.
                 try:
                     async with trio.open_nursery(strict_exception_groups=True) as requests:
-                        self._requests = requests
+                        self._runners.nursery = requests
                         try:
                             await self._read()
                         finally:
@@ -261,7 +250,7 @@ class Session:
                     log.warning("invalid message", reason=clean(reason))
                 self._refuse(answer)
             case HealthCheck():
-                self._outbox.put(self._wire.send(self._health_response()))
+                self._outbox.put(self._wire.send(health_response(self._health(), self._wire.available_credits)))
             case Hello():
                 self._greet()
 
@@ -286,45 +275,11 @@ class Session:
 
     def run_in_task(self, running: RunningRequest) -> None:
         """See Host."""
-        assert self._requests is not None
-        runner, self._idle_runner = self._idle_runner, None
-        if runner is None:
-            self._requests.start_soon(self._run_requests, running)
-        else:
-            trio.lowlevel.reschedule(runner, outcome.Value(running))
+        self._runners.run(running)
 
     def fail(self, error: Exception) -> None:
         """See Host."""
-        assert self._requests is not None
-        self._requests.start_soon(_raise, error)
-
-    async def _run_requests(self, running: RunningRequest | None) -> None:
-        """Run one request, and, while no other task does, wait for the next: to begin and end a task and a scope for
-        each costs several times as much as to wake one."""
-
-        def cancel(_: object) -> trio.lowlevel.Abort:
-            self._idle_runner = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        try:
-            with trio.CancelScope() as scope:
-                while running is not None:
-                    await running.run(scope)
-                    self.ended(running)
-                    may_go_on = self._idle_runner is None and not running.has_used_scope
-                    running = None
-                    if may_go_on:
-                        self._idle_runner = trio.lowlevel.current_task()
-                        running = await trio.lowlevel.wait_task_rescheduled(cancel)
-            if running is not None:
-                running.stopped()
-        except trio.Cancelled:
-            if running is not None:
-                running.left()
-            raise
-        finally:
-            if running is not None:
-                self.ended(running)
+        self._runners.fail(error)
 
     def ended(self, running: RunningRequest) -> None:
         """See Host."""
@@ -365,19 +320,3 @@ class Session:
         )
         credits = CreditUpdate(total_credits=self._wire.available_credits)
         self._outbox.put(self._wire.send(hello) + self._wire.send(credits))
-
-    def _health_response(self) -> HealthCheckResponse:
-        health = self._health()
-        return HealthCheckResponse(
-            healthy=not health.is_draining,
-            message="draining" if health.is_draining else "ok",
-            active_requests=health.active_requests,
-            available_credits=self._wire.available_credits,
-            version=health.version,
-            uptime_ms=health.uptime_ms,
-            draining=health.is_draining,
-        )
-
-
-async def _raise(error: Exception) -> None:
-    raise error

@@ -31,7 +31,7 @@ from vastar_runtime.http.proxy import Proxies
 from vastar_runtime.metering.ledger import UsageLog
 from vastar_runtime.metering.metering import Metering
 from vastar_runtime.policies.pipeline import Pipeline
-from vastar_runtime.server.session import Health
+from vastar_runtime.server.health import Health
 from vastar_runtime.telemetry.background_writer import write_lines
 
 from .accepting import SharedListener
