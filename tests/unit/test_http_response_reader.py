@@ -9,9 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from vastar_runtime.http import plain_head
 from vastar_runtime.http.h11_responses import H11Response
+from vastar_runtime.http.plain_head import MAX_REMEMBERED_LINES
 from vastar_runtime.http.response import END, INTERIM, NEED_DATA, ResponseHead
-from vastar_runtime.http.response_reader import MAX_REMEMBERED_LINES, ResponseReader
+from vastar_runtime.http.response_reader import ResponseReader
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -129,34 +131,28 @@ def test_what_follows_a_response_keeps_the_connection_from_going_on() -> None:
 
 @pytest.mark.parametrize("line", [b"Set-Cookie: session=1", b"Content-Length: 5", b"X: " + b"y" * 200])
 def test_secrets_lengths_and_long_lines_are_not_remembered(line: bytes) -> None:
-    from vastar_runtime.http import response_reader
-
     reader = ResponseReader()
     reader.begin("HEAD", False)
     judged(reader, [OK + line + b"\r\n\r\n"], False)
-    assert line not in response_reader._REMEMBERED
+    assert line not in plain_head._REMEMBERED
 
 
 @pytest.mark.parametrize(
     "line", [b"Set-Cookie: a", b"X-Subject-Token: a", b"Location: /?code=a", b"X-Api-Key: a", b"X: " + b"y" * 200]
 )
 def test_a_head_with_what_may_be_secret_is_not_remembered(line: bytes) -> None:
-    from vastar_runtime.http import response_reader
-
     for _ in range(2):  # also when its lines have been seen
         reader = ResponseReader()
         reader.begin("GET", False)
         judged(reader, [OK + line + b"\r\nContent-Length: 0\r\n\r\n"], False)
-    assert not [block for block in response_reader._HEADS if line in block]
-    assert line not in response_reader._REMEMBERED
+    assert not [block for block in plain_head._HEADS if line in block]
+    assert line not in plain_head._REMEMBERED
 
 
 def test_however_many_lines_come_few_are_remembered() -> None:
-    from vastar_runtime.http import response_reader
-
     for number in range(3):
         reader = ResponseReader()
         reader.begin("GET", False)
         lines = b"".join(b"X-%d-%d: a\r\n" % (number, index) for index in range(4000))
         judged(reader, [OK + lines + b"Content-Length: 0\r\n\r\n"], False)
-    assert 0 < len(response_reader._REMEMBERED) <= MAX_REMEMBERED_LINES
+    assert 0 < len(plain_head._REMEMBERED) <= MAX_REMEMBERED_LINES

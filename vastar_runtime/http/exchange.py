@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Protocol
 
 import trio
 
@@ -21,6 +20,7 @@ from .redirects import MAX_REDIRECTS, next_request
 from .request import Headers, OutboundRequest
 from .resolver import looking_up_for
 from .response import ResponseHead
+from .secrets import Secrets
 from .url import Origin
 
 # A redirect's own body is of no use; a short one is read so that the connection can be used again.
@@ -34,27 +34,6 @@ def may_use(connection: PromptConnection, origin: Origin, guard: AddressGuard) -
     """Whether a connection that was kept leads where it still may. Settings change; and where a proxy has led it,
     nobody knows."""
     return connection.address is not None and guard.refusal(origin.without_root, connection.address) is None
-
-
-class Secrets(Protocol):
-    """What is added to a request on its way out: see credentials.request_secrets."""
-
-    def try_carried(self, request: OutboundRequest, connection: PromptConnection) -> OutboundRequest | None:
-        """The request as it goes out on this connection; None: something must be waited for, or is wrong."""
-
-    async def fetch(self, request: OutboundRequest, progress: Progress) -> None:
-        """Have what ``carried`` needs; before an attempt takes anything that others could use.
-
-        Raises:
-            RequestError: Permanent; it cannot be had.
-        """
-
-    def carried(self, request: OutboundRequest, connection: PromptConnection) -> OutboundRequest:
-        """The request as it goes out on this connection, after ``fetch``.
-
-        Raises:
-            RequestError: Permanent; it must not go there.
-        """
 
 
 async def at_once(origin: str, exchange: Exchange) -> ResponseHead:

@@ -15,10 +15,8 @@ import msgspec
 import structlog
 import trio
 
-from connector_sdk.wire import ErrorClass
-from vastar_runtime.errors import InvalidRequest, RateLimited, RequestError
-
-from .messages import Answer, Message, News, Question
+from .frames import Answered, Asked, Cancel, Cancelled, Frame, Refused, Told, error_of, refusal
+from .messages import Answer, News, Question
 
 READ_BYTES = 65_536
 # What waits for an end that does not read: thousands of circuits, or the settings of as many scopes, fit many times.
@@ -29,40 +27,6 @@ _LENGTH = struct.Struct("<I")
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ESHUTDOWN})
 
 log = structlog.get_logger()
-
-
-class _Asked(Message, frozen=True):
-    number: int
-    question: Question
-
-
-class _Answered(Message, frozen=True):
-    number: int
-    answer: Answer
-
-
-class _Refused(Message, frozen=True):
-    number: int
-    error_class: ErrorClass
-    message: str
-    retry_after_ms: int
-
-
-class _Cancel(Message, frozen=True):
-    """Whoever asked has gone. Answered like any other question, or with _Cancelled."""
-
-    number: int
-
-
-class _Cancelled(Message, frozen=True):
-    number: int
-
-
-class _Told(Message, frozen=True):
-    news: News
-
-
-_Frame = _Asked | _Answered | _Refused | _Cancel | _Cancelled | _Told
 
 
 class _Asker:
@@ -97,7 +61,7 @@ class Channel:
         self._answer = answer
         self._hear = hear
         self._encoder = msgspec.msgpack.Encoder()
-        self._decoder: msgspec.msgpack.Decoder[_Frame] = msgspec.msgpack.Decoder(_Frame)
+        self._decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
         self._unsent = bytearray()
         self._writer: trio.lowlevel.Task | None = None  # while it has nothing to write
         self._askers: dict[int, _Asker] = {}
@@ -139,12 +103,12 @@ class Channel:
             raise trio.BrokenResourceError("the other end of the channel has gone")
         self._asked += 1
         number = self._asked
-        self._put(_Asked(number, question))
+        self._put(Asked(number, question))
         asker = self._askers[number] = _Asker(undo)
 
         def cancel(_: object) -> trio.lowlevel.Abort:
             asker.task = None
-            self._put(_Cancel(number))
+            self._put(Cancel(number))
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(cancel)
@@ -155,15 +119,15 @@ class Channel:
     def tell(self, news: News) -> None:
         """Say it, in order with the questions; never waits. An end that has gone misses it."""
         if not self._has_ended:
-            self._put(_Told(news))
+            self._put(Told(news))
 
     # --- writing ---
 
-    def _put(self, frame: _Frame) -> None:
+    def _put(self, frame: Frame) -> None:
         self._append(frame)
         self._wake_writer()
 
-    def _append(self, frame: _Frame) -> None:
+    def _append(self, frame: Frame) -> None:
         unsent = self._unsent
         begin = len(unsent)
         try:
@@ -243,15 +207,15 @@ class Channel:
             if self._writer is not None and not self._flush():
                 self._wake_writer()
 
-    def _take(self, frame: _Frame, nursery: trio.Nursery) -> None:
-        if isinstance(frame, _Asked):
+    def _take(self, frame: Frame, nursery: trio.Nursery) -> None:
+        if isinstance(frame, Asked):
             self._take_question(frame.number, frame.question, nursery)
-        elif isinstance(frame, _Told):
+        elif isinstance(frame, Told):
             try:
                 self._hear(frame.news)
             except Exception:  # a mistake of ours; what follows is to be heard all the same
                 log.exception("internal error; news of another process are lost")
-        elif isinstance(frame, _Cancel):
+        elif isinstance(frame, Cancel):
             if (scope := self._working.get(frame.number)) is not None:
                 scope.cancel()
         else:
@@ -261,27 +225,27 @@ class Channel:
         try:
             answer = self._answer(question)
         except Exception as error:
-            self._append(_refusal(number, error))
+            self._append(refusal(number, error))
             return
         if isinstance(answer, Coroutine):
             # Here, not in the task: the cancellation may be the next message.
             scope = self._working[number] = trio.CancelScope()
             nursery.start_soon(self._work, number, answer, scope)
         else:
-            self._append_answer(_Answered(number, answer))
+            self._append_answer(Answered(number, answer))
 
-    def _append_answer(self, frame: _Answered | _Refused | _Cancelled) -> None:
+    def _append_answer(self, frame: Answered | Refused | Cancelled) -> None:
         try:
             self._append(frame)
         except Exception as error:  # what cannot be written, such as half a surrogate pair, ends no channel
-            self._append(_refusal(frame.number, error))
+            self._append(refusal(frame.number, error))
 
-    def _take_answer(self, frame: _Answered | _Refused | _Cancelled) -> None:
+    def _take_answer(self, frame: Answered | Refused | Cancelled) -> None:
         asker = self._askers.pop(frame.number)
-        if isinstance(frame, _Answered):
+        if isinstance(frame, Answered):
             self._settle(asker, frame.answer)
-        elif isinstance(frame, _Refused):
-            self._settle(asker, _error(frame))
+        elif isinstance(frame, Refused):
+            self._settle(asker, error_of(frame))
 
     @staticmethod
     def _settle(asker: _Asker, answer: Answer | Exception) -> None:
@@ -293,28 +257,12 @@ class Channel:
             asker.undo(answer)
 
     async def _work(self, number: int, answer: Coroutine[Any, Any, Answer], scope: trio.CancelScope) -> None:
-        frame: _Answered | _Refused | _Cancelled = _Cancelled(number)
+        frame: Answered | Refused | Cancelled = Cancelled(number)
         with scope:
             try:
-                frame = _Answered(number, await answer)
+                frame = Answered(number, await answer)
             except Exception as error:
-                frame = _refusal(number, error)
+                frame = refusal(number, error)
         del self._working[number]
         self._append_answer(frame)
         self._wake_writer()
-
-
-def _refusal(number: int, error: Exception) -> _Refused:
-    if isinstance(error, RequestError):
-        return _Refused(number, error.error_class, error.message, error.retry_after_ms)
-    log.error("internal error; a question of another process is refused", exc_info=error)
-    message = "internal error of the runtime; its log has the details"
-    return _Refused(number, ErrorClass.PERMANENT, message, 0)
-
-
-def _error(refused: _Refused) -> RequestError:
-    if refused.error_class is ErrorClass.RATE_LIMITED:
-        return RateLimited(refused.message, retry_after_ms=refused.retry_after_ms)
-    if refused.error_class is ErrorClass.INVALID_REQUEST:
-        return InvalidRequest(refused.message)
-    return RequestError(refused.error_class, refused.message, retry_after_ms=refused.retry_after_ms)

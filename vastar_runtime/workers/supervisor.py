@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,6 @@ from setproctitle import getproctitle
 from vastar_runtime import __version__
 from vastar_runtime.config import Examined, Policies, Settings
 from vastar_runtime.connectors.base import Reloaded
-from vastar_runtime.credentials import CredentialStatistics
 from vastar_runtime.daemon.configuration import Configuration
 from vastar_runtime.daemon.environment import fingerprints
 from vastar_runtime.daemon.process import run_process
@@ -28,10 +27,10 @@ from vastar_runtime.daemon.stopping import received_signals, stop_on
 from vastar_runtime.daemon.usage import usage_log, used_before
 from vastar_runtime.errors import StartupError
 from vastar_runtime.http.dial import check_trust_store
-from vastar_runtime.http.pool import PoolStatistics
 from vastar_runtime.server.listener import tcp_listener, unix_listener
 
 from .board import Board
+from .holdings import credentials_of, pool_of
 from .inherited import Inherited
 from .messages import (
     Answer,
@@ -293,13 +292,9 @@ class Supervisor:
                 )
                 for worker in sorted(self._workers, key=lambda worker: worker.slot)
             ),
-            pool=PoolStatistics(
-                active=sum(held.pool.active for held in told.values()),
-                waiting=sum(held.pool.waiting for held in told.values()),
-                idle=sum(held.pool.idle for held in told.values()),
-            ),
+            pool=pool_of(told.values()),
             policies=await self._stages.statistics(),
-            credentials=_worst(held.credentials for held in told.values()),
+            credentials=credentials_of(told.values()),
             shared_limits=statistics_of(self._shared, self._configuration.settings),
             workers_wanted=self._number_of_workers,
             environment=fingerprints(os.environ),
@@ -310,17 +305,3 @@ class Supervisor:
             ),
             reload_refused=self._configuration.refused,
         )
-
-
-def _worst(told: Iterable[tuple[CredentialStatistics, ...]]) -> tuple[CredentialStatistics, ...]:
-    """Each credential as the worker has it that is worst off."""
-    found: dict[str, CredentialStatistics] = {}
-    for credentials in told:
-        for credential in credentials:
-            known = found.get(credential.name)
-            if known is None or (not credential.is_usable, credential.problem is not None) > (
-                not known.is_usable,
-                known.problem is not None,
-            ):
-                found[credential.name] = credential
-    return tuple(found.values())
