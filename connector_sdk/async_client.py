@@ -33,10 +33,10 @@ from .http_payload import (
     decode_response,
     head_of,
     prepare,
-    raise_for_end,
+    raise_without_head,
 )
 from .models import HTTPRequest, HTTPResponse
-from .wire import BodyChunk, ErrorClass, ExecuteResponse, ResponseHead, ResponseMode
+from .wire import ErrorClass, ExecuteResponse, ResponseHead, ResponseMode
 
 
 class AsyncRuntimeClient:
@@ -97,11 +97,7 @@ class AsyncRuntimeClient:
         try:
             head = await connection.receive(exchange, limits.head_ms)
             if not isinstance(head, ResponseHead):
-                assert not isinstance(head, BodyChunk)  # the rules have none before the head
-                raise_for_end(head)
-                raise ConnectorException(
-                    "the daemon ended the stream without a response", ErrorClass.PERMANENT, head.request_id
-                )
+                raise_without_head(head)
         except BaseException:
             self._release(connection, exchange)
             raise

@@ -15,11 +15,11 @@ import anyio.to_thread
 
 from .async_socket import AsyncSocket
 from .config import RuntimeConfig
-from .connection import (
-    AGENT,
+from .connection import AGENT, ANSWERS, Answer
+from .connection_errors import (
     ANSWER_GRACE_MS,
-    ANSWERS,
-    Answer,
+    FAILURES,
+    closed_early,
     connect_limits,
     failure,
     no_greeting,
@@ -28,7 +28,6 @@ from .connection import (
 )
 from .dial import open_socket
 from .errors import ConnectorException
-from .streaming import closed_early
 from .wire import (
     BodyChunk,
     Cancel,
@@ -36,14 +35,11 @@ from .wire import (
     ExecuteRequest,
     ExecuteResponse,
     GoAway,
-    ProtocolError,
     RemoteProtocolError,
     ResponseHead,
 )
 from .wire.client_connection import ClientConnection, ClientEvent, Peer
 from .wire.daemon_connection import MAX_REQUESTS_IN_FLIGHT
-
-_FAILURES = (OSError, EOFError, ProtocolError)
 
 
 class Exchange:
@@ -157,7 +153,7 @@ class AsyncConnection:
             if self._failure is not None:
                 raise self._failure
             self._socket.put(self._wire.send(request))
-        except _FAILURES as error:
+        except FAILURES as error:
             raise failure(error, self._endpoint, request.request_id, timeout_ms) from error
         self._exchanges[request.request_id] = exchange
         return exchange
@@ -203,7 +199,7 @@ class AsyncConnection:
         try:
             self._wire.receive_data(self._socket.receive())
             self._take_events()
-        except (*_FAILURES, ConnectorException) as error:
+        except (*FAILURES, ConnectorException) as error:
             self._fail(error)
 
     async def _wait(self, exchange: Exchange) -> None:
@@ -284,7 +280,7 @@ async def open_connection(config: RuntimeConfig, timeout_ms: int, connect_ms: in
         sock.close()
         if isinstance(error, TimeoutError):
             raise no_greeting(config.endpoint, greeting_ms) from error
-        if isinstance(error, _FAILURES):
+        if isinstance(error, FAILURES):
             raise failure(error, config.endpoint, 0, 0) from error
         raise
     return connection

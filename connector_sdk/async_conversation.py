@@ -11,47 +11,23 @@ async with AsyncOpenAIConnector.from_env() as connector:
 from __future__ import annotations
 
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import anyio
 
+from .async_openai import AsyncChatStream, AsyncOpenAIConnector
 from .chat import ChatChunk
-from .chat_history import CountTokens
 from .chat_state import ConversationState
 from .chat_turn import Turn
-from .token_estimate import estimated_tokens
-
-if TYPE_CHECKING:
-    from .async_openai import AsyncChatStream, AsyncOpenAIConnector
 
 
-class AsyncConversation(ConversationState):
-    """As ``Conversation``, for one task at a time. ``save`` and ``load`` block for as long as a small file takes."""
+class AsyncConversation(ConversationState[AsyncOpenAIConnector]):
+    """As ``Conversation``, of an ``AsyncOpenAIConnector``, for one task at a time.
 
-    def __init__(
-        self,
-        connector: AsyncOpenAIConnector,
-        model: str | None = None,
-        *,
-        system: str | None = None,
-        max_history_tokens: int | None = None,
-        count_tokens: CountTokens = estimated_tokens,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        extra: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(
-            model,
-            system=system,
-            max_history_tokens=max_history_tokens,
-            count_tokens=count_tokens,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            extra=extra,
-        )
-        self._connector = connector
+    ``save`` and ``load`` block for as long as a small file takes.
+    """
 
     @overload
     def ask(self, text: str | None = None, *, stream: Literal[True] = True) -> AsyncAnswer: ...

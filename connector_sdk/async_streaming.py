@@ -13,13 +13,14 @@ from anyio import move_on_after
 from anyio.lowlevel import current_token
 
 from .async_connection import AsyncConnection, Exchange
+from .connection_errors import closed_early
 from .error_answer import BODY_WAIT_MS, MAX_BODY_BYTES, Asked, is_error, status_error
 from .errors import ConnectorException
 from .event_loop import call_soon
 from .headers import Headers
 from .http_payload import raise_for_end
 from .sse import ServerSentEvent, SSEDecoder
-from .streaming import LineSplitter, charset, closed_early
+from .streaming import LineSplitter, charset
 from .wire import BodyChunk, ResponseEnd, ResponseHead
 
 From = TypeVar("From")

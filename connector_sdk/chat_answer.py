@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .chat import ChatChunk, chat_chunk
+from .error_answer import one_line
 from .errors import APIError, ConnectorException
 from .headers import Headers
 from .retry_after import retry_after_ms
@@ -20,7 +21,6 @@ MAX_REST_BYTES = 64 * 1024
 
 # An answer that is no stream is held whole.
 _MAX_ANSWER_BYTES = 10 * 1024 * 1024
-_SHOWN_BODY_CHARACTERS = 200
 
 
 class ChatAnswer:
@@ -83,7 +83,7 @@ def whole_chunk(status: int, headers: Mapping[str, str], body: bytes, request_id
         is_stream = text.lstrip().startswith("data:")
         todo = "it is a stream: use chat_completion_stream" if is_stream else "see whether the URL is that of the API"
         raise ConnectorException(
-            f"the answer is no chat completion: {_shown(text)!r}; {todo}", ErrorClass.PERMANENT, request_id
+            f"the answer is no chat completion: {one_line(text)!r}; {todo}", ErrorClass.PERMANENT, request_id
         ) from fault
     completion: dict[str, Any] = answer
     return chat_chunk(completion, is_whole=True)
@@ -100,9 +100,5 @@ def _error_object(text: str, status: int) -> object:
             return answer["error"]
         if "message" in answer:
             return answer
-    shown = _shown(text)
+    shown = one_line(text)
     return f"the API answered with status {status}" + (f": {shown}" if shown else " and no body")
-
-
-def _shown(text: str) -> str:
-    return " ".join(text[:_SHOWN_BODY_CHARACTERS].split())

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from .chat_history import AnyMessage, ChatHistory, CountTokens, checked
 from .chat_request import ChatCompletionRequest, Message, RequestDefaults
@@ -17,12 +17,15 @@ from .errors import ConnectorException
 from .token_estimate import estimated_tokens
 from .wire.messages import ErrorClass
 
+Connector = TypeVar("Connector")
 
-class ConversationState:
+
+class ConversationState(Generic[Connector]):
     """See the module, and ``Conversation``."""
 
     def __init__(
         self,
+        connector: Connector,
         model: str | None = None,
         *,
         system: str | None = None,
@@ -36,6 +39,7 @@ class ConversationState:
         if max_history_tokens is not None and max_history_tokens < 1:
             raise invalid("max_history_tokens", max_history_tokens, "a number from 1")
         check_type("extra", extra, Mapping, type(None))
+        self._connector = connector
         self._defaults = RequestDefaults(model=model, max_tokens=max_tokens, temperature=temperature)
         self._extra = None if extra is None else dict(extra)
         self._model = model

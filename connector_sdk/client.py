@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
+from .body import BufferedBody, LiveBody
 from .config import RuntimeConfig
 from .connection import Connection
 from .errors import ConnectorException
@@ -20,11 +21,11 @@ from .http_payload import (
     decode_response,
     head_of,
     prepare,
-    raise_for_end,
+    raise_without_head,
 )
 from .models import HTTPRequest, HTTPResponse
-from .streaming import BufferedBody, LiveBody, StreamedResponse
-from .wire import BodyChunk, ErrorClass, ResponseHead, ResponseMode
+from .streaming import StreamedResponse
+from .wire import ErrorClass, ResponseHead, ResponseMode
 
 # Connections kept for the next call. More threads than this still run at once; the surplus is closed after use.
 MAX_IDLE_CONNECTIONS = 32
@@ -139,11 +140,7 @@ class RuntimeClient:
             raise
         if not isinstance(head, ResponseHead):
             self._release(connection)
-            assert not isinstance(head, BodyChunk)  # the rules have none before the head
-            raise_for_end(head)
-            raise ConnectorException(
-                "the daemon ended the stream without a response", ErrorClass.PERMANENT, head.request_id
-            )
+            raise_without_head(head)
         body = LiveBody(connection, head.request_id, self._release, limits.piece_ms)
         return StreamedResponse(head, body, prepared.asked)
 

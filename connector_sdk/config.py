@@ -7,20 +7,18 @@ import os
 from dataclasses import dataclass, field
 
 from .errors import ConnectorException
+from .wire.address import DEFAULT_SOCKET_PATH as DEFAULT_SOCKET_PATH
+from .wire.address import DEFAULT_TCP_PORT as DEFAULT_TCP_PORT
+from .wire.address import MAX_SOCKET_PATH_BYTES
 from .wire.daemon_connection import MAX_WINDOW_BYTES
 from .wire.flow import DEFAULT_WINDOW_BYTES
 from .wire.messages import ErrorClass
 
-DEFAULT_SOCKET_PATH = "/tmp/vastar-connector-runtime.sock"  # noqa: S108 - protocol.md part 1: every SDK knows it
 DEFAULT_TCP_HOST = "127.0.0.1"
-DEFAULT_TCP_PORT = 5000
 DEFAULT_TIMEOUT_MS = 60_000
 
 # poll(2) counts milliseconds in an int; with the grace period on top this stays below 2**31.
 MAX_TIMEOUT_MS = 2_000_000_000
-
-# sun_path holds 108 bytes with its NUL (unix(7)); a longer path fails in connect() with a message that names nothing.
-MAX_SOCKET_PATH_BYTES = 107
 
 _SHOWN_CHARACTERS = 200
 

@@ -1,7 +1,7 @@
 """One blocking connection to the daemon: open it, run one exchange at a time, see whether it is still good.
 
-The rules are those of ``wire.client_connection``; here are the socket, the time limits, and what failures mean to
-a caller.
+The rules are those of ``wire.client_connection``; here are the socket and the time limits; what failures mean to
+a caller is in ``connection_errors``.
 """
 
 from __future__ import annotations
@@ -14,29 +14,21 @@ import socket
 import time
 
 from .config import RuntimeConfig
+from .connection_errors import ANSWER_GRACE_MS, FAILURES, connect_limits, failure, no_greeting, nothing_came, unreadable
 from .dial import open_socket
 from .errors import ConnectorException
 from .wire import (
     BodyChunk,
     Cancel,
     CreditUpdate,
-    ErrorClass,
     ExecuteRequest,
     ExecuteResponse,
     GoAway,
-    LocalProtocolError,
-    ProtocolError,
     RemoteProtocolError,
     ResponseEnd,
     ResponseHead,
 )
 from .wire.client_connection import ClientConnection, ClientEvent, Peer
-
-# The daemon ends a request at its deadline by itself; its answer then has to get here from a loaded machine.
-ANSWER_GRACE_MS = 5_000
-
-# A daemon on this machine accepts at once; one that takes longer is stuck.
-CONNECT_TIMEOUT_MS = 10_000
 
 # The daemon ends a cancelled exchange at once; waiting longer than this costs more than a new connection.
 CANCEL_TIMEOUT_MS = 250
@@ -44,8 +36,6 @@ CANCEL_TIMEOUT_MS = 250
 AGENT = "vastar-connector-sdk python"
 # Below what malloc takes from the system anew for each read, with a page fault for each page that is used (128 KiB).
 RECEIVE_BYTES = 64 * 1024
-# What can go wrong with a connection; _failure() says what it means.
-_FAILURES = (OSError, EOFError, ProtocolError)
 
 Answer = ResponseHead | BodyChunk | ResponseEnd | ExecuteResponse
 # For isinstance(): a tuple is faster than a union.
@@ -108,7 +98,7 @@ class Connection:
         self._deadline = time.monotonic() + (timeout_ms + ANSWER_GRACE_MS) / 1000
         try:
             self._send(self._wire.send(request))
-        except _FAILURES as error:
+        except FAILURES as error:
             raise self._failure(error) from error
 
     def receive(self, within_ms: int | None = None) -> Answer:
@@ -126,7 +116,7 @@ class Connection:
             if within_ms is not None and ends_at < self._deadline:
                 raise nothing_came(within_ms, self._request_id) from error
             raise self._failure(error) from error
-        except _FAILURES as error:
+        except FAILURES as error:
             raise self._failure(error) from error
         if message.request_id == 0 and isinstance(message, ExecuteResponse):
             raise unreadable(message, self._request_id)
@@ -171,7 +161,7 @@ class Connection:
             self._send(self._wire.send(Cancel(request_id=self._request_id)))
             while self._wire.in_flight:
                 self._next_answer()
-        except _FAILURES:
+        except FAILURES:
             return False  # what the answer would have been, nobody waits for
         return True
 
@@ -183,7 +173,7 @@ class Connection:
             while (event := self._wire.next_event()) is not None:
                 if not isinstance(event, CreditUpdate):
                     return False
-        except _FAILURES:
+        except FAILURES:
             return False
         return True
 
@@ -212,7 +202,7 @@ class Connection:
             self._next_event()
         except TimeoutError as error:
             raise no_greeting(self._endpoint, timeout_ms) from error
-        except _FAILURES as error:
+        except FAILURES as error:
             raise self._failure(error) from error
 
     def _send(self, data: bytes) -> None:
@@ -263,57 +253,3 @@ class Connection:
 
     def _failure(self, error: Exception) -> ConnectorException:
         return failure(error, self._endpoint, self._request_id, self._timeout_ms)
-
-
-def connect_limits(timeout_ms: int, connect_ms: int | None) -> tuple[int, int]:
-    """How long the daemon may take to accept a connection, and to answer on it; see ``Connection``."""
-    greeting_ms = timeout_ms + ANSWER_GRACE_MS if connect_ms is None else connect_ms
-    accept_ms = timeout_ms if connect_ms is None else connect_ms
-    return min(accept_ms, CONNECT_TIMEOUT_MS), min(greeting_ms, CONNECT_TIMEOUT_MS)
-
-
-def failure(error: Exception, endpoint: str, request_id: int, timeout_ms: int) -> ConnectorException:
-    """What an error on an open connection means to the caller of a request with this timeout."""
-    error_class = ErrorClass.TRANSIENT
-    match error:
-        case TimeoutError():
-            error_class = ErrorClass.TIMEOUT
-            message = (
-                f"the daemon at {endpoint} did not answer within {timeout_ms + ANSWER_GRACE_MS} ms "
-                f"(the request's timeout of {timeout_ms} ms and {ANSWER_GRACE_MS} ms of grace)"
-            )
-        case LocalProtocolError():
-            error_class = ErrorClass.INVALID_REQUEST
-            message = f"the request cannot be sent: {error}"
-        case ProtocolError():
-            error_class = ErrorClass.PERMANENT
-            message = f"what answers at {endpoint} broke the protocol: {error}; see whether it is the daemon"
-        case _:
-            reason = error.strerror if isinstance(error, OSError) else None
-            message = f"lost the connection to the daemon at {endpoint}: {reason or error}"
-    return ConnectorException(message, error_class, request_id)
-
-
-def nothing_came(within_ms: int, request_id: int) -> ConnectorException:
-    """The caller's limit for one message has passed, while the exchange has time left."""
-    return ConnectorException(
-        f"HTTP request timed out: nothing came for {within_ms} ms", ErrorClass.TIMEOUT, request_id
-    )
-
-
-def no_greeting(endpoint: str, timeout_ms: int) -> ConnectorException:
-    """Nothing answered the Hello in time."""
-    return ConnectorException(
-        f"the daemon at {endpoint} accepted a connection and did not answer on it within {timeout_ms / 1000:g} s; "
-        "see whether it is stuck: `vastar-runtime status`",
-        ErrorClass.TIMEOUT,
-    )
-
-
-def unreadable(answer: ExecuteResponse, request_id: int) -> ConnectorException:
-    """The daemon could not read a frame, and said so with request_id 0 (protocol.md part 1)."""
-    return ConnectorException(
-        f"the daemon could not read the request: {answer.error_message or 'no reason given'}",
-        ErrorClass.INVALID_REQUEST if answer.error_class is ErrorClass.SUCCESS else answer.error_class,
-        request_id,
-    )

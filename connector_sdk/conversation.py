@@ -11,25 +11,23 @@ with OpenAIConnector.from_env() as connector:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, overload
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Literal, overload
 
-from .chat_history import CountTokens
 from .chat_state import ConversationState
-from .token_estimate import estimated_tokens
 
 if TYPE_CHECKING:
-    from .openai import OpenAIConnector
+    from .openai import OpenAIConnector  # noqa: F401 - named in quotes: openai imports this module
 
 
-class Conversation(ConversationState):
+class Conversation(ConversationState["OpenAIConnector"]):
     """See the module. For one thread at a time.
 
     What was said stays: a question with its answer, also one that broke off or was cut short by its reader. A question
     to which nothing came is taken back, so that it can be asked again.
 
     Args:
-        connector: asked, and not closed.
+        connector: an ``OpenAIConnector``; asked, and not closed.
         model: None: the connector's.
         system: what the model is told before everything else.
         max_history_tokens: at most so many, about, are sent. The oldest turns that are too many are dropped for good;
@@ -44,29 +42,6 @@ class Conversation(ConversationState):
         ConnectorException: INVALID_REQUEST, an argument that cannot be used.
         TypeError: an argument of the wrong type.
     """
-
-    def __init__(
-        self,
-        connector: OpenAIConnector,
-        model: str | None = None,
-        *,
-        system: str | None = None,
-        max_history_tokens: int | None = None,
-        count_tokens: CountTokens = estimated_tokens,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        extra: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(
-            model,
-            system=system,
-            max_history_tokens=max_history_tokens,
-            count_tokens=count_tokens,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            extra=extra,
-        )
-        self._connector = connector
 
     @overload
     def ask(self, text: str | None = None, *, stream: Literal[True] = True) -> Generator[str, None, None]: ...

@@ -18,8 +18,7 @@ from .wire.messages import ErrorClass
 MAX_BODY_BYTES = 16 * 1024
 BODY_WAIT_MS = 1_000
 
-_SHOWN_BODY_CHARACTERS = 200
-_SHOWN_URL_CHARACTERS = 200
+_SHOWN_CHARACTERS = 200
 # What is shorter stands in other words by chance. A short key, as in tests, is hidden where it is a word of its own; a
 # short value of a query, such as "open" or "100", is none.
 _MIN_SECRET_CHARACTERS = 8
@@ -45,8 +44,8 @@ class Asked:
 
     def __str__(self) -> str:
         address, question_mark, _ = self._url.partition("#")[0].partition("?")
-        shown = _one_line(re.sub(_USERINFO, r"\1", address), _SHOWN_URL_CHARACTERS)
-        return f"{_one_line(self._method, _SHOWN_URL_CHARACTERS)} {shown}{'?…' if question_mark else ''}"
+        shown = one_line(re.sub(_USERINFO, r"\1", address))
+        return f"{one_line(self._method)} {shown}{'?…' if question_mark else ''}"
 
     def __repr__(self) -> str:
         return f"<Asked {self}>"
@@ -99,6 +98,13 @@ class Answer(Protocol):
     def attempts(self) -> int: ...
     @property
     def asked(self) -> Asked | None: ...
+
+
+def one_line(text: str) -> str:
+    """The beginning of a text that others wrote, on one line; what terminals would obey is left out."""
+    line = " ".join(text[: 4 * _SHOWN_CHARACTERS].split())
+    line = "".join(character if character.isprintable() else "\ufffd" for character in line)
+    return line if len(line) <= _SHOWN_CHARACTERS else line[:_SHOWN_CHARACTERS] + "…"
 
 
 def is_error(status: int) -> bool:
@@ -155,11 +161,4 @@ def _error_class(status: int) -> ErrorClass:
 
 def _shown(body: bytes, asked: Asked | None) -> str:
     text = body[:MAX_BODY_BYTES].decode("utf-8-sig", errors="replace")
-    return _one_line(text if asked is None else asked.hide_secrets(text), _SHOWN_BODY_CHARACTERS)
-
-
-def _one_line(text: str, characters: int) -> str:
-    """Its beginning, on one line; what terminals would obey is left out."""
-    line = " ".join(text[: 4 * characters].split())
-    line = "".join(character if character.isprintable() else "\ufffd" for character in line)
-    return line if len(line) <= characters else line[:characters] + "…"
+    return one_line(text if asked is None else asked.hide_secrets(text))

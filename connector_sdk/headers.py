@@ -42,3 +42,8 @@ class Headers(Mapping[str, str]):
     def multi_items(self) -> list[tuple[str, str]]:
         """Every (name, value) as it came, in order."""
         return list(self._items)
+
+    def joined(self) -> dict[str, str]:
+        """One text for each name, as ``HTTPResponse`` has them: values of Set-Cookie, which a comma could not divide,
+        are joined with LF."""
+        return {name: ("\n" if name == "set-cookie" else ", ").join(values) for name, values in self._values.items()}

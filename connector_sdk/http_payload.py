@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -18,6 +18,7 @@ from .errors import ConnectorException
 from .headers import Headers
 from .models import HTTPRequest, HTTPResponse
 from .wire import (
+    BodyChunk,
     ErrorClass,
     ExecuteRequest,
     ExecuteResponse,
@@ -176,6 +177,17 @@ def raise_for_end(end: ExecuteResponse | ResponseEnd) -> None:
         )
 
 
+def raise_without_head(end: BodyChunk | ExecuteResponse | ResponseEnd) -> NoReturn:
+    """Raise what it means that this came where the head of a streamed response was to come.
+
+    Raises:
+        ConnectorException: as ``raise_for_end``; PERMANENT, when it is a success.
+    """
+    assert not isinstance(end, BodyChunk)  # the rules have none before the head
+    raise_for_end(end)
+    raise ConnectorException("the daemon ended the stream without a response", ErrorClass.PERMANENT, end.request_id)
+
+
 def _text(name: str, value: str) -> str:
     if type(value) is str and value.isascii():  # which Python knows without looking at the text
         return value
@@ -233,7 +245,4 @@ def _read_table(data: bytes) -> tuple[int, dict[str, str], bytes]:
     by_name = {name.lower(): value for name, value in items}
     if len(by_name) == len(items):  # no name comes twice, as a rule
         return response.status_code, by_name, response.body or b""
-    headers = Headers(items)
-    # As HTTPResponse has them: one text for each name, which for Set-Cookie a comma could not divide.
-    joined = {name: "\n".join(headers.get_list(name)) if name == "set-cookie" else headers[name] for name in headers}
-    return response.status_code, joined, response.body or b""
+    return response.status_code, Headers(items).joined(), response.body or b""

@@ -61,7 +61,7 @@ def write_text(path: str, what: str, text: str) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # what failed first is what is told
             os.unlink(temporary)
         if isinstance(error, (OSError, ValueError)):
             raise _cannot("write", what, path, _reason(error)) from error

@@ -5,9 +5,8 @@ Source: HTML Standard, section 9.2.5 "Parsing an event stream" and 9.2.6 "Interp
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,22 +205,6 @@ class ChatStreamDecoder:
                 raise StreamError("the stream broke off inside an event", ErrorClass.TRANSIENT)
         elif not self._is_begun:
             raise StreamError("the answer holds no event; see whether the URL is that of the API", ErrorClass.PERMANENT)
-
-
-def iter_chat_text(pieces: Iterable[bytes]) -> Iterator[str]:
-    """The texts of a chat stream as its bytes come, up to ``[DONE]`` or the end of the stream.
-
-    Raises:
-        APIError, StreamError: as ``ChatStreamDecoder.feed``.
-    """
-    decoder = ChatStreamDecoder()
-    for piece in itertools.chain(filter(None, pieces), [b""]):
-        for chunk in decoder.feed(piece):
-            text = _content(chunk)
-            if text is not None:
-                yield text
-        if decoder.is_ended:
-            return
 
 
 class SSEParser:

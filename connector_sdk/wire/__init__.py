@@ -9,7 +9,7 @@ from .errors import (
     UnknownMessageType,
 )
 from .fields import MAX_KEY_VALUE_BYTES, MAX_KEY_VALUES
-from .framing import MAX_FRAME_BYTES, Frame, FrameDecoder, encode_frame
+from .framing import MAX_FRAME_BYTES, Frame, FrameDecoder
 from .messages import (
     BodyChunk,
     Cancel,
@@ -64,6 +64,5 @@ __all__ = [
     "ResponseMode",
     "UnknownMessageType",
     "decode_message",
-    "encode_frame",
     "encode_message",
 ]

@@ -37,15 +37,6 @@ def frame_header(message_type: int, payload_bytes: int) -> bytes:
     return _pack_header(length, message_type)
 
 
-def encode_frame(message_type: int, payload: bytes) -> bytes:
-    """The frame's bytes.
-
-    Raises:
-        LocalProtocolError: as ``frame_header`` does.
-    """
-    return frame_header(message_type, len(payload)) + payload
-
-
 class FrameDecoder:
     """Turns a byte stream, cut anywhere, into frames.
 

@@ -6,6 +6,7 @@ A test stands for a row and has its name.
 import struct
 
 import pytest
+from raw_frame import encode_frame
 from upstream import always, upstream
 from wire_client import Answer, connected, execute_request
 
@@ -17,7 +18,6 @@ from connector_sdk.wire import (
     ExecuteResponse,
     HealthCheckResponse,
     ResponseMode,
-    encode_frame,
     encode_message,
 )
 from vastar_runtime import __version__

@@ -39,8 +39,9 @@ def api(runtime: Place, *options: str) -> Iterator[str]:
 
 
 def test_three_examples_with_question_answer_and_time(runtime: Place) -> None:
-    # A proxy and a daemon of the user's are none of the demo's business.
-    demo = begin_demo(runtime, HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9", VASTAR_USE_TCP="x")
+    # A proxy, a daemon and a state directory of the user's are none of the demo's business.
+    others = {"STATE_DIRECTORY": str(runtime.directory / "state"), "VASTAR_USE_TCP": "x"}
+    demo = begin_demo(runtime, HTTP_PROXY="http://127.0.0.1:9", http_proxy="http://127.0.0.1:9", **others)
     out, err = demo.communicate(timeout=50)
     assert (demo.returncode, err) == (0, "")
     assert re.findall(r"^\d\. .*", out, re.MULTILINE) == [

@@ -9,10 +9,11 @@ from contextlib import suppress
 import pytest
 import trio
 from daemon_process import DaemonProcess
+from raw_frame import encode_frame
 from upstream import always, echo, silent, upstream
 from wire_client import WireClient, connected, execute_request
 
-from connector_sdk.wire import MAX_FRAME_BYTES, ErrorClass, encode_frame, encode_message
+from connector_sdk.wire import MAX_FRAME_BYTES, ErrorClass, encode_message
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from connector_sdk import (
     StreamedResponse,
 )
 from connector_sdk.openai import ChatCompletionRequest, Message, OpenAIConnector
+from vastar_runtime.simulator.faults import parse
 from vastar_runtime.simulator.serve import serve
 from vastar_runtime.simulator.settings import SimulatorSettings
 
@@ -81,7 +82,7 @@ class Place(NamedTuple):
 
 
 @contextmanager
-def simulators(faults: list[str | None]) -> Iterator[list[str]]:
+def simulators(faults: list[str]) -> Iterator[list[str]]:
     """The URLs of simulators with these faults, in one thread."""
     urls: list[str] = []
     are_up, tokens = threading.Event(), []
@@ -89,7 +90,7 @@ def simulators(faults: list[str | None]) -> Iterator[list[str]]:
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             for fault in faults:
-                settings = SimulatorSettings(tokens_per_second=0, fault=fault)
+                settings = SimulatorSettings(tokens_per_second=0, fault=parse(fault))
                 urls.append(await nursery.start(serve, "127.0.0.1", 0, settings))
             tokens.append((trio.lowlevel.current_trio_token(), nursery.cancel_scope))
             are_up.set()
@@ -111,7 +112,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     path = tmp_path_factory.mktemp("faults") / "runtime.toml"
     path.write_text(SETTINGS)
     faults = sorted({row.fault for row in rows()})
-    with simulators([None, *faults]) as (url, *faulty), daemon("--config", str(path)) as running:
+    with simulators(["none", *faults]) as (url, *faulty), daemon("--config", str(path)) as running:
         yield Place(url, dict(zip(faults, faulty, strict=True)), running)
 
 

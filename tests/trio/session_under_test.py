@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import structlog
 import trio
 import trio.testing
+from log_text import LogText
 from wire_client import WireClient
 
 from connector_sdk.wire import ExecuteRequest
@@ -109,9 +109,9 @@ def connectors(*added: Any) -> Iterator[None]:
 
 
 @contextmanager
-def captured_log() -> Iterator[io.StringIO]:
+def captured_log() -> Iterator[LogText]:
     """What the daemon's log says."""
-    stream = io.StringIO()
+    stream = LogText()
     logging.configure(stream)
     try:
         yield stream

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 import trio
 
+from vastar_runtime.simulator.faults import parse
 from vastar_runtime.simulator.serve import serve
 from vastar_runtime.simulator.settings import SimulatorSettings
 
@@ -69,9 +70,9 @@ class Simulator(msgspec.Struct):
 
 
 @asynccontextmanager
-async def simulator(tokens_per_second: float = 0, **options: Any):
-    """Options are those of SimulatorSettings; without others it answers as fast as it can."""
-    settings = SimulatorSettings(tokens_per_second=tokens_per_second, **options)
+async def simulator(tokens_per_second: float = 0, fault: str = "none", **options: Any):
+    """Options are those of SimulatorSettings, the fault as text; without others it answers as fast as it can."""
+    settings = SimulatorSettings(tokens_per_second=tokens_per_second, fault=parse(fault), **options)
     async with trio.open_nursery() as nursery:
         yield Simulator(await nursery.start(serve, "127.0.0.1", 0, settings))
         nursery.cancel_scope.cancel()

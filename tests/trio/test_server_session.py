@@ -2,6 +2,7 @@
 
 import pytest
 import trio
+from raw_frame import encode_frame
 from session_under_test import Calling, Gate, captured_log, connectors, session
 from wire_client import WireClient, execute_request
 
@@ -10,7 +11,6 @@ from connector_sdk.wire import (
     ErrorClass,
     HealthCheck,
     HealthCheckResponse,
-    encode_frame,
     encode_message,
 )
 from connector_sdk.wire.daemon_connection import MAX_REQUESTS_IN_FLIGHT

@@ -232,8 +232,8 @@ async def test_the_head_of_a_request_has_to_come_soon(monkeypatch: pytest.Monkey
         ("/v1/chat/completions", "latency=1ms", 408),
         ("/v1/chat/completions", "status=503", 503),
         ("/v1/chat/completions", "no such fault", 400),
-        ("/nothing", None, 404),
-        ("/health", None, 405),
+        ("/nothing", None, 408),
+        ("/health", None, 408),
         ("/__sim/requests", None, 408),
     ],
 )

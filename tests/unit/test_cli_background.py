@@ -2,14 +2,16 @@
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from vastar_runtime.cli import background
-from vastar_runtime.cli.background import end, open_log, spawn, tail
+from vastar_runtime.cli.background import PROXY_VARIABLES, end, open_log, private_environ, spawn, tail
 from vastar_runtime.cli.demo import mask
+from vastar_runtime.cli.doctor_checks.workshop import Workshop
 from vastar_runtime.errors import StartupError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +106,31 @@ def test_a_module_in_the_working_directory_does_not_stand_in_for_ours(
     end(child.process)
     assert child.line.startswith("http://127.0.0.1:")
     assert "taken over" not in log[0].read_text()
+
+
+def test_a_python_that_has_gone_is_told_by_all_who_start_one(
+    log: tuple[Path, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/none/python")
+    with pytest.raises(StartupError, match=r"^cannot run /none/python: No such file or directory$"):
+        spawn(["run"], log[1], environ={}, detached=True)
+    with Workshop() as workshop, pytest.raises(StartupError, match=r"^cannot start a run: No such file or directory$"):
+        workshop.start(["run"], {}, 1.0)
+
+
+def test_a_private_child_sees_no_settings_of_this_machine_and_keeps_its_state_in_its_own_place() -> None:
+    others = {"HOME": "/h", "SSL_CERT_FILE": "/c.pem", "HTTPS_PROXY": "http://p", "no_proxy": "a", "VAS": "1"}
+    settings = {
+        "VASTAR_CONFIG": "/c.toml",
+        "VASTAR_WORKERS": "4",
+        "OPENAI_API_KEY": "sk-1",
+        "STATE_DIRECTORY": "/var/lib/v",
+        "XDG_STATE_HOME": "/s",
+    }
+    own = {"VASTAR_CONFIG": "/dev/null", "XDG_STATE_HOME": "/private"}
+    assert private_environ(others | settings, "/private") == others | own
+    here = private_environ(others | settings, "/private", drop=("ssl_cert_", *PROXY_VARIABLES))
+    assert here == {"HOME": "/h", "VAS": "1"} | own
 
 
 def test_a_key_is_shown_by_its_last_four_characters_or_not_at_all() -> None:

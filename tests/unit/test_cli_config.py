@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from loaded_settings import load
 
 from vastar_runtime.cli import _group
-from vastar_runtime.config import Settings, load
+from vastar_runtime.config import Settings
 from vastar_runtime.errors import ConfigError
 
 RUNNING = "A running daemon goes by what it read at its start or its last reload"
@@ -90,6 +91,18 @@ def test_check_prints_json_for_scripts(file: Path, tmp_path: Path) -> None:
     found = json.loads(refused.output)
     assert (found["valid"], found["file"], len(found["mistakes"])) == (False, str(missing), 2)
     assert found["mistakes"][1] == "VASTAR_TIMEOUT: 'soon' is no number of seconds above 0"
+
+
+def test_what_json_prints_drives_no_terminal(tmp_path: Path) -> None:
+    """CSI (U+009B) stands in the name of the file, and in what it sets."""
+    file = tmp_path / "a\x9b31m.toml"
+    file.write_text('usage.file = "/u\x9b31m"\n')
+    for command in ("check", "show"):
+        done = run(command, "--json", "--config", str(file))
+        assert (done.exit_code, done.output.isascii()) == (0, True)
+        assert r"\u009b31m" in done.output
+    explained = run("explain", "--url", "https://a.example", "--json", "--config", str(file))
+    assert json.loads(explained.output)[0]["source"] == "default"
 
 
 def test_a_group_that_this_machine_does_not_have_is_a_note_as_the_file_may_be_for_another(file: Path) -> None:

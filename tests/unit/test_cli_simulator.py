@@ -9,6 +9,7 @@ import pytest
 
 from vastar_runtime import cli
 from vastar_runtime.cli import simulator as command
+from vastar_runtime.simulator.faults import Fault
 from vastar_runtime.simulator.settings import SimulatorSettings
 
 
@@ -46,9 +47,12 @@ def test_every_option_has_its_setting(served: list[Any]) -> None:
         first_token_ms=20,
         jitter=0.1,
         seed=3,
-        fault="status=503",
+        fault=Fault(text="status=503", status=503),
     )
     assert served == ["INFO", ("::1", 0, settings, 9)]
+    served.clear()
+    assert call("--fault", "none") == 0
+    assert served == ["WARNING", ("127.0.0.1", 4545, SimulatorSettings(), None)]
 
 
 def test_options_win_over_the_file_which_says_what_has_no_effect(

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from loaded_settings import load
 
 from vastar_runtime.config import (
     DEFAULT_SOCKET_PATH,
@@ -11,7 +12,6 @@ from vastar_runtime.config import (
     Listen,
     Settings,
     examine,
-    load,
     load_socket_path,
     needs_restart,
 )

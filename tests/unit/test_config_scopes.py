@@ -3,7 +3,7 @@
 import pytest
 from checked_settings import settings
 
-from vastar_runtime.config import Effect, Policies, Settings, load
+from vastar_runtime.config import Effect, Policies, Settings, examine
 from vastar_runtime.config import scopes as scopes_module
 from vastar_runtime.config.policy import Policy, Rate
 
@@ -209,6 +209,6 @@ def test_explain_says_what_holds(tenant: str, origin: str) -> None:
 def test_a_variable_goes_over_what_scopes_say(tmp_path):
     file = tmp_path / "runtime.toml"
     file.write_text('[[scope]]\ntenant = "a"\n[scope.deadline]\nidle_timeout_ms = 5000\nconnect_timeout_ms = 7\n')
-    settings = load({"VASTAR_TIMEOUT": "2"}, config_path=str(file))
+    settings = examine({"VASTAR_TIMEOUT": "2"}, config_path=str(file)).valid()
     deadline = Policies(settings).policy_for("a", "https://x.test").deadline
     assert (deadline.idle_timeout_ms, deadline.connect_timeout_ms) == (2000, 7)

@@ -276,7 +276,7 @@ def test_ctrl_c_while_an_answer_is_counted_loses_nothing() -> None:
             raise KeyboardInterrupt
         return len(text)
 
-    conversation = ConversationState("m", max_history_tokens=1000, count_tokens=interrupted)
+    conversation = ConversationState(None, "m", max_history_tokens=1000, count_tokens=interrupted)
     turn = conversation._begin("question")
     turn.feed(ChatChunk(delta=ChatDelta(content="answer")))
     with pytest.raises(KeyboardInterrupt):

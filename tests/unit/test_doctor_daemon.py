@@ -14,7 +14,7 @@ import pytest
 from doctor_circumstances import HEALTH, INVALID, STARTED, WELL, answering, daemon, one
 
 from vastar_runtime import __version__
-from vastar_runtime.cli.doctor_checks import over_tcp, restarting
+from vastar_runtime.cli.doctor_checks import circumstances, over_tcp, restarting
 from vastar_runtime.cli.doctor_checks.circumstances import Circumstances, look
 from vastar_runtime.cli.doctor_checks.configuration import check_configuration_in_use
 from vastar_runtime.cli.doctor_checks.daemon import check_daemon, check_daemon_statistics
@@ -234,9 +234,17 @@ def test_a_daemon_of_another_version_is_not_judged(told_instead: dict[str, Any])
     assert one(check_daemon_statistics(daemon(told=told_instead))).state is State.NOT_CHECKED
 
 
-def test_a_daemon_whose_main_process_hangs_behind_its_workers() -> None:
-    reason = "the daemon on /s did not answer within 2 s"
-    finding = one(check_daemon_statistics(daemon(statistics_problem=reason)))
+def test_a_daemon_whose_main_process_hangs_behind_its_workers(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker has said that it is well; the question for the main process stays without an answer."""
+    monkeypatch.setattr(circumstances, "ANSWER_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(circumstances, "probe", lambda *_: daemon().found)
+    monkeypatch.setattr(circumstances, "manner_of", lambda _: STARTED)
+    path = directory / "s"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        finding = one(check_daemon_statistics(seen(path)))
+    assert f"the daemon on {path} did not answer within 0.01 s" in finding.found
     assert (finding.state, finding.command) == (State.PROBLEM, None)  # with which options, it does not tell
     assert "vastar-runtime restart, with the options that it was started with" in finding.remedy
     refused = "the daemon on /s refuses: uid 1 may not ask the runtime about itself"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -57,7 +58,7 @@ def test_what_others_wrote_is_shown_in_one_line_and_is_no_part_of_a_command() ->
 def test_lines_and_json_without_colour_and_an_exit_code_for_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
     findings = [ok("a", "fine"), warning("b", "odd", "look"), problem("c", "broken", "mend it", "mend --all")]
     monkeypatch.setattr(command, "_reports", lambda *_: iter([Report("Family", findings), Report("Empty", [])]))
-    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     told = CliRunner().invoke(command.doctor, ["--without-request", "--config", "/dev/null"])
     assert told.exit_code == 1
     assert told.output == (

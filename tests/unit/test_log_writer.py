@@ -28,7 +28,7 @@ def test_what_was_written_is_there_at_the_end_in_order() -> None:
     written: list[bytes] = []
     with BackgroundWriter(written.append) as writer:
         for number in range(1000):
-            writer.write(f"{number}\n")
+            writer.write_later(f"{number}\n")
     assert b"".join(written).split() == [b"%d" % number for number in range(1000)]
 
 
@@ -36,10 +36,10 @@ def test_a_reader_that_stalls_costs_lines_and_their_number_is_said(monkeypatch: 
     monkeypatch.setattr(background_writer, "MAX_WAITING_LINES", 3)
     sink = StalledSink()
     with BackgroundWriter(sink) as writer:
-        writer.write("taken\n")
+        writer.write_later("taken\n")
         assert sink.entered.wait(30)
         for number in range(10):
-            writer.write(f"{number}\n")  # returns at once, whatever the reader does
+            writer.write_later(f"{number}\n")  # returns at once, whatever the reader does
         sink.go_on.set()
     assert sink.written.decode().splitlines() == [
         *("taken", "0", "1", "2"),
@@ -52,7 +52,7 @@ def test_lines_that_come_together_leave_together() -> None:
     written: list[bytes] = []
     with BackgroundWriter(written.append) as writer:
         for number in range(100):
-            writer.write(f"{number}\n")
+            writer.write_later(f"{number}\n")
     assert len(written) <= 2
 
 
@@ -70,7 +70,7 @@ def test_a_writer_that_has_gone_to_sleep_is_woken_by_a_line_and_by_the_end(monke
             while not writer._is_asleep:
                 os.sched_yield()
             has_written.clear()
-            writer.write(f"{number}\n")
+            writer.write_later(f"{number}\n")
             assert has_written.wait(30)
         while not writer._is_asleep:
             os.sched_yield()
@@ -92,7 +92,7 @@ def test_a_reader_that_stalls_for_good_does_not_hold_up_the_end(monkeypatch: pyt
     monkeypatch.setattr(background_writer, "FLUSH_TIMEOUT_S", 0.05)
     sink = StalledSink()
     with BackgroundWriter(sink) as writer:
-        writer.write("never read\n")
+        writer.write_later("never read\n")
         assert sink.entered.wait(30)
     assert sink.written == b""
     sink.go_on.set()
@@ -102,6 +102,6 @@ def test_a_reader_that_has_gone_costs_lines_only() -> None:
     read_fd, write_fd = os.pipe()
     os.close(read_fd)
     with BackgroundWriter(partial(write_all, write_fd)) as writer:
-        writer.write("nobody reads this\n")
-        writer.write("nor this\n")
+        writer.write_later("nobody reads this\n")
+        writer.write_later("nor this\n")
     os.close(write_fd)

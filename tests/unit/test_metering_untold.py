@@ -35,12 +35,10 @@ def test_without_an_answer_what_the_request_allows_counts() -> None:
     assert meter.used() == UNSEEN
     meter.feed(STREAMS["chat"].body)
     meter.head(103, ())
-    assert not meter.has_head
     assert meter.used() == UNSEEN
     assert Meter(Asking.known(Asked("m", 5, 70))).used() == Used("m", 5, 0, 70, is_estimated=True)
     assert Meter(Asking.known(Asked("m", 5, 0))).used() == Used("m", 5, 0, 0, is_estimated=True)
     meter.head(200, ())
-    assert meter.has_head
     assert meter.used() == Used("asked-for", 1000, 0, 0, is_estimated=True)
 
 

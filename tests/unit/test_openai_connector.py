@@ -168,12 +168,12 @@ def test_an_error_of_the_api(
     [
         ("<html>\n<h1>Bad Gateway</h1>", "the API answered with status 502: <html> <h1>Bad Gateway</h1>"),
         ("", "the API answered with status 502 and no body"),
-        ("x" * 5000, "the API answered with status 502: " + "x" * 200),
+        ("x" * 5000, "the API answered with status 502: " + "x" * 200 + "…"),
         ("[1]", "the API answered with status 502: [1]"),
         ('{"detail": "no"}', 'the API answered with status 502: {"detail": "no"}'),
         ('{"message": "flat"}', "flat"),
         ('{"error": "bare"}', "bare"),
-        ("[" * 100_000, "the API answered with status 502: " + "[" * 200),
+        ("[" * 100_000, "the API answered with status 502: " + "[" * 200 + "…"),
     ],
 )
 def test_an_error_that_is_not_in_the_form_of_the_api(upstream: Upstream, body: str, message: str) -> None:

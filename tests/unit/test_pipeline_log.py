@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 
 import pytest
 import structlog
 import trio
+from log_text import LogText
 from pipeline_requests import NO_RETRIES, ORIGIN, Requests, Upstream, failing
 from trio.testing import MockClock
 
@@ -18,20 +18,20 @@ from vastar_runtime.telemetry.log import MAX_VALUE_CHARACTERS
 
 
 @pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    stream = io.StringIO()
+def log() -> Iterator[LogText]:
+    stream = LogText()
     logging.configure(stream)
     yield stream
     structlog.reset_defaults()
 
 
-def lines(log: io.StringIO) -> list[str]:
+def lines(log: LogText) -> list[str]:
     """Without their times."""
     return [line.partition(" ")[2] for line in log.getvalue().splitlines()]
 
 
 async def test_a_circuit_that_opens_and_closes_says_so_and_nothing_else_does(
-    nursery: trio.Nursery, autojump_clock: MockClock, log: io.StringIO
+    nursery: trio.Nursery, autojump_clock: MockClock, log: LogText
 ) -> None:
     requests = Requests(nursery, retry=NO_RETRIES)
     upstream = Upstream(*[503] * 4, failing(Failure.UNSENT, "cannot connect"), 503, failing(Failure.LOST, "reset"), 200)
@@ -55,7 +55,7 @@ async def test_a_circuit_that_opens_and_closes_says_so_and_nothing_else_does(
 
 
 async def test_hostile_names_and_quotations_of_an_upstream_neither_forge_a_line_nor_tell_a_secret(
-    nursery: trio.Nursery, autojump_clock: MockClock, log: io.StringIO
+    nursery: trio.Nursery, autojump_clock: MockClock, log: LogText
 ) -> None:
     policy = CircuitBreakerPolicy(consecutive_failures=1)
     requests = Requests(nursery, retry=NO_RETRIES, circuit_breaker=policy)

@@ -1,17 +1,17 @@
 """The line of a request is written by hand, and is the line that structlog would write."""
 
-import io
 import re
 
 import pytest
 import structlog
+from log_text import LogText
 
 from vastar_runtime.telemetry import log as logging
 
 
 @pytest.fixture
 def stream():
-    stream = io.StringIO()
+    stream = LogText()
     logging.configure(stream)
     yield stream
     structlog.reset_defaults()

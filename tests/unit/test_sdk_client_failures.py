@@ -27,6 +27,7 @@ from scripted_daemon import (
 )
 
 import connector_sdk.connection
+import connector_sdk.connection_errors
 from connector_sdk import GET, ConnectorException, ErrorClass, RuntimeClient, RuntimeConfig
 from connector_sdk.wire import ExecuteRequest
 
@@ -131,7 +132,7 @@ def test_a_directory_that_belongs_to_someone_else(socket_path: str) -> None:
 
 def test_a_daemon_that_accepts_nobody(socket_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its queue is full: the client waits its turn, but not for ever."""
-    monkeypatch.setattr(connector_sdk.connection, "CONNECT_TIMEOUT_MS", 30)
+    monkeypatch.setattr(connector_sdk.connection_errors, "CONNECT_TIMEOUT_MS", 30)
     waiting = []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(socket_path)
@@ -151,7 +152,8 @@ def test_a_daemon_that_accepts_nobody(socket_path: str, monkeypatch: pytest.Monk
 
 
 def test_a_daemon_that_never_answers(socket_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connector_sdk.connection, "ANSWER_GRACE_MS", 20)
+    for module in (connector_sdk.connection, connector_sdk.connection_errors):
+        monkeypatch.setattr(module, "ANSWER_GRACE_MS", 20)
     config = config_for(socket_path, timeout_ms=10)
     with ScriptedDaemon(stay_silent, socket_path) as daemon, RuntimeClient(config) as client:
         error = _failure(client)

@@ -10,8 +10,9 @@ import pytest
 from scripted_daemon import Peer, ScriptedDaemon, config_for, socket_path
 
 from connector_sdk import GET, ConnectorException, ErrorClass, RuntimeClient
+from connector_sdk.body import LiveBody
 from connector_sdk.connection import Answer, Connection
-from connector_sdk.streaming import LiveBody, StreamedResponse
+from connector_sdk.streaming import StreamedResponse
 from connector_sdk.wire import BodyChunk, ExecuteRequest, ResponseEnd, ResponseMode
 
 __all__ = ["socket_path"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scripted_daemon import Peer, ScriptedDaemon, config_for, response_frame, say_hello, socket_path
 
-import connector_sdk.connection
+import connector_sdk.connection_errors
 from connector_sdk import GET, ConnectorException, ErrorClass, RuntimeClient
 from connector_sdk.wire import CreditUpdate, ExecuteRequest, GoAway, PayloadFormat, ResponseMode, encode_message
 from connector_sdk.wire.flow import DEFAULT_WINDOW_BYTES
@@ -55,7 +55,7 @@ def test_someone_who_speaks_another_protocol(socket_path: str) -> None:
 
 
 def test_someone_who_never_answers(socket_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connector_sdk.connection, "CONNECT_TIMEOUT_MS", 30)
+    monkeypatch.setattr(connector_sdk.connection_errors, "CONNECT_TIMEOUT_MS", 30)
     with ScriptedDaemon(say_hello, socket_path) as daemon:
         daemon.greet = lambda peer: None
         error = _failure(RuntimeClient(config_for(socket_path)))

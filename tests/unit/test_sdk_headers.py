@@ -27,6 +27,15 @@ def test_repeated_names() -> None:
     assert headers.multi_items() == ITEMS
 
 
+def test_one_text_for_each_name_in_which_cookies_stay_apart() -> None:
+    assert Headers([*ITEMS, ("VIA", "1"), ("via", "2")]).joined() == {
+        "content-type": "text/plain",
+        "set-cookie": "a=1\nb=2",
+        "via": "1, 2",
+    }
+    assert Headers().joined() == {}
+
+
 def test_as_a_mapping() -> None:
     assert dict(Headers(ITEMS)) == {"content-type": "text/plain", "set-cookie": "a=1, b=2"}
     assert len(Headers(ITEMS)) == 2

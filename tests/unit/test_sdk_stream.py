@@ -11,6 +11,7 @@ import pytest
 from scripted_daemon import Peer, ScriptedDaemon, config_for, error_frame, say_hello, socket_path, stay_silent
 
 import connector_sdk.connection
+import connector_sdk.connection_errors
 from connector_sdk import GET, ConnectorException, ErrorClass, HTTPRequest, RuntimeClient
 from connector_sdk.wire import CreditUpdate, ExecuteRequest, ResponseEnd, ResponseMode, encode_message
 from connector_sdk.wire.flow import DEFAULT_WINDOW_BYTES
@@ -299,7 +300,8 @@ def test_a_connection_lost_inside_a_stream(socket_path: str) -> None:
 
 
 def test_a_stream_that_outlives_its_time(socket_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connector_sdk.connection, "ANSWER_GRACE_MS", 60)
+    for module in (connector_sdk.connection, connector_sdk.connection_errors):
+        monkeypatch.setattr(module, "ANSWER_GRACE_MS", 60)
 
     def script(peer: Peer, request: ExecuteRequest) -> None:
         _endless(peer, request)

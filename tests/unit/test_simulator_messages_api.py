@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from vastar_runtime.simulator import messages
 from vastar_runtime.simulator.api_error import ApiError
 from vastar_runtime.simulator.messages_request import MessagesRequest
-from vastar_runtime.simulator.reply import Asked, Reply, Tool, ToolCall
+from vastar_runtime.simulator.reply import MAX_STOPS, MAX_TOOLS, Asked, Reply, Tool, ToolCall
 from vastar_runtime.simulator.request import Message
-from vastar_runtime.simulator.voice import MAX_STOPS, MAX_TOOLS
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {"name": "weather", "description": "How warm it is.", "input_schema": CITY}

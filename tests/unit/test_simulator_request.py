@@ -106,6 +106,7 @@ def test_what_is_asked_in_no_api_s_own_form():
         ({"stream_options": {"include_usage": True}}, "stream_options", "only allowed when 'stream' is enabled"),
         ({"stop": ""}, "stop", "empty"),
         ({"stop": list("abcde")}, "stop", "length <= 4"),
+        ({"tool_choice": "required"}, "tool_choice", "only allowed when 'tools' are specified"),
         ({"tool_choice": "auto"}, "tool_choice", "only allowed when 'tools' are specified"),
         ({"tools": [SUM], "tool_choice": named("other")}, "tool_choice", "'other' not found"),
         ({"tools": [SUM], "tool_choice": "perhaps"}, "tool_choice", "'perhaps'"),

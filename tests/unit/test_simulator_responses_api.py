@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from vastar_runtime.simulator import responses_api
 from vastar_runtime.simulator.api_error import ApiError
-from vastar_runtime.simulator.reply import Asked, Reply, Tool, ToolCall
+from vastar_runtime.simulator.reply import MAX_TOOLS, Asked, Reply, Tool, ToolCall
 from vastar_runtime.simulator.request import Message
 from vastar_runtime.simulator.responses_request import MAX_SCHEMA_DEPTH, ResponsesRequest
-from vastar_runtime.simulator.voice import MAX_TOOLS
 
 CITY = {
     "type": "object",

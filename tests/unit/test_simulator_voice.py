@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import pytest
 
-from vastar_runtime.simulator import voice
+from vastar_runtime.simulator import chat_request, messages_request, responses_request, voice
 from vastar_runtime.simulator.api_error import ApiError
-from vastar_runtime.simulator.reply import Asked, Reply, Tool, ToolCall
+from vastar_runtime.simulator.reply import MAX_STOPS, MAX_TOOLS, Asked, Reply, Tool, ToolCall
 from vastar_runtime.simulator.request import Message
 
 TEXT = "One two three. Four five."
@@ -116,12 +117,8 @@ def test_a_text_in_json() -> None:
 @pytest.mark.parametrize(
     ("fields", "param", "says"),
     [
-        ({"tools": TOOLS, "tool_use": "required", "tool": "other"}, "tool_choice", "'other'"),
-        ({"tool_use": "required"}, "tool_choice", "none is offered"),
         ({"tools": [SUM, Tool("f", {"$ref": "#/x"})], "tool": "f"}, "tools[1]", "'f': $: $ref '#/x' leads nowhere"),
         ({"schema": {"type": "x"}}, None, "format: $: type is none of"),
-        ({"stop": ["a"] * 65}, "stop", "64"),
-        ({"tools": [SUM] * 129}, "tools", "128"),
     ],
 )
 def test_what_cannot_be_replied_to_is_a_400_that_names_it(fields: dict[str, Any], param: str | None, says: str) -> None:
@@ -129,3 +126,51 @@ def test_what_cannot_be_replied_to_is_a_400_that_names_it(fields: dict[str, Any]
         reply(**fields)
     assert (caught.value.status, caught.value.param) == (400, param)
     assert says in caught.value.message
+
+
+# --- what the APIs let through ---
+
+
+def of_chat(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def of_responses(name: str) -> dict[str, Any]:
+    return {"type": "function", "name": name}
+
+
+def of_messages(name: str) -> dict[str, Any]:
+    return {"name": name, "input_schema": {}}
+
+
+@pytest.mark.parametrize(
+    ("parse", "offer", "choices", "stop"),
+    [
+        (chat_request.parse, of_chat, ["auto", "none", "required", of_chat("a"), of_chat("z")], "stop"),
+        (responses_request.parse, of_responses, ["auto", "none", "required", of_responses("a"), of_responses("z")], ""),
+        (
+            messages_request.parse,
+            of_messages,
+            [{"type": kind, "name": name} for kind in ("auto", "any", "none", "tool") for name in ("a", "z")],
+            "stop_sequences",
+        ),
+    ],
+)
+def test_whatever_an_api_lets_through_can_be_replied_to(
+    parse: Callable[[bytes], Any], offer: Callable[[str], dict[str, Any]], choices: list[Any], stop: str
+) -> None:
+    asked = {"model": "any", "max_tokens": 9, "input": "Hello", "messages": [{"role": "user", "content": "Hello"}]}
+    offered = [None, [], [offer("a")], [offer("b"), offer("a")], [offer(f"a{n}") for n in range(MAX_TOOLS + 1)]]
+    replied_to = 0
+    for tools, choice, stops in product(offered, [None, *choices], [[], ["x"], ["x"] * (MAX_STOPS + 1)]):
+        try:
+            found = parse(json.dumps(asked | {"tools": tools, "tool_choice": choice, stop: stops}).encode()).asked
+        except ApiError:
+            continue
+        replied_to += 1
+        assert len(found.tools) <= MAX_TOOLS
+        assert len(found.stop) <= MAX_STOPS
+        calls = voice.Voice(Fixed()).reply(found).tool_calls
+        assert [call.name for call in calls if found.tool] == ([found.tool] if found.tool else [])
+        assert bool(calls) is (found.tool_use == "required")
+    assert replied_to > 15

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
 from connector_sdk import APIError, ErrorClass, SSEParser, StreamError
-from connector_sdk.sse import iter_chat_text
+from connector_sdk.sse import ChatStreamDecoder
 
 
 def _chunk(content: str | None, **more: object) -> str:
@@ -83,31 +84,44 @@ def test_an_error_inside_a_stream_carries_what_the_api_says() -> None:
     assert e.value.is_retryable()
 
 
-def test_texts_come_with_the_pieces_that_complete_them() -> None:
+def _fed(*pieces: bytes) -> Iterator[str]:
+    """The texts of a chat stream that comes in these pieces and then ends, or has said that it has."""
+    decoder = ChatStreamDecoder()
+    for piece in (*pieces, b""):
+        for chunk in decoder.feed(piece):
+            yield from (choice["delta"]["content"] for choice in chunk["choices"] if choice["delta"].get("content"))
+        if decoder.is_ended:
+            return
+
+
+def test_chunks_come_with_the_pieces_that_complete_them() -> None:
     """Nothing waits for the end of the stream."""
-    came = []
-    pieces = OPENAI.encode()
+    decoder = ChatStreamDecoder()
+    ends = {}
+    for end in range(1, len(OPENAI.encode()) + 1):
+        for chunk in decoder.feed(OPENAI.encode()[end - 1 : end]):
+            ends[end] = chunk
+        if decoder.is_ended:
+            break
+    events = [event for event in OPENAI.encode().split(b"\n\n") if event.startswith(b"data: {")][:-1]
+    assert list(ends.values()) == [json.loads(event.removeprefix(b"data: ")) for event in events]
+    assert list(ends) == [OPENAI.encode().index(event) + len(event) + 2 for event in events]
+    assert end == len(OPENAI.encode()) - len(_chunk("after the end"))
 
-    def one_by_one() -> object:
-        for at in range(len(pieces)):
-            came.append(at)
-            yield pieces[at : at + 1]
 
-    stream = iter_chat_text(one_by_one())
-    assert next(stream) == "Hel"
-    assert came[-1] == OPENAI.index('"Hel"}}]}\n\n') + len('"Hel"}}]}\n\n') - 1
-    assert list(stream) == ["lö"]
-    assert came[-1] < len(pieces) - len(_chunk("after the end"))
+def test_chunks_after_the_end_are_none_even_in_the_same_piece() -> None:
+    assert list(_fed(OPENAI.encode())) == ["Hel", "lö"]
+    assert list(_fed(SIMULATOR.encode())) == ["Hel", "lö"]
 
 
 @pytest.mark.parametrize("end", ["", "\n", ": bye", "data: [DONE]", "data: [DONE]\n", "data: [DONE]\n\n"])
 def test_a_stream_may_end_after_an_event_with_or_without_done(end: str) -> None:
-    assert list(iter_chat_text([(_chunk("a") + end).encode()])) == ["a"]
+    assert list(_fed((_chunk("a") + end).encode())) == ["a"]
 
 
 @pytest.mark.parametrize("kept", [1, 4, 10, len(_chunk("b")) - 2, len(_chunk("b")) - 1])
 def test_a_stream_cut_inside_an_event_is_an_error_after_what_came_before(kept: int) -> None:
-    stream = iter_chat_text([(_chunk("a") + _chunk("b")[:kept]).encode()])
+    stream = _fed((_chunk("a") + _chunk("b")[:kept]).encode())
     assert next(stream) == "a"
     with pytest.raises(StreamError, match="broke off inside an event") as e:
         next(stream)
@@ -117,4 +131,4 @@ def test_a_stream_cut_inside_an_event_is_an_error_after_what_came_before(kept: i
 @pytest.mark.parametrize("body", [b"", b"<html>\n\n</html>\n\n", b": only a comment\n\n"])
 def test_an_answer_without_any_event_is_no_empty_completion(body: bytes) -> None:
     with pytest.raises(StreamError):
-        list(iter_chat_text([body]))
+        list(_fed(body))

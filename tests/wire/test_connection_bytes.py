@@ -6,6 +6,7 @@ import pytest
 from connection_ends import HELLO, STREAM, ask
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw_frame import encode_frame
 
 from connector_sdk.wire import (
     BadFrameLength,
@@ -20,7 +21,6 @@ from connector_sdk.wire import (
     Message,
     ResponseEnd,
     ResponseHead,
-    encode_frame,
     encode_message,
 )
 from connector_sdk.wire.client_connection import ClientConnection, ClientEvent

@@ -2,6 +2,7 @@
 
 import pytest
 from connection_ends import LEGACY_ANSWER, STREAM, ask, client_hears, client_of_the_daemon, said
+from raw_frame import encode_frame
 
 from connector_sdk.wire import (
     MAX_FRAME_BYTES,
@@ -25,7 +26,6 @@ from connector_sdk.wire import (
     ResponseHead,
     ResponseMode,
     UnknownMessageType,
-    encode_frame,
     encode_message,
 )
 

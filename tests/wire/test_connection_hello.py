@@ -15,6 +15,7 @@ from connection_ends import (
     refusal,
     said,
 )
+from raw_frame import encode_frame
 
 from connector_sdk.wire import (
     MAX_FRAME_BYTES,
@@ -33,7 +34,6 @@ from connector_sdk.wire import (
     RemoteProtocolError,
     ResponseEnd,
     ResponseHead,
-    encode_frame,
     encode_message,
 )
 from connector_sdk.wire.client_connection import ClientConnection, Peer

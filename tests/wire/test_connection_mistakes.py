@@ -2,6 +2,7 @@
 
 import pytest
 from connection_ends import STREAM, ask, daemon_hears, daemon_with_hello, invalid, refusal
+from raw_frame import encode_frame
 
 from connector_sdk.wire import (
     MAX_FRAME_BYTES,
@@ -17,7 +18,6 @@ from connector_sdk.wire import (
     MessageType,
     ResponseEnd,
     ResponseHead,
-    encode_frame,
     encode_message,
 )
 from connector_sdk.wire.daemon_connection import Admitted, BadCredit, DaemonConnection, Refused

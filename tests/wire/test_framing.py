@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from raw_frame import encode_frame
 
 from connector_sdk.wire import (
     MAX_FRAME_BYTES,
@@ -24,7 +25,6 @@ from connector_sdk.wire import (
     RemoteProtocolError,
     ResponseHead,
     decode_message,
-    encode_frame,
     encode_message,
 )
 from connector_sdk.wire.fields import MAX_KEY_VALUE_BYTES, MAX_KEY_VALUES

@@ -18,12 +18,18 @@ from connector_sdk.wire import (
 )
 from vastar_runtime.errors import StartupError
 
+from .printing import printable
+
 _RECEIVE_BYTES = 65536
 _MAX_WORDS_CHARACTERS = 256
 REQUEST_ID = 1
 NOT_UNDERSTOOD = "answers what is no answer to this version of the command"
 
 Answer = TypeVar("Answer")
+
+
+class NoAnswer(StartupError):
+    """The daemon took the question, and the time for an answer is over."""
 
 
 class Refused(StartupError):
@@ -64,7 +70,8 @@ def ask_runtime(socket_path: str, operation: str, timeout_s: float, answer_type:
 
     Raises:
         Refused: it does not do it, in its words; or a runtime that does not know the question.
-        StartupError: there is no answer.
+        NoAnswer: it said nothing in time.
+        StartupError: it cannot be asked, or its answer cannot be read.
     """
     request = ExecuteRequest(request_id=REQUEST_ID, tenant_id="", connector_name="runtime", operation=operation)
     try:
@@ -73,7 +80,7 @@ def ask_runtime(socket_path: str, operation: str, timeout_s: float, answer_type:
             client.connect(socket_path)
             answer = ask(client, request, time.monotonic() + timeout_s)
     except TimeoutError as error:
-        raise StartupError(f"the daemon on {socket_path} did not answer within {timeout_s:g} s") from error
+        raise NoAnswer(f"the daemon on {socket_path} did not answer within {timeout_s:g} s") from error
     except (OSError, ProtocolError) as error:
         reason = str(error) or "it closed the connection"
         raise StartupError(f"the daemon on {socket_path} cannot be asked: {reason}") from error
@@ -84,8 +91,3 @@ def ask_runtime(socket_path: str, operation: str, timeout_s: float, answer_type:
             raise StartupError(f"the daemon on {socket_path} {NOT_UNDERSTOOD}") from error
     words = printable(answer.error_message or "", _MAX_WORDS_CHARACTERS) if isinstance(answer, ExecuteResponse) else ""
     raise Refused(f"the daemon on {socket_path} refuses: {words or 'it gives no reason'}")
-
-
-def printable(text: str, most: int) -> str:
-    """So many characters of somebody else's words; they must not drive a terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text[:most])

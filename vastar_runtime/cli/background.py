@@ -7,12 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from typing import NamedTuple
 
 from vastar_runtime.errors import StartupError
 
 # Python's imports on a cold disk of a loaded machine take seconds; more than this is a hang.
 READY_TIMEOUT_S = 30.0
+
+# Beginnings of names, in lower case.
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_SETTINGS = ("vastar_", "openai_", "state_directory")
 
 _TAIL_BYTES = 8192
 _MAX_LINE_BYTES = 65536
@@ -57,8 +62,23 @@ def open_log(path: str) -> int:
     raise StartupError(f"cannot use the log {path}: {reason}; {advice}")
 
 
-def spawn(arguments: Sequence[str], log_fd: int, *, environ: Mapping[str, str], detached: bool) -> Child:
-    """Start ``python -m vastar_runtime ARGUMENTS --ready-fd N`` and wait for its line.
+def private_environ(environ: Mapping[str, str], directory: str, *, drop: tuple[str, ...] = ()) -> dict[str, str]:
+    """The variables of a child that nobody else is to know of: this machine's settings are for its daemon, and what the
+    child uses is not kept with what others use.
+
+    Args:
+        environ: of this process.
+        directory: absolute; takes the child's state.
+        drop: what else to leave out: beginnings of names, in lower case.
+    """
+    kept = {name: value for name, value in environ.items() if not name.lower().startswith((*_SETTINGS, *drop))}
+    return kept | {"VASTAR_CONFIG": os.devnull, "XDG_STATE_HOME": directory}
+
+
+def launch(
+    arguments: Sequence[str], log_fd: int, *, environ: Mapping[str, str], detached: bool
+) -> tuple[subprocess.Popen[bytes], FileIO]:
+    """Start ``python -m vastar_runtime ARGUMENTS --ready-fd N``; the process, and the pipe that ``read_line`` reads.
 
     Args:
         arguments: with absolute paths, since the child works in ``/``.
@@ -67,26 +87,41 @@ def spawn(arguments: Sequence[str], log_fd: int, *, environ: Mapping[str, str], 
         detached: give it a session of its own, so that it outlives the terminal.
 
     Raises:
-        StartupError: it ended, or said nothing for READY_TIMEOUT_S; then it was killed.
+        OSError: it cannot be started.
     """
     read_fd, write_fd = os.pipe()
-    with open(read_fd, "rb", buffering=0) as pipe:
-        try:
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                # -P: a module that lies in the working directory must not stand in for one of ours.
-                [sys.executable, "-P", "-m", "vastar_runtime", *arguments, "--ready-fd", str(write_fd)],
-                stdin=subprocess.DEVNULL,
-                stdout=log_fd,
-                stderr=log_fd,
-                pass_fds=[write_fd],
-                cwd="/",
-                env=_absolute_python_path(environ),
-                start_new_session=detached,
-            )
-        except OSError as error:
-            raise StartupError(f"cannot run {sys.executable}: {error.strerror}") from error
-        finally:
-            os.close(write_fd)
+    pipe = FileIO(read_fd)
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            # -P: a module that lies in the working directory must not stand in for one of ours.
+            [sys.executable, "-P", "-m", "vastar_runtime", *arguments, "--ready-fd", str(write_fd)],
+            stdin=subprocess.DEVNULL,
+            stdout=log_fd,
+            stderr=log_fd,
+            pass_fds=[write_fd],
+            cwd="/",
+            env=_absolute_python_path(environ),
+            start_new_session=detached,
+        )
+    except BaseException:
+        pipe.close()
+        raise
+    finally:
+        os.close(write_fd)
+    return process, pipe
+
+
+def spawn(arguments: Sequence[str], log_fd: int, *, environ: Mapping[str, str], detached: bool) -> Child:
+    """As ``launch``, and wait for its line.
+
+    Raises:
+        StartupError: it cannot be started, ended, or said nothing for READY_TIMEOUT_S; then it was killed.
+    """
+    try:
+        process, pipe = launch(arguments, log_fd, environ=environ, detached=detached)
+    except OSError as error:
+        raise StartupError(f"cannot run {sys.executable}: {error.strerror}") from error
+    with pipe:
         try:
             line = read_line(pipe.fileno(), READY_TIMEOUT_S)
         except BaseException:

@@ -1,6 +1,5 @@
 """``vastar-runtime chat``."""
 
-import io
 import os
 import sys
 from urllib.parse import urlsplit
@@ -17,13 +16,13 @@ from connector_sdk.wire.messages import ErrorClass
 from vastar_runtime import config
 from vastar_runtime.config.origins import glob, parse_pattern, split_origin
 
-from .asking import printable
 from .chat_input import Questions
 from .chat_session import ChatSession
 from .client_settings import client_settings
-from .ending import tell
+from .ending import replace_what_cannot_be_shown, tell
 from .exit_codes import CommandFailed, ExitCode
 from .options import config_option, socket_option
+from .printing import printable
 
 # A person takes a longer silence for a fault.
 _LONG_WAIT_S = 2
@@ -53,7 +52,6 @@ def _checked(_context: click.Context, _parameter: click.Parameter, text: str | N
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"]},
     help=_HELP,
     epilog='Example: vastar-runtime chat --model gpt-4o-mini --system "Answer in one sentence."',
 )
@@ -98,9 +96,7 @@ def chat(
 ) -> None:
     if sys.stdin is None or sys.stdout is None:
         raise CommandFailed(ExitCode.NOT_WRITTEN, "a conversation needs a standard input and a standard output")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # an answer may hold what this terminal cannot show
+    replace_what_cannot_be_shown(sys.stdout, sys.stderr)
     settings = settings_from_environment(os.environ, base_url=base_url or "")
     daemon, doubt = client_settings(config_path, socket_path, tenant_id)
     tracker = UsageTracker(_Prices(config_path, settings.base_url).price_of)

@@ -18,7 +18,7 @@ TERM_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 5.0
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]}, hidden=True)
+@click.command(hidden=True)
 @socket_option
 @log_option
 def clean(socket_path: str | None, log_path: str) -> None:

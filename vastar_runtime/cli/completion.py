@@ -7,7 +7,6 @@ _SHELLS: dict[str, type[ShellComplete]] = {"bash": BashComplete, "zsh": ZshCompl
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"]},
     short_help="Print the script that has a shell complete commands.",
     epilog='Example: eval "$(vastar-runtime completion bash)"',
 )

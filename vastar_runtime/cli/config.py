@@ -14,11 +14,11 @@ from vastar_runtime.config.text import plain, toml
 from vastar_runtime.config.values import write_value
 from vastar_runtime.errors import InvalidRequest, RequestError
 
+from .exit_codes import ExitCode
 from .holding import holding
 from .options import config_option, json_option
-from .printing import counted
+from .printing import counted, json_line
 
-_HELP = {"help_option_names": ["-h", "--help"]}
 _TENANT_HELP = 'The client\'s tenant_id; SDK clients that set none have "default".  [default: a client without one]'
 _RUNNING = "A running daemon goes by what it read at its start or its last reload"
 
@@ -49,12 +49,12 @@ class _Effect(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
-@click.group(context_settings=_HELP, epilog="Example: vastar-runtime config check --config ./runtime.toml")
+@click.group(epilog="Example: vastar-runtime config check --config ./runtime.toml")
 def config() -> None:
     """Check, show and explain the configuration."""
 
 
-@config.command(context_settings=_HELP, epilog="Example: vastar-runtime config check --config ./runtime.toml")
+@config.command(epilog="Example: vastar-runtime config check --config ./runtime.toml")
 @config_option
 @json_option
 def check(config_path: str | None, as_json: bool) -> None:
@@ -76,17 +76,17 @@ def check(config_path: str | None, as_json: bool) -> None:
             mistakes=mistakes,
             notes=notes,
         )
-        click.echo(msgspec.json.encode(result))
+        click.echo(json_line(result))
     else:
         for text in mistakes or [_valid(examined)]:
             click.echo(text)
         for note in notes:
             click.echo(f"Note: {note}")
     if mistakes:
-        sys.exit(1)
+        sys.exit(ExitCode.FAILED)
 
 
-@config.command(context_settings=_HELP, epilog="Example: vastar-runtime config show --config ./runtime.toml")
+@config.command(epilog="Example: vastar-runtime config show --config ./runtime.toml")
 @config_option
 @json_option
 def show(config_path: str | None, as_json: bool) -> None:
@@ -98,14 +98,13 @@ def show(config_path: str | None, as_json: bool) -> None:
     examined = settings.examine(config_path=config_path)
     tree = examined.valid()
     if as_json:
-        click.echo(msgspec.json.encode(plain(tree)))
+        click.echo(json_line(plain(tree)))
         return
     click.echo(f"# {_origin(examined)}\n# {_RUNNING}\n")
     click.echo(toml(tree), nl=False)
 
 
 @config.command(
-    context_settings=_HELP,
     epilog="Example: vastar-runtime config explain --tenant batch --url https://api.openai.com/v1/models",
 )
 @config_option
@@ -143,7 +142,7 @@ def explain(config_path: str | None, tenant_id: str, url: str, as_json: bool) ->
         for table in holding(tree, tenant_id, origin)
     ]
     if as_json:
-        click.echo(msgspec.json.encode(effects))
+        click.echo(json_line(effects))
         return
     click.echo(f"{f'Tenant {quoted(tenant_id)}' if tenant_id else 'No tenant'}, origin {origin}")
     click.echo(f"{_origin(examined)}\n{_RUNNING}\n")
@@ -153,7 +152,7 @@ def explain(config_path: str | None, tenant_id: str, url: str, as_json: bool) ->
         click.echo(f"{key:{key_width}}  {value:{value_width}}  {source}")
 
 
-@config.command(context_settings=_HELP, epilog="Example: vastar-runtime config example > /etc/vastar/runtime.toml")
+@config.command(epilog="Example: vastar-runtime config example > /etc/vastar/runtime.toml")
 def example() -> None:
     """Print a file with every setting explained."""
     text = files("vastar_runtime.config").joinpath("example.toml").read_text(encoding="utf-8")

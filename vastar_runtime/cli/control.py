@@ -16,14 +16,12 @@ from .asking import ask_runtime
 from .background import end, open_log, spawn, tail
 from .options import config_option, json_option, listen_options, log_option, socket_option
 from .printing import json_line
-from .probe import ANSWER_TIMEOUT_S, Found, State, probe
+from .probe import ANSWER_TIMEOUT_S, Found, State, obstacle, probe
 from .process import Process
 from .run import READY
 
 # The daemon gives requests in flight 30 s; workers that hang it waits for a little longer, and then it ends by force.
 STOP_TIMEOUT_S = 45.0
-
-_HELP = {"help_option_names": ["-h", "--help"]}
 
 
 class _Started(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +57,6 @@ class _Stopped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command(
-    context_settings=_HELP,
     epilog="Example: vastar-runtime start --socket /run/app/vastar.sock --log-file /var/log/vastar.log",
 )
 @listen_options
@@ -84,7 +81,7 @@ def start(
         _print(started)
 
 
-@click.command(context_settings=_HELP, epilog="Example: vastar-runtime stop --socket /run/app/vastar.sock")
+@click.command(epilog="Example: vastar-runtime stop --socket /run/app/vastar.sock")
 @config_option
 @socket_option
 @json_option
@@ -99,7 +96,7 @@ def stop(config_path: str | None, socket_path: str | None, as_json: bool) -> Non
         click.echo(json_line(_Stopped(stopped_pid=pid, socket=path)))
 
 
-@click.command(context_settings=_HELP, epilog="Example: vastar-runtime restart --log-file /var/log/vastar.log")
+@click.command(epilog="Example: vastar-runtime restart --log-file /var/log/vastar.log")
 @listen_options
 @log_option
 @json_option
@@ -258,20 +255,6 @@ def _in_the_way(found: Found) -> str:
     if found.state is State.FORBIDDEN:
         return f"{obstacle(found)}; choose another path with --socket, or run this as its owner"
     return f"{obstacle(found)}; stop it first (scripts/clean_vcr.sh), or choose another path with --socket"
-
-
-def obstacle(found: Found) -> str:
-    """What is on the socket, when it is not a daemon that answers: the middle of a sentence."""
-    who = f"PID {found.pid}" if found.pid else "a process that cannot be seen from here"
-    match found.state:
-        case State.LEGACY:
-            return f"the existing runtime ({who}) answers on {found.socket_path}"
-        case State.FORBIDDEN:
-            return f"permission denied on {found.socket_path}: it belongs to another user or group"
-        case State.CLOSED:
-            return f"the daemon on {found.socket_path} ({who}) accepts no connections: it is starting or shutting down"
-        case _:
-            return f"{who} listens on {found.socket_path} but is no healthy daemon: {found.detail}"
 
 
 def _stop(path: str, say: Callable[[str], object]) -> int | None:

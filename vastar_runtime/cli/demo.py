@@ -1,14 +1,12 @@
 """``vastar-runtime demo``: three chat completions through a daemon of its own."""
 
-import io
 import os
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import click
 
@@ -19,7 +17,9 @@ from connector_sdk.wire import ErrorClass
 from vastar_runtime import config
 from vastar_runtime.errors import StartupError
 
-from .background import Child, end, open_log, spawn, tail
+from .background import PROXY_VARIABLES, Child, end, open_log, private_environ, spawn, tail
+from .ending import replace_what_cannot_be_shown, unwind_when_terminated
+from .exit_codes import ExitCode
 from .run import READY
 
 _API_BASE_URL = "https://api.openai.com/v1"
@@ -32,8 +32,6 @@ _NEXT_LINE = "\n" + " " * len("   Answer:   ")
 # A key this short would be given away by its last four characters.
 _SHORTEST_SHOWN_KEY = 12
 
-_PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
-
 
 class _Upstream(NamedTuple):
     base_url: str
@@ -42,7 +40,7 @@ class _Upstream(NamedTuple):
     description: str
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: vastar-runtime demo")
+@click.command(epilog="Example: vastar-runtime demo")
 def demo() -> None:
     """Show the runtime at work, in three examples.
 
@@ -50,10 +48,8 @@ def demo() -> None:
     simulator of the OpenAI API on a private socket and port, and leaves nothing running. With OPENAI_API_KEY set (and
     OPENAI_BASE_URL, OPENAI_MODEL) it asks the real API.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # an answer may hold what this terminal cannot show
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    replace_what_cannot_be_shown(sys.stdout)
+    unwind_when_terminated()
     with tempfile.TemporaryDirectory(prefix="vastar-demo-") as directory:
         log_path = os.path.join(directory, "daemon.log")
         try:
@@ -64,10 +60,10 @@ def demo() -> None:
             click.echo("The daemon's log ends with:" if lines else "The daemon's log is empty.", err=True)
             for line in lines:
                 click.echo(f"   {line}", err=True)
-            sys.exit(1)
+            sys.exit(ExitCode.FAILED)
         except KeyboardInterrupt:
             click.echo("\nInterrupted", err=True)
-            sys.exit(130)
+            sys.exit(ExitCode.INTERRUPTED)
 
 
 def mask(api_key: str) -> str:
@@ -77,22 +73,15 @@ def mask(api_key: str) -> str:
     return f"{'sk-' if api_key.startswith('sk-') else ''}…{api_key[-4:]}"
 
 
-def _leave(number: int, _frame: object) -> NoReturn:
-    sys.exit(128 + number)
-
-
 def _run(directory: str, log_path: str) -> None:
     begin = time.perf_counter()
     api_key = os.environ.get("OPENAI_API_KEY", "").strip()
+    # The simulator is on this machine, where no proxy leads.
+    environ = private_environ(os.environ, directory, drop=() if api_key else PROXY_VARIABLES)
     with ExitStack() as stack:
-        environ = {name: os.environ[name] for name in os.environ if not name.startswith(("VASTAR_", "OPENAI_"))}
-        environ["VASTAR_CONFIG"] = os.devnull  # limits of this machine are for its daemon, not for this one
-        environ["XDG_STATE_HOME"] = directory  # nor is what it uses kept with what others use
         if api_key:
             upstream = _api(api_key)
         else:
-            # The simulator is on this machine, where no proxy leads.
-            environ = {name: value for name, value in environ.items() if name.lower() not in _PROXY_VARIABLES}
             upstream = stack.enter_context(_simulator(os.path.join(directory, "simulator.log"), environ))
         socket_path = config.load_socket_path({}, socket_path=os.path.join(directory, "vastar.sock"))
         daemon = stack.enter_context(_child(["run", "--socket", socket_path], log_path, environ))

@@ -1,12 +1,9 @@
 """``vastar-runtime doctor``."""
 
-import io
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import NoReturn
 
 import click
 import msgspec
@@ -16,6 +13,7 @@ from .doctor_checks.circumstances import Circumstances, look
 from .doctor_checks.finding import Finding, State, not_checked
 from .doctor_checks.plan import Report, examine, result
 from .doctor_checks.workshop import Workshop
+from .ending import replace_what_cannot_be_shown, unwind_when_terminated
 from .exit_codes import ExitCode
 from .options import config_option, json_option, log_option, socket_option
 from .printing import counted, json_line
@@ -47,7 +45,7 @@ class _Result(msgspec.Struct, frozen=True, kw_only=True):
     checks: list[_Checked]
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: vastar-runtime doctor")
+@click.command(epilog="Example: vastar-runtime doctor")
 @config_option
 @socket_option
 @log_option
@@ -72,19 +70,13 @@ def doctor(
     Changes nothing, and ends within half a minute, whatever hangs. Exit code: 0 no problem (there may be warnings), 1
     there is one.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a path may hold what this terminal cannot show
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)  # through the end of the workshop
+    replace_what_cannot_be_shown(sys.stdout)
+    unwind_when_terminated()
     seen = look(os.environ, config_path=config_path, socket_path=socket_path, log_path=log_path, tenant_id=tenant_id)
     with Workshop() as workshop:
         reports = _reports(seen, None if without_request else workshop)
         problems = _print_json(reports) if as_json else _print(reports)
     sys.exit(ExitCode.FAILED if problems else ExitCode.OK)
-
-
-def _leave(number: int, _frame: object) -> NoReturn:
-    sys.exit(128 + number)
 
 
 def _reports(seen: Circumstances, workshop: Workshop | None) -> Iterator[Report]:

@@ -1,12 +1,14 @@
 """How every command ends that does not end well: one line on standard error, and an exit code of the table."""
 
 import errno
+import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -15,6 +17,7 @@ from connector_sdk.errors import ConnectorException
 from vastar_runtime.errors import StartupError
 
 from .exit_codes import CommandFailed, ExitCode, exit_code_of
+from .printing import printable
 
 # Paths of 4,096 bytes and a sentence around them.
 _MAX_CHARACTERS = 10_000
@@ -70,8 +73,6 @@ def broken_pipes() -> Iterator[None]:
 
 def say(message: str) -> None:
     """The line of an error, on standard error."""
-    from .asking import printable
-
     tell(f"Error: {printable(_in_one_line(message), _MAX_CHARACTERS)}")
 
 
@@ -84,6 +85,19 @@ def tell(line: str) -> None:
         forget(sys.stderr)
 
 
+def replace_what_cannot_be_shown(*streams: TextIO | None) -> None:
+    """Somebody else's words (an answer, a path) may hold what a terminal's encoding has no character for."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def unwind_when_terminated() -> None:
+    """SIGTERM and SIGHUP end this program as an exception does: its files are removed, and its children ended."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+
+
 def forget(stream: TextIO | None) -> None:
     """What could not be written would be tried again when Python ends, and fail once more, in words of its own."""
     with suppress(OSError, ValueError, AttributeError):  # none that has a descriptor
@@ -92,6 +106,10 @@ def forget(stream: TextIO | None) -> None:
             os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
         finally:
             os.close(nowhere)
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _words(error: click.ClickException) -> str:

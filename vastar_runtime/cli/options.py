@@ -50,7 +50,7 @@ def json_option(function: _Function) -> _Function:
 
 def listen_options(function: _Function) -> _Function:
     """``--config``, ``--socket``, ``--socket-mode``, ``--socket-group``, ``--workers``, ``--insecure-bind``: arguments
-    as ``config.load`` takes them."""
+    as ``config.examine`` takes them."""
     function = click.option(
         "--insecure-bind",
         is_flag=True,

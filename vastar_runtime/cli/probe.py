@@ -67,6 +67,20 @@ def probe(socket_path: str, timeout_s: float = ANSWER_TIMEOUT_S) -> Found:
     return found
 
 
+def obstacle(found: Found) -> str:
+    """What is on the socket, when it is not a daemon that answers: the middle of a sentence."""
+    who = f"PID {found.pid}" if found.pid else "a process that cannot be seen from here"
+    match found.state:
+        case State.LEGACY:
+            return f"the existing runtime ({who}) answers on {found.socket_path}"
+        case State.FORBIDDEN:
+            return f"permission denied on {found.socket_path}: it belongs to another user or group"
+        case State.CLOSED:
+            return f"the daemon on {found.socket_path} ({who}) accepts no connections: it is starting or shutting down"
+        case _:
+            return f"{who} listens on {found.socket_path} but is no healthy daemon: {found.detail}"
+
+
 def _probe(socket_path: str, timeout_s: float) -> Found:
     deadline = time.monotonic() + timeout_s
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:

@@ -6,7 +6,7 @@ from typing import Any
 from vastar_runtime.config.policy import Rate
 from vastar_runtime.policies.allowance import shown_amount
 
-from .asking import printable
+from .printing import printable
 
 _MAX_NAME_CHARACTERS = 64
 _MOST_LISTED = 100  # as the stages' own snapshots have it

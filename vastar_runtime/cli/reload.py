@@ -11,19 +11,18 @@ from vastar_runtime import config
 from vastar_runtime.connectors.base import Reloaded
 from vastar_runtime.errors import StartupError
 
-from .asking import ask_runtime, printable
-from .control import obstacle
+from .asking import ask_runtime
 from .exit_codes import CommandFailed, ExitCode
 from .options import config_option, json_option, socket_option
-from .printing import counted, json_line
+from .printing import counted, json_line, printable
 from .probe import ANSWER_TIMEOUT_S as PROBE_TIMEOUT_S
-from .probe import State, probe
+from .probe import State, obstacle, probe
 
 ANSWER_TIMEOUT_S = 60.0  # a file of a mebibyte takes seconds to check
 _MAX_LINE_CHARACTERS = 4096  # a path may have so many
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: vastar-runtime reload")
+@click.command(epilog="Example: vastar-runtime reload")
 @config_option
 @socket_option
 @json_option

@@ -48,7 +48,6 @@ def _unicode(_context: click.Context, parameter: click.Parameter, text: _Text) -
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"]},
     help=_HELP,
     epilog="Example: vastar-runtime request --data-json @chat.json http://127.0.0.1:4545/v1/chat/completions",
 )

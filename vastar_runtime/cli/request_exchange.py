@@ -14,11 +14,11 @@ from connector_sdk.streaming import StreamedResponse
 from connector_sdk.wire.messages import ErrorClass
 from vastar_runtime.errors import StartupError
 
-from .asking import printable
 from .ending import tell
 from .exit_codes import CommandFailed, ExitCode, exit_code_of
+from .printing import printable
 from .request_output import Output
-from .request_report import Collected, Report, failure_of, joined, received_lines, sent_lines
+from .request_report import Collected, Report, failure_of, received_lines, sent_lines
 
 _MAX_LINE_CHARACTERS = 65_536
 _PROMPT_TYPE = "text/event-stream"
@@ -82,7 +82,7 @@ class Exchange:
         return Report(
             exit_code=ExitCode.OK if failure is None else exit_code_of(failure),
             status=None if response is None else response.status_code,
-            headers={} if response is None else joined(response.headers),
+            headers={} if response is None else response.headers.joined(),
             body=text,
             body_base64=base64_text,
             body_bytes=self._collected.size if output is None else output.body_bytes + self._collected.size,

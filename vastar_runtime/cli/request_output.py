@@ -9,9 +9,9 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from .asking import printable
 from .ending import forget
 from .exit_codes import CommandFailed, ExitCode
+from .printing import printable
 
 STDOUT = "-"
 _BUFFER_BYTES = 64 * 1024

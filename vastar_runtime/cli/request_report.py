@@ -117,11 +117,6 @@ def failure_of(error: StartupError | ConnectorException) -> Failure:
     return Failure(error_class="TRANSIENT" if code is ExitCode.NOT_RUNNING else None, message=str(error))
 
 
-def joined(headers: Headers) -> dict[str, str]:
-    """One text for each name, as HTTPResponse has them."""
-    return {name: "\n".join(headers.get_list(name)) if name == "set-cookie" else headers[name] for name in headers}
-
-
 def sent_lines(request: HTTPRequest) -> Iterator[str]:
     """What goes to the daemon, for a person; secrets are not shown."""
     yield f"> {request.method} {shown_url(request.url)}"

@@ -11,6 +11,7 @@ import click
 from vastar_runtime import config
 from vastar_runtime.errors import StartupError
 
+from .exit_codes import ExitCode
 from .options import listen_options
 from .process import title
 from .service_manager import ServiceManager
@@ -75,7 +76,7 @@ def run(
         pipe.tell(str(error))
         raise
     except KeyboardInterrupt:  # before the daemon listens to signals
-        sys.exit(130)
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 def _number_of_workers(configured: int) -> int:

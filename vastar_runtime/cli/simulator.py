@@ -14,7 +14,7 @@ import trio
 
 from vastar_runtime.errors import ConfigError, StartupError
 from vastar_runtime.simulator.existing_config import ExistingConfig, read
-from vastar_runtime.simulator.faults import FaultError, parse
+from vastar_runtime.simulator.faults import Fault, FaultError, parse
 from vastar_runtime.simulator.request import MAX_MODEL_CHARS
 from vastar_runtime.simulator.serve import serve
 from vastar_runtime.simulator.settings import DEFAULT_TOKENS_PER_SECOND, SimulatorSettings
@@ -62,17 +62,14 @@ def _pace(context: click.Context, parameter: click.Parameter, value: float) -> f
     return value
 
 
-def _fault(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None:
-        try:
-            parse(value)
-        except FaultError as error:
-            raise click.BadParameter(str(error)) from error
-    return value
+def _fault(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Fault | None:
+    try:
+        return None if value is None else parse(value)
+    except FaultError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"]},
     short_help="Answer as the APIs of OpenAI, Azure and Anthropic do.",
     epilog="Example: vastar-runtime simulator --port 4545 --require-key sk-test --responses ./zresponse",
 )

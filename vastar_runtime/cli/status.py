@@ -10,12 +10,11 @@ import msgspec
 from vastar_runtime import config
 from vastar_runtime.errors import StartupError
 
-from .asking import NOT_UNDERSTOOD, ask_runtime, printable
-from .control import obstacle
+from .asking import NOT_UNDERSTOOD, ask_runtime
 from .exit_codes import ExitCode
 from .options import config_option, json_option, socket_option
-from .printing import json_line
-from .probe import ANSWER_TIMEOUT_S, Found, State, probe
+from .printing import json_line, printable
+from .probe import ANSWER_TIMEOUT_S, Found, State, obstacle, probe
 from .refusals import budgets, refusals
 
 _MAX_VERSION_CHARACTERS = 64
@@ -45,7 +44,6 @@ class _Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"]},
     short_help="Say whether the daemon runs, and what it holds back.",
     epilog="Example: vastar-runtime status --json",
 )
@@ -76,7 +74,7 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
             click.echo(f"   Limits and circuits: {reason}")
     match found.state:
         case State.RUNNING:
-            sys.exit(0)
+            sys.exit(ExitCode.OK)
         case State.NOT_RUNNING:
             sys.exit(ExitCode.NOT_RUNNING)
         case _:

@@ -12,7 +12,7 @@ import msgspec
 
 from vastar_runtime import config
 from vastar_runtime.config.quoting import quoted, shown_path
-from vastar_runtime.config.state import default_path
+from vastar_runtime.config.state import usage_path
 from vastar_runtime.errors import ConfigError, StartupError
 from vastar_runtime.metering.report import By, Group, Report, first_hour, read_report
 
@@ -85,7 +85,6 @@ def _since(_context: click.Context, _parameter: click.Parameter, text: str) -> i
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"]},
     short_help="Show what requests used: how many, their tokens and cost.",
     epilog="Example: vastar-runtime usage --since 7d --by tenant",
 )
@@ -156,11 +155,8 @@ def _configured_file(examined: config.Examined) -> str | None:
     for mistake in examined.mistakes:
         if mistake.key[:1] in ((), ("usage",)):
             raise ConfigError(f"{mistake.text} (or say where usage is kept: --file)")
-    file = examined.settings.usage.file
-    if file != "auto":
-        return file
-    path = default_path(os.environ)
-    if path is None:
+    path = usage_path(examined.settings, os.environ)
+    if path is None and examined.settings.usage.file == "auto":
         raise StartupError("no variable says where usage is kept (HOME is not set); say it with --file")
     return path
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from vastar_runtime.metering.report import By, Group, Report
 
-from .asking import printable
+from .printing import printable
 
 NANO = 10**9
 _MAX_NAME_CHARACTERS = 256

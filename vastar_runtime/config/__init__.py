@@ -10,7 +10,7 @@ a key stands, and what is wrong with other text), ``check``, ``values``, ``table
 from .environment import missing_password, named_socket
 from .file import DEFAULT_CONFIG_PATH, named_file
 from .groups import group_id, missing_group
-from .loading import ClientSocket, Examined, client_socket, examine, load, load_socket_path
+from .loading import ClientSocket, Examined, client_socket, examine, load_socket_path
 from .scopes import Effect, Policies
 from .settings import (
     AUTO_WORKERS,
@@ -55,7 +55,6 @@ __all__ = [
     "client_socket",
     "examine",
     "group_id",
-    "load",
     "load_socket_path",
     "missing_group",
     "missing_password",

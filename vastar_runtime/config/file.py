@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from vastar_runtime.errors import ConfigError, GivenError
+from vastar_runtime.regular_file import NotRegular, read_regular_file
 
 from .lines import TooManyDots, key_lines
 from .no_toml import reason
@@ -81,23 +81,16 @@ def read_file(path: str, *, is_named: bool = True) -> Document:
 
 
 def _read(path: str) -> bytes:
-    # Opening a FIFO or a terminal must neither wait nor take hold of it.
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        before = os.fstat(fd)
-        if not stat.S_ISREG(before.st_mode):
-            what = "a directory, not a file" if stat.S_ISDIR(before.st_mode) else "no regular file"
-            raise ConfigError(f"{shown_path(path)} is {what}")
-        with open(fd, "rb", closefd=False) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        after = os.fstat(fd)
-    finally:
-        os.close(fd)
-    if len(data) > MAX_FILE_BYTES:
+        file = read_regular_file(path, MAX_FILE_BYTES)
+    except NotRegular as error:
+        what = "a directory, not a file" if error.is_directory else "no regular file"
+        raise ConfigError(f"{shown_path(path)} is {what}") from error
+    if file.is_cut:
         raise ConfigError(f"{shown_path(path)} is larger than {MAX_FILE_BYTES >> 20} MiB: this is no configuration")
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+    if file.was_written_to:
         raise ConfigError(f"{shown_path(path)} was written to while it was read: try again when it is complete")
-    return data
+    return file.data
 
 
 def _may_exist(path: str) -> bool:
@@ -107,7 +100,7 @@ def _may_exist(path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        pass
+        pass  # reading it will tell
     return True
 
 

@@ -77,38 +77,6 @@ class Examined(NamedTuple):
         raise kind(first.text + (f" (and {len(more)} more: {command})" if more else ""))
 
 
-def load(
-    environ: Mapping[str, str] = os.environ,
-    *,
-    config_path: str | None = None,
-    socket_path: str | None = None,
-    socket_mode: str | None = None,
-    socket_group: str | None = None,
-    workers: str | None = None,
-    insecure_bind: bool | None = None,
-) -> Settings:
-    """Settings from the file, with variables over it and flags (None: not given) over both.
-
-    Called again with the same arguments, it reads the file again.
-
-    Args:
-        environ: the process's variables.
-        config_path: the file; None: the one that VASTAR_CONFIG names, else DEFAULT_CONFIG_PATH if that exists.
-
-    Raises:
-        ConfigError: the first mistake: where it stands, what was found and what is allowed.
-    """
-    return examine(
-        environ,
-        config_path=config_path,
-        socket_path=socket_path,
-        socket_mode=socket_mode,
-        socket_group=socket_group,
-        workers=workers,
-        insecure_bind=insecure_bind,
-    ).valid()
-
-
 def examine(
     environ: Mapping[str, str] = os.environ,
     *,
@@ -119,9 +87,13 @@ def examine(
     workers: str | None = None,
     insecure_bind: bool | None = None,
 ) -> Examined:
-    """As ``load``, with every mistake instead of an exception for the first.
+    """Settings from the file, with variables over it and flags (None: not given) over both; and every mistake in them.
+
+    Called again with the same arguments, it reads the file again.
 
     Args:
+        environ: the process's variables.
+        config_path: the file; None: the one that VASTAR_CONFIG names, else DEFAULT_CONFIG_PATH if that exists.
         insecure_bind: whether others than this machine's processes may reach the TCP port; None: nobody asks, as no
             daemon is to be started here. Else the socket's group must be one of this machine's, too.
     """

@@ -8,18 +8,17 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 import msgspec
 
+from connector_sdk.wire.address import DEFAULT_SOCKET_PATH as DEFAULT_SOCKET_PATH
+from connector_sdk.wire.address import DEFAULT_TCP_PORT as DEFAULT_TCP_PORT
+from connector_sdk.wire.address import MAX_SOCKET_PATH_BYTES as MAX_SOCKET_PATH_BYTES
+
 from .policy import Policy, Rate
 from .tables import AccessRule, Budget, Credential, Price
 
-DEFAULT_SOCKET_PATH = "/tmp/vastar-connector-runtime.sock"  # noqa: S108 - protocol.md part 1: every SDK knows it
 DEFAULT_LOG_PATH = "/tmp/vastar-runtime.log"  # noqa: S108 - where users of the existing runtime look
-DEFAULT_TCP_PORT = 5000
 # "auto" in the file: as many workers as this process may use cores.
 AUTO_WORKERS = 0
 MAX_WORKERS = 64
-
-# sun_path holds 108 bytes with its NUL (unix(7)); a longer path fails in bind() with a message that names nothing.
-MAX_SOCKET_PATH_BYTES = 107
 
 Value = bool | int | float | str | Rate | tuple[str, ...] | None
 """What a key can be set to."""

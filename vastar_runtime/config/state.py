@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from .settings import Settings
+
 _USAGE_FILE = "usage.db"
 
 
@@ -25,3 +27,9 @@ def default_path(environ: Mapping[str, str]) -> str | None:
     if os.path.isabs(home):
         return os.path.join(home, ".local", "state", "vastar", _USAGE_FILE)
     return None
+
+
+def usage_path(settings: Settings, environ: Mapping[str, str]) -> str | None:
+    """Where a daemon with these settings and variables keeps usage; None: nowhere."""
+    file = settings.usage.file
+    return default_path(environ) if file == "auto" else file

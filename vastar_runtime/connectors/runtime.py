@@ -32,7 +32,7 @@ class RuntimeConnector:
             InvalidRequest: there is no such operation.
         """
         if request.operation not in OPERATIONS:
-            raise InvalidRequest(f"Unknown operation: {request.operation[:64]!r} (known: reload, statistics)")
+            raise InvalidRequest(f"Unknown operation: {request.operation[:64]!r} (known: {', '.join(OPERATIONS)})")
         outcome.method = request.operation
         return RuntimeCall(request.operation)
 

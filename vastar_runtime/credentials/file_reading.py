@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from typing import NamedTuple
+
+from vastar_runtime.regular_file import NotRegular, read_regular_file
 
 from .errors import Unusable
 from .secret import MAX_SECRET_CHARACTERS, MAX_SOURCE_BYTES, Secret, secret_in
@@ -52,6 +53,10 @@ def look(path: str, known: Signature | None) -> Reading | None:
         return _read(path)
     except Unusable as error:
         return Reading(None, str(error))
+    except NotRegular as error:
+        return Reading(None, "is a directory" if error.is_directory else "is no regular file")
+    except BlockingIOError:
+        return Reading(None, "has nothing to be read at the moment")
     except FileNotFoundError:
         return Reading(None, "is missing")
     except OSError as error:
@@ -59,25 +64,13 @@ def look(path: str, known: Signature | None) -> Reading | None:
 
 
 def _read(path: str) -> Reading:
-    # Opening a FIFO or a terminal must neither wait nor take hold of it.
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    try:
-        before = os.fstat(fd)
-        if not stat.S_ISREG(before.st_mode):
-            raise Unusable("is a directory" if stat.S_ISDIR(before.st_mode) else "is no regular file")
-        with open(fd, "rb", closefd=False) as file:
-            data = file.read(MAX_SOURCE_BYTES + 1)
-        if data is None:  # not even an end: what is there is no file of bytes
-            raise Unusable("has nothing to be read at the moment")
-        after = os.fstat(fd)
-    finally:
-        os.close(fd)
-    if len(data) > MAX_SOURCE_BYTES:
+    file = read_regular_file(path, MAX_SOURCE_BYTES)
+    if file.is_cut:
         raise Unusable(f"is larger than {MAX_SECRET_CHARACTERS >> 10} KiB")
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+    if file.was_written_to:
         raise Unusable("was written to while it was read")
-    age_s = (time.time_ns() - after.st_mtime_ns) / 1e9
-    return Reading(secret_in(data), signature=_signature(after), age_s=age_s)
+    age_s = (time.time_ns() - file.status.st_mtime_ns) / 1e9
+    return Reading(secret_in(file.data), signature=_signature(file.status), age_s=age_s)
 
 
 def _signature(status: os.stat_result) -> Signature:

@@ -12,6 +12,7 @@ import trio
 
 from vastar_runtime import __version__
 from vastar_runtime.config import Examined, Listen, Policies, Settings
+from vastar_runtime.config.state import usage_path
 from vastar_runtime.connectors import Services
 from vastar_runtime.connectors.base import Reloaded
 from vastar_runtime.credentials import Credentials
@@ -31,7 +32,7 @@ from .environment import fingerprints
 from .process import run_process, use_resolver
 from .serving import Serving
 from .shared import all_told, backends, shared_limits, statistics_of
-from .statistics import Statistics, WorkerStatistics, usage_file
+from .statistics import Statistics, WorkerStatistics
 from .stopping import received_signals, stop_on
 from .usage import usage_log, used_before
 
@@ -149,7 +150,7 @@ class Daemon:
             shared_limits=statistics_of(self._shared, self._configuration.settings),
             environment=fingerprints(os.environ),
             listen=self._configuration.settings.listen,
-            usage_file=usage_file(self._configuration.settings, os.environ),
+            usage_file=usage_path(self._configuration.settings, os.environ),
             usage_problem=self._usage.problem,
             reload_refused=self._configuration.refused,
         )

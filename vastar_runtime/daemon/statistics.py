@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from vastar_runtime.config import Listen, Settings
-from vastar_runtime.config.state import default_path
+from vastar_runtime.config import Listen
 from vastar_runtime.credentials import CredentialStatistics
 from vastar_runtime.http.pool import PoolStatistics
 from vastar_runtime.policies.stages import PipelineStatistics
@@ -68,9 +67,3 @@ class Statistics(msgspec.Struct, frozen=True):
     usage_file: str | None = None
     usage_problem: str | None = None
     reload_refused: str | None = None
-
-
-def usage_file(settings: Settings, environ: Mapping[str, str]) -> str | None:
-    """Where a daemon with these settings and variables keeps usage; None: nowhere."""
-    file = settings.usage.file
-    return default_path(environ) if file == "auto" else file

@@ -7,7 +7,7 @@ import os
 import structlog
 
 from vastar_runtime.config import Settings
-from vastar_runtime.config.state import default_path
+from vastar_runtime.config.state import usage_path
 from vastar_runtime.metering.ledger import UsageLog
 from vastar_runtime.metering.store import UsageStore
 from vastar_runtime.policies.allowance import AllowanceKey, Amount, UsedBefore
@@ -17,11 +17,9 @@ log = structlog.get_logger()
 
 def usage_log(settings: Settings) -> UsageLog:
     """The one that the settings name."""
-    path = settings.usage.file
-    if path == "auto":
-        path = default_path(os.environ)
-        if path is None:
-            log.warning("usage is not kept: neither HOME nor XDG_STATE_HOME is set; name a file in [usage]")
+    path = usage_path(settings, os.environ)
+    if path is None and settings.usage.file == "auto":
+        log.warning("usage is not kept: neither HOME nor XDG_STATE_HOME is set; name a file in [usage]")
     return UsageLog(None if path is None else UsageStore(path, keep_days=settings.usage.keep_days))
 
 

@@ -89,11 +89,6 @@ class Meter:
         self._unread_bytes = 0
         self._waiting_bytes = 0  # of encoded data from which nothing has come yet
 
-    @property
-    def has_head(self) -> bool:
-        """Whether the head of a final answer has come."""
-        return self._status_code > 0
-
     def head(self, status_code: int, headers: tuple[tuple[bytes, bytes], ...]) -> None:
         """The head of the answer; of another answer, where the request was sent again.
 

@@ -11,7 +11,8 @@ from starlette.routing import Route
 
 from . import completion, connection_test, customers_api, embeddings, issues_api, messages, responses_api
 from .api_error import ApiError
-from .catalog_errors import error_response
+from .body import drop_body
+from .envelope import error_response
 from .handlers import Handlers
 from .keys import AZURE_ROOT
 from .settings import SimulatorSettings
@@ -87,9 +88,11 @@ async def _api_error(request: Request, error: Exception) -> Response:
 async def _no_such_route(request: Request, error: Exception) -> Response:
     """The router's 404 and 405, after the body: see read_body."""
     assert isinstance(error, HTTPException)
-    with contextlib.suppress(ClientDisconnect):
-        async for _ in request.stream():
-            pass
+    try:
+        with contextlib.suppress(ClientDisconnect):
+            await drop_body(request)
+    except ApiError as refusal:
+        return error_response(request, refusal)
     path = request.scope["path"]
     headers: Mapping[str, str] | None = error.headers
     if error.status_code == 405:

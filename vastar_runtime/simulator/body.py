@@ -40,3 +40,17 @@ async def read_body(request: Request) -> bytes:
     if size > MAX_BODY_BYTES:
         raise ApiError(413, f"The body has {size} bytes; the simulator takes {MAX_BODY_BYTES} at most.")
     return bytes(body)
+
+
+async def drop_body(request: Request) -> None:
+    """Reads a body that is not wanted to its end: see read_body.
+
+    Raises:
+        ApiError: status 408: see BodyStayedAway.
+        starlette.requests.ClientDisconnect: the client left before its end.
+    """
+    try:
+        async for _ in request.stream():
+            pass
+    except BodyStayedAway as error:
+        raise error.as_api_error() from error

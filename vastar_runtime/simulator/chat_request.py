@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 
 from .api_error import ApiError
-from .reply import Asked, Tool
+from .reply import MAX_TOOLS, Asked, Tool
 from .request import MAX_MODEL_CHARS, Message, Role, parse_as
 from .strict_schema import why_not_strict
 from .unread import explained, refuse_unread
-from .voice import MAX_TOOLS
 
 # Each is sent in full.
 MAX_CHOICES = 8

@@ -14,9 +14,6 @@ class Exchange:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         if not scope["http_version"].startswith("1."):
             refusal = ApiError(505, f"HTTP/{scope['http_version']} is not spoken here; HTTP/1.1 is.")
             await refusal.response({"connection": "close"})(scope, receive, send)

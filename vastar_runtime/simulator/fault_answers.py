@@ -6,7 +6,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from .api_error import ApiError
-from .catalog_errors import error_response
+from .envelope import error_response
 from .faults import Fault
 
 # No status line, and no text either.

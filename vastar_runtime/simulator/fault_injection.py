@@ -10,12 +10,10 @@ import trio
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vastar_runtime.errors import StartupError
-
 from . import faults
 from .api_error import ApiError
-from .catalog_errors import error_response
 from .connection import Connection, connection_of
+from .envelope import error_response
 from .fault_answers import GARBAGE, status_answer
 from .fault_body import Cut, Slow, Truncated
 from .fault_occurrence import Occurrence
@@ -34,31 +32,22 @@ HEALTH = "/health"
 class FaultInjection:
     """The middleware."""
 
-    def __init__(self, app: ASGIApp, fault: str | None, seed: int | None) -> None:
+    def __init__(self, app: ASGIApp, fault: Fault | None, seed: int | None) -> None:
         """The middleware of one simulator.
 
         Args:
             fault: what happens to requests without the header; None: nothing.
             seed: of ``rate``; None: another one in each run.
-
-        Raises:
-            StartupError: there is no such fault.
         """
         self._app = app
+        self._for_all = fault
         self._occurrence = Occurrence(seed)
-        try:
-            self._for_all = None if fault is None else faults.parse(fault)
-        except FaultError as error:
-            raise StartupError(f"--fault: {error}") from error
 
     def forget(self) -> None:
         """Let ``first`` count from the start again."""
         self._occurrence.forget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         try:
             fault = self._asked(scope)
         except FaultError as error:

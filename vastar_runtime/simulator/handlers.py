@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-import anyio
 import msgspec
+import trio
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -218,18 +218,18 @@ def _check_azure_version(request: Request) -> None:
 async def _pause(request: Request, pause_s: float) -> None:
     """Raises ClientDisconnect as soon as the client leaves: what it waited for would be kept for so long."""
     has_left = False
-    async with anyio.create_task_group() as tasks:
+    async with trio.open_nursery() as nursery:
 
         async def watch() -> None:
             nonlocal has_left
             while (await request.receive())["type"] != "http.disconnect":
                 pass
             has_left = True
-            tasks.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
 
-        tasks.start_soon(watch)
-        await anyio.sleep(pause_s)
-        tasks.cancel_scope.cancel()
+        nursery.start_soon(watch)
+        await trio.sleep(pause_s)
+        nursery.cancel_scope.cancel()
     if has_left:
         raise ClientDisconnect
 

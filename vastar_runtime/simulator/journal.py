@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .api_error import ApiError
-from .body import BodyStayedAway
+from .body import drop_body
 from .connection import Connection, connection_of
 from .journal_entry import Ended, Entry
 from .request import whole_number
@@ -51,9 +51,6 @@ class Journal:
         self._count = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         if scope["path"] == ROOT or scope["path"].startswith(f"{ROOT}/"):
             await self._answer(scope, receive, send)
             return
@@ -127,11 +124,7 @@ class Journal:
             ApiError: the request is wrong.
             starlette.requests.ClientDisconnect: the client left before its end.
         """
-        try:
-            async for _ in request.stream():
-                pass
-        except BodyStayedAway as error:
-            raise error.as_api_error() from error
+        await drop_body(request)
         path = request.scope["path"]
         if path != PATH:
             raise ApiError(404, f"Invalid URL ({request.method} {path}); there is {PATH}.")

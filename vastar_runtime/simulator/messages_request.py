@@ -10,10 +10,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import msgspec
 
 from .api_error import ApiError
-from .reply import Asked, Tool, ToolUse
+from .reply import MAX_STOPS, MAX_TOOLS, Asked, Tool, ToolUse
 from .request import MAX_MODEL_CHARS, Message, parse_as
 from .unread import explained
-from .voice import MAX_STOPS, MAX_TOOLS
 
 # On this code a client sends the whole conversation again, without a thread.
 THREAD_UNSUPPORTED = "thread_unsupported_request"

@@ -15,7 +15,7 @@ class OriginForm:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (found := _AUTHORITY.match(scope["raw_path"])):
+        if found := _AUTHORITY.match(scope["raw_path"]):
             path = scope["raw_path"][found.end() :] or b"/"
             scope["raw_path"], scope["path"] = path, unquote(path.decode("ascii"))
         await self._app(scope, receive, send)

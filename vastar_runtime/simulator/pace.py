@@ -3,7 +3,7 @@
 import random
 from collections.abc import AsyncIterator, Iterable, Iterator
 
-import anyio
+import trio
 
 from .settings import SimulatorSettings
 
@@ -42,10 +42,10 @@ class Paced(AsyncIterator[bytes]):
         self._due: float | None = None
 
     async def __anext__(self) -> bytes:
-        now = anyio.current_time()
+        now = trio.current_time()
         pause_s = self._pace.first_s() if self._due is None else self._pace.next_s()
         self._due = max((now if self._due is None else self._due) + pause_s, now)
-        await anyio.sleep_until(self._due)
+        await trio.sleep_until(self._due)
         for piece in self._pieces:
             return piece
         raise StopAsyncIteration

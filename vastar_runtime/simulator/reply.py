@@ -10,6 +10,11 @@ import msgspec
 
 from .request import Message
 
+# Each is looked for in the whole text. No API takes more.
+MAX_STOPS = 64
+
+MAX_TOOLS = 128
+
 ToolUse = Literal["auto", "none", "required"]
 
 
@@ -36,15 +41,15 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation to continue.
+    """A conversation to continue, which its API has checked: no more is refused of it than a schema.
 
     Attributes:
         messages: oldest first, instructions among them.
         token_limit: of the answer, at least 1; None for none.
-        stop: the answer ends before the first of these.
-        tools: those that are offered.
-        tool_use: "required" when one must be called, "none" when none may.
-        tool: the name of the one that must be called; None when that is left to the model.
+        stop: the answer ends before the first of these; MAX_STOPS at most.
+        tools: those that are offered; MAX_TOOLS at most.
+        tool_use: "required" when one must be called, of one or more; "none" when none may.
+        tool: the name of the one of them that must be called; None when that is left to the model.
         schema: the JSON Schema that the answer's text must have, as JSON; {} for any JSON object; None for plain text.
     """
 

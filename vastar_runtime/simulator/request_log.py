@@ -3,7 +3,7 @@
 import logging
 from urllib.parse import quote
 
-import anyio
+import trio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_PATH_CHARS = 200
@@ -18,10 +18,10 @@ class RequestLog:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _log.isEnabledFor(logging.INFO):
+        if not _log.isEnabledFor(logging.INFO):
             await self._app(scope, receive, send)
             return
-        begin = anyio.current_time()
+        begin = trio.current_time()
         status: int | None = None
 
         async def watched(message: Message) -> None:
@@ -35,5 +35,5 @@ class RequestLog:
         finally:
             # A path is whatever the client wrote, line breaks among it.
             path = quote(scope["path"])[:MAX_PATH_CHARS]
-            took_ms = (anyio.current_time() - begin) * 1000
+            took_ms = (trio.current_time() - begin) * 1000
             _log.info("%s %s %s in %.0f ms", scope["method"], path, status or "failed", took_ms)

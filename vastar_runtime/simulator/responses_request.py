@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 
 from .api_error import ApiError
-from .reply import Asked, Tool
+from .reply import MAX_TOOLS, Asked, Tool
 from .request import MAX_MODEL_CHARS, Message, parse_as
 from .responses_items import Item, Role, check_calls
 from .strict_schema import why_not_strict
 from .unread import explained, refuse_unread
-from .voice import MAX_TOOLS
 
 # The API's own lower limit.
 MIN_OUTPUT_TOKENS = 16

@@ -50,7 +50,7 @@ async def serve(
         task_status: is given the base URL, such as "http://127.0.0.1:43215", when connections are accepted.
 
     Raises:
-        StartupError: the address cannot be listened on; the fault is none; there is nothing to answer with.
+        StartupError: the address cannot be listened on; there is nothing to answer with.
     """
     # Record and log are outermost, so that they show what came of a fault.
     faults = FaultInjection(create_app(settings), settings.fault, settings.seed)

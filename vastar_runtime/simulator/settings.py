@@ -2,6 +2,8 @@
 
 import msgspec
 
+from .faults import Fault
+
 # With a piece of a word each, an answer of some fifty words then streams for about one second.
 DEFAULT_TOKENS_PER_SECOND = 50.0
 
@@ -18,7 +20,7 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
         tokens_per_second: pieces of a stream in a second; 0 makes no pauses.
         first_token_ms: the time before the first piece, or before an answer in one piece.
         jitter: each pause is longer or shorter by up to this share of it; 0 to 1.
-        fault: what goes wrong with every request, in the form of the header X-Simulate; None: nothing.
+        fault: what goes wrong with every request without the header X-Simulate; None: nothing.
         seed: makes chance the same in every run; None: it differs.
     """
 
@@ -30,5 +32,5 @@ class SimulatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_second: float = DEFAULT_TOKENS_PER_SECOND
     first_token_ms: int = 0
     jitter: float = 0.0
-    fault: str | None = None
+    fault: Fault | None = None
     seed: int | None = None

@@ -13,11 +13,6 @@ from .reply import Asked, Reply, Tool, ToolCall
 from .schema_rules import SchemaError
 from .sources import Source
 
-# Each is looked for in the whole text. No API takes more.
-MAX_STOPS = 64
-
-MAX_TOOLS = 128
-
 # A tool is mentioned near the beginning or not at all.
 MAX_SEARCHED_CHARS = 20_000
 
@@ -45,12 +40,8 @@ class Voice:
         the text quotes that. Otherwise it is a sample of ``asked.schema``, if there is one, or else the source's text.
 
         Raises:
-            ApiError: status 400: a tool must be called that is not offered, or a schema is none to make a sample of.
+            ApiError: status 400: a schema is none to make a sample of.
         """
-        if len(asked.stop) > MAX_STOPS:
-            raise ApiError(400, f"The simulator looks for {MAX_STOPS} stop sequences at most.", param="stop")
-        if len(asked.tools) > MAX_TOOLS:
-            raise ApiError(400, f"The simulator takes {MAX_TOOLS} tools at most.", param="tools")
         prompt_tokens = self.count(asked)
         tool = _tool_to_call(asked)
         if tool is not None:
@@ -88,19 +79,10 @@ def _tool_to_call(asked: Asked) -> Tool | None:
     if asked.tool_use == "none":
         return None
     if asked.tool is not None:
-        named = next((tool for tool in asked.tools if tool.name == asked.tool), None)
-        if named is None:
-            raise ApiError(
-                400, f"The tool {asked.tool[:64]!r} that must be called is not offered.", param="tool_choice"
-            )
-        return named
+        return next(tool for tool in asked.tools if tool.name == asked.tool)
     last = asked.messages[-1] if asked.messages else None
     best = _mentioned(last.text, asked.tools) if last is not None and last.role == "user" else None
-    if asked.tool_use == "auto" or best is not None:
-        return best
-    if not asked.tools:
-        raise ApiError(400, "A tool must be called, and none is offered.", param="tool_choice")
-    return asked.tools[0]
+    return asked.tools[0] if asked.tool_use == "required" and best is None else best
 
 
 def _mentioned(text: str, tools: Sequence[Tool]) -> Tool | None:

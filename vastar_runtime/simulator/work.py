@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-import anyio
+import trio
 
 # Below it, to read a body and to count and cut its texts takes some ten milliseconds at most.
 MAX_SMALL_BYTES = 30_000
@@ -18,7 +18,7 @@ class Work:
     """The work of one simulator."""
 
     def __init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(MAX_AT_ONCE)
+        self._limiter = trio.CapacityLimiter(MAX_AT_ONCE)
 
     async def done(self, is_long: bool, function: Callable[[], _T]) -> _T:
         """What a function comes to: at once, or where it may take long in a thread, when its turn comes.
@@ -27,7 +27,7 @@ class Work:
         """
         if not is_long:
             return function()
-        return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._limiter)
+        return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._limiter)
 
 
 def is_large(body: bytes) -> bool:

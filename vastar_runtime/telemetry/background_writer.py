@@ -21,7 +21,7 @@ FLUSH_TIMEOUT_S = 1.0
 
 
 class BackgroundWriter:
-    """The part of a text stream that a log needs; a context manager that writes what is left at its end.
+    """Where the log's lines go; a context manager that writes what is left at its end.
 
     Args:
         sink: takes bytes, and may wait. An OSError of it (a full disk, a reader that has gone) costs lines of the log.
@@ -37,21 +37,14 @@ class BackgroundWriter:
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
 
-    def write(self, text: str) -> None:
-        """Queue a line; never waits."""
-        self.write_later(text)
-
     def write_later(self, line: object) -> None:
-        """As ``write``, of a line whose ``str`` is its text, which the thread asks for."""
+        """Queue a line, whose ``str`` is its text, which the thread asks for; never waits."""
         if len(self._lines) >= MAX_WAITING_LINES:
             self._dropped += 1
             return
         self._lines.append(line)
         if self._is_asleep:
             self._has_lines.set()
-
-    def flush(self) -> None:
-        """Nothing: the thread holds no line back for longer than GATHER_S."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -72,7 +65,7 @@ class BackgroundWriter:
             lines = self._taken()
             looks_in_vain = 0 if lines else looks_in_vain + 1
             if lines:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # it costs these lines, and whoever wrote them nothing
                     self._sink("".join(map(str, lines)).encode(errors="replace"))
 
     def _sleep(self) -> None:

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import structlog
 
@@ -21,25 +21,18 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _QUOTATION = re.compile(r"""(?<!\w)b?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 
 
-class TextStream(Protocol):
-    """What a log needs of a stream."""
+class Writer(Protocol):
+    """What a log needs: it takes lines and never waits, nor fails."""
 
-    def write(self, text: str, /) -> object: ...
-
-    def flush(self) -> object: ...
-
-
-@runtime_checkable
-class LaterStream(Protocol):
-    """One that asks for a line's text when it is about to write it."""
-
-    def write_later(self, line: object, /) -> object: ...
+    def write_later(self, line: object, /) -> object:
+        """Take a line, and ask for its ``str`` when it is about to be written."""
 
 
-def configure(stream: TextStream) -> None:
-    """Write the log to this stream from now on."""
+def configure(writer: Writer) -> None:
+    """Write the log with this writer from now on."""
     global _writer
-    _writer = writer = _LineWriter(stream)
+    _writer = writer
+    output = _StructlogOutput(writer)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -48,7 +41,7 @@ def configure(stream: TextStream) -> None:
             _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
-        logger_factory=lambda *_: writer,
+        logger_factory=lambda *_: output,
         cache_logger_on_first_use=False,
     )
 
@@ -68,7 +61,7 @@ def write_request(fields: Fields) -> None:
     if _writer is None:
         structlog.get_logger().info("request", **dict(fields.items()))
     else:
-        _writer.write(_RequestLine(time.time_ns(), fields))
+        _writer.write_later(_RequestLine(time.time_ns(), fields))
 
 
 class _RequestLine:
@@ -102,30 +95,19 @@ def _second_text(unix_s: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(unix_s))
 
 
-class _LineWriter:
-    """Writes lines. A disk that is full, or a reader that has gone, costs lines of the log and no request."""
+class _StructlogOutput:
+    """What structlog writes its lines with."""
 
-    def __init__(self, stream: TextStream) -> None:
-        self._stream = stream
-        self._later = stream.write_later if isinstance(stream, LaterStream) else None
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
 
     def msg(self, line: str) -> None:
-        self.write(f"{line}\n")
-
-    def write(self, line: str | _RequestLine) -> None:
-        try:
-            if self._later is not None:
-                self._later(line)
-            else:
-                self._stream.write(str(line))
-                self._stream.flush()
-        except OSError:
-            return
+        self._writer.write_later(f"{line}\n")
 
     info = warning = error = msg
 
 
-_writer: _LineWriter | None = None
+_writer: Writer | None = None
 
 
 def clean(text: str) -> str:

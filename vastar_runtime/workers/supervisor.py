@@ -15,6 +15,7 @@ from setproctitle import getproctitle
 
 from vastar_runtime import __version__
 from vastar_runtime.config import Examined, Policies, Settings
+from vastar_runtime.config.state import usage_path
 from vastar_runtime.connectors.base import Reloaded
 from vastar_runtime.daemon.configuration import Configuration
 from vastar_runtime.daemon.environment import fingerprints
@@ -22,7 +23,7 @@ from vastar_runtime.daemon.process import run_process
 from vastar_runtime.daemon.serving import DRAIN_S
 from vastar_runtime.daemon.shared import all_told, backends, shared_limits, statistics_of
 from vastar_runtime.daemon.single import log_started
-from vastar_runtime.daemon.statistics import Statistics, WorkerStatistics, usage_file
+from vastar_runtime.daemon.statistics import Statistics, WorkerStatistics
 from vastar_runtime.daemon.stopping import received_signals, stop_on
 from vastar_runtime.daemon.usage import usage_log, used_before
 from vastar_runtime.errors import StartupError
@@ -299,7 +300,7 @@ class Supervisor:
             workers_wanted=self._number_of_workers,
             environment=fingerprints(os.environ),
             listen=self._configuration.settings.listen,
-            usage_file=usage_file(self._configuration.settings, os.environ),
+            usage_file=usage_path(self._configuration.settings, os.environ),
             usage_problem=next(
                 (held.usage_problem for held in told.values() if held.usage_problem is not None), self._usage.problem
             ),

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from vastar_runtime import config
-from vastar_runtime.cli.asking import ask_runtime
+from vastar_runtime.cli.asking import NoAnswer, ask_runtime
 from vastar_runtime.cli.probe import Found, State, probe
 from vastar_runtime.config import Examined, Settings
 from vastar_runtime.errors import ConfigError, StartupError
@@ -22,7 +22,6 @@ from .processes import Manner, is_apart, manner_of
 # A daemon answers in a millisecond; one that takes so long is of no use to anybody.
 ANSWER_TIMEOUT_S = 2.0
 FILE_TIMEOUT_S = 2.0
-NO_ANSWER = "did not answer within"  # ``ask_runtime``'s words
 
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +40,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
         found_problem: why not.
         statistics: the daemon's snapshot of itself; None: it gives none.
         statistics_problem: why not.
+        is_silent: it was asked for them, and said nothing in time.
         tcp: what answers where clients with these variables and flags look; None: they do not use TCP.
         manner: how the daemon was started; None: there is none, or it cannot be seen.
     """
@@ -58,6 +58,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     found_problem: str = ""
     statistics: dict[str, Any] | None = None
     statistics_problem: str = ""
+    is_silent: bool = False
     tcp: OverTcp | None = None
     manner: Manner | None = None
 
@@ -190,6 +191,8 @@ def _statistics(seen: Circumstances) -> dict[str, Any]:
                 ANSWER_TIMEOUT_S + 1, lambda: ask_runtime(path, "statistics", ANSWER_TIMEOUT_S, dict[str, Any])
             )
         }
+    except NoAnswer as error:
+        return {"statistics_problem": str(error), "is_silent": True}
     except (TookTooLong, OSError, StartupError) as error:
         return {"statistics_problem": str(error)}
 

@@ -12,7 +12,7 @@ from vastar_runtime.cli.printing import counted
 from vastar_runtime.cli.probe import State as OnSocket
 from vastar_runtime.cli.refusals import refusals
 
-from .circumstances import NO_ANSWER, Circumstances
+from .circumstances import Circumstances
 from .files import user_name
 from .finding import Finding, listed, not_checked, ok, problem, warning
 from .processes import process_state
@@ -77,8 +77,7 @@ def check_daemon_statistics(seen: Circumstances) -> Iterator[Finding]:
     """What the daemon tells its own user: workers, limits, credentials, shared limits."""
     name = "limits and circuits"
     if seen.statistics is None:
-        hangs = seen.is_running and NO_ANSWER in seen.statistics_problem
-        yield _silent(seen) if hangs else not_checked(name, seen.statistics_problem)
+        yield _silent(seen) if seen.is_silent else not_checked(name, seen.statistics_problem)
         return
     try:
         findings = [

@@ -7,6 +7,7 @@ import os
 import pwd
 import shlex
 import stat
+from typing import NamedTuple
 
 # A log grows by this in minutes at worst.
 LITTLE_SPACE_BYTES = 64 << 20
@@ -95,7 +96,14 @@ def nearest_existing(path: str) -> str:
     return path
 
 
-def little_space(directory: str, least_bytes: int = LITTLE_SPACE_BYTES) -> str | None:
+class LittleSpace(NamedTuple):
+    """What is left on a disk, as a sentence. ``is_full``: nothing more can be written, or no file be made."""
+
+    found: str
+    is_full: bool
+
+
+def little_space(directory: str, least_bytes: int = LITTLE_SPACE_BYTES) -> LittleSpace | None:
     """What is left on a directory's disk, if it is less than this; None: there is enough.
 
     Raises:
@@ -104,9 +112,10 @@ def little_space(directory: str, least_bytes: int = LITTLE_SPACE_BYTES) -> str |
     room = os.statvfs(directory)
     free = room.f_bavail * room.f_frsize
     if room.f_blocks and free < least_bytes:
-        return f"the disk of {directory} has {free >> 20} MiB left" if free else f"the disk of {directory} is full"
+        left = f"has {free >> 20} MiB left" if free else "is full"
+        return LittleSpace(f"the disk of {directory} {left}", is_full=not free)
     if room.f_files and not room.f_favail:
-        return f"the disk of {directory} has no inode left"
+        return LittleSpace(f"the disk of {directory} has no inode left", is_full=True)
     return None
 
 

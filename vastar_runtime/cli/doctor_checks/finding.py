@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from vastar_runtime.cli.asking import printable
+from vastar_runtime.cli.printing import printable
 
 _MAX_FOUND_CHARACTERS = 1000
 # A command that is cut would be another command.

@@ -23,7 +23,7 @@ def keep(directory: str) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         running = [fd for fd in held if not _has_ended(fd, 0)]
         for fd in running:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it has ended since
                 signal.pidfd_send_signal(fd, number)
         for fd in running:
             _has_ended(fd, _END_TIMEOUT_MS)

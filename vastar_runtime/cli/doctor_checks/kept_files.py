@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 from vastar_runtime.config import DEFAULT_LOG_PATH
 from vastar_runtime.config.quoting import shown_path
-from vastar_runtime.daemon.statistics import usage_file
+from vastar_runtime.config.state import usage_path
 
 from .circumstances import Circumstances
-from .files import has_tilde, kind, little_space, make_directory, nearest_existing, user_name
+from .files import LittleSpace, has_tilde, kind, little_space, make_directory, nearest_existing, user_name
 from .finding import Finding, not_checked, ok, problem, warning
 from .processes import DELETED, is_apart, log_of
 from .restarting import restart
@@ -78,8 +78,8 @@ def check_log(seen: Circumstances) -> Iterator[Finding]:
         )
     elif status.st_uid == os.geteuid() and not os.access(path, os.W_OK):
         yield problem(name, f"{shown} may not be written", command=f"chmod u+w {shlex.quote(path)}")
-    elif (full := little_space(os.path.dirname(path))) is not None:
-        yield _little_room(name, full, path)
+    elif (space := little_space(os.path.dirname(path))) is not None:
+        yield _little_room(name, space, path)
     else:
         yield ok(name, f"{shown}, {status.st_size >> 10} KiB")
 
@@ -106,7 +106,7 @@ def check_usage(seen: Circumstances) -> Iterator[Finding]:
         yield not_checked(name, "the daemon does not tell where it keeps it")
         return
     else:
-        file, why_not = usage_file(seen.settings, seen.environ), "neither HOME nor XDG_STATE_HOME is set"
+        file, why_not = usage_path(seen.settings, seen.environ), "neither HOME nor XDG_STATE_HOME is set"
     if seen.settings.usage.file is None:
         yield ok(name, "is not kept ([usage] file)")
     elif file is None:
@@ -146,8 +146,8 @@ def _usage(name: str, path: str) -> Finding:
             "name another file in [usage], or move this one away while no daemon runs",
             f"ls -l {shlex.quote(path)}",
         )
-    if (full := little_space(directory)) is not None:
-        return _little_room(name, full, path)
+    if (space := little_space(directory)) is not None:
+        return _little_room(name, space, path)
     return ok(name, f"is kept in {shown}, {status.st_size >> 10} KiB")
 
 
@@ -241,11 +241,11 @@ def _new_file(name: str, path: str, advice: str, command: str | None, *, makes_d
     if not os.access(nearest, os.W_OK | os.X_OK):
         found = f"{shown} cannot be made: {shown_path(nearest)} may not be written by {user_name(os.geteuid())}"
         return problem(name, found, advice, command)
-    if (full := little_space(nearest)) is not None:
-        return _little_room(name, full, path)
+    if (space := little_space(nearest)) is not None:
+        return _little_room(name, space, path)
     return ok(name, f"{shown} will be made when it is needed")
 
 
-def _little_room(name: str, full: str, path: str) -> Finding:
-    make = problem if full.endswith("is full") or "inode" in full else warning
-    return make(name, f"{full}, for {shown_path(path)}", "make room", f"df -h {shlex.quote(os.path.dirname(path))}")
+def _little_room(name: str, space: LittleSpace, path: str) -> Finding:
+    found, command = f"{space.found}, for {shown_path(path)}", f"df -h {shlex.quote(os.path.dirname(path))}"
+    return (problem if space.is_full else warning)(name, found, "make room", command)

@@ -15,6 +15,7 @@ from connector_sdk.config import DEFAULT_SOCKET_PATH, DEFAULT_TCP_HOST, DEFAULT_
 from connector_sdk.errors import ConnectorException
 from connector_sdk.models import POST, HTTPRequest
 from connector_sdk.wire import ErrorClass
+from vastar_runtime.cli.background import PROXY_VARIABLES, private_environ
 from vastar_runtime.cli.run import READY
 from vastar_runtime.errors import StartupError
 
@@ -31,8 +32,6 @@ REQUEST_TIMEOUT_MS = 4000
 WHOLE, STREAMED = "whole request", "streamed request"
 _QUESTION = {"model": "simulator", "messages": [{"role": "user", "content": "Does it work?"}], "max_tokens": 32}
 _MAX_BODY_CHARACTERS = 200
-_KEPT_FROM_CHILDREN = ("VASTAR_", "OPENAI_", "SSL_CERT_")
-_PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
 _RULES = ("may not use tenant", "egress denies", "can never hold the request")
 
 
@@ -47,10 +46,9 @@ class Way(NamedTuple):
 
 def check_request(seen: Circumstances, workshop: Workshop) -> Iterator[Finding]:
     """Through the daemon that runs, or, where none answers, through one of its own."""
-    environ = _environ_of_children(seen.environ)
     try:
-        directory = workshop.directory()
-        environ |= {"XDG_STATE_HOME": directory}
+        # What is wrong with proxies and certificates is told by other checks.
+        environ = private_environ(seen.environ, workshop.directory(), drop=("ssl_cert_", *PROXY_VARIABLES))
         simulator = Look(lambda: workshop.start(["simulator", "--port", "0"], environ, START_TIMEOUT_S))
         way = _way(seen, workshop, environ)
         base_url = simulator.result(START_TIMEOUT_S)
@@ -182,16 +180,6 @@ def _way(seen: Circumstances, workshop: Workshop, environ: Mapping[str, str]) ->
     if line != READY:
         raise StartupError(line)
     return Way(path, "a daemon of its own", is_running=False)
-
-
-def _environ_of_children(environ: Mapping[str, str]) -> dict[str, str]:
-    """What this machine is set to is for its daemon; what is wrong with it is told by other checks."""
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith(_KEPT_FROM_CHILDREN) and name.lower() not in _PROXIES and name != "STATE_DIRECTORY"
-    }
-    return kept | {"VASTAR_CONFIG": "/dev/null"}
 
 
 def _unreachable(base_url: str) -> str | None:

@@ -84,8 +84,8 @@ def check_socket_directory(seen: Circumstances) -> Iterator[Finding]:
             "" if may_change(status) else f"its owner, or root, can mend that; or {_OTHER_PATH}",
             f"chmod +t {shlex.quote(directory)}" if may_change(status) else None,
         )
-    elif seen.state is State.NOT_RUNNING and (full := little_space(directory, _LEAST_BYTES)) is not None:
-        yield problem(name, f"{full}: no daemon can start there", "make room", f"df -h {shlex.quote(directory)}")
+    elif seen.state is State.NOT_RUNNING and (space := little_space(directory, _LEAST_BYTES)) is not None:
+        yield problem(name, f"{space.found}: no daemon can start there", "make room", f"df -h {shlex.quote(directory)}")
     else:
         yield ok(name, f"{shown} (of {user_name(status.st_uid)}, mode {mode})")
 

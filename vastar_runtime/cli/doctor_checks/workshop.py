@@ -10,10 +10,11 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from io import FileIO
 from types import TracebackType
 from typing import Self
 
-from vastar_runtime.cli.background import end, read_line, tail
+from vastar_runtime.cli.background import end, launch, read_line, tail
 from vastar_runtime.config import MAX_SOCKET_PATH_BYTES
 from vastar_runtime.errors import StartupError
 
@@ -68,14 +69,11 @@ class Workshop:
         """
         name = arguments[0]
         log_path = os.path.join(self.directory(), f"{name}.log")
-        read_fd, write_fd = os.pipe()
-        with open(read_fd, "rb", buffering=0) as pipe:
-            try:
-                self._spawn([*arguments, "--ready-fd", str(write_fd)], environ, log_path, write_fd)
-            except OSError as error:
-                raise StartupError(f"cannot start a {name}: {error.strerror or error}") from error
-            finally:
-                os.close(write_fd)
+        try:
+            pipe = self._launch(arguments, environ, log_path)
+        except OSError as error:
+            raise StartupError(f"cannot start a {name}: {error.strerror or error}") from error
+        with pipe:
             line = read_line(pipe.fileno(), timeout_s)
         if line is None:
             raise StartupError(f"a {name} that was started was not ready within {timeout_s:g} s")
@@ -113,24 +111,18 @@ class Workshop:
     ) -> None:
         self.close()
 
-    def _spawn(self, arguments: Sequence[str], environ: Mapping[str, str], log_path: str, write_fd: int) -> None:
+    def _launch(self, arguments: Sequence[str], environ: Mapping[str, str], log_path: str) -> FileIO:
+        # Under the lock, so that whoever closes waits for what is being started, and ends it, too.
         with self._lock, open(log_path, "ab") as log:
             if self._is_closed:
                 raise StartupError("the time is over")
-            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                # -P: a module that lies in the working directory must not stand in for one of ours.
-                [sys.executable, "-P", "-m", "vastar_runtime", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[write_fd],
-                env=dict(environ),
-            )
+            process, pipe = launch(arguments, log.fileno(), environ=environ, detached=False)
             self._processes.append(process)
             if self._keeper is not None and self._keeper.stdin is not None:
                 with contextlib.suppress(OSError):  # somebody has ended it; this program ends its processes itself
                     self._keeper.stdin.write(b"%d\n" % process.pid)
                     self._keeper.stdin.flush()
+            return pipe
 
 
 def _start_keeper(directory: str) -> subprocess.Popen[bytes] | None:
