@@ -40,7 +40,7 @@ def check_commands(text: str, place: str) -> None:
             continue
         try:
             if not isinstance(command, click.Group):
-                command.make_context(command.name, words)
+                command.make_context(command.name, words, parent=context.parent)
         except (click.ClickException, ConfigError) as error:
             message = error.format_message() if isinstance(error, click.ClickException) else str(error)
             raise AssertionError(f"{place}: {line}: {message}") from error

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner
 
+from vastar_runtime.cli import _group
 from vastar_runtime.cli import doctor as command
 from vastar_runtime.cli.doctor_checks import plan
 from vastar_runtime.cli.doctor_checks.circumstances import Circumstances
@@ -59,7 +60,7 @@ def test_lines_and_json_without_colour_and_an_exit_code_for_scripts(monkeypatch:
     findings = [ok("a", "fine"), warning("b", "odd", "look"), problem("c", "broken", "mend it", "mend --all")]
     monkeypatch.setattr(command, "_reports", lambda *_: iter([Report("Family", findings), Report("Empty", [])]))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    told = CliRunner().invoke(command.doctor, ["--without-request", "--config", "/dev/null"])
+    told = CliRunner().invoke(_group, ["doctor", "--without-request", "--config", "/dev/null"])
     assert told.exit_code == 1
     assert told.output == (
         "Family\n"
@@ -71,7 +72,7 @@ def test_lines_and_json_without_colour_and_an_exit_code_for_scripts(monkeypatch:
         "1 problem, 1 warning, 0 not checked, 1 ok\n"
     )
     del findings[2]
-    told = CliRunner().invoke(command.doctor, ["--without-request", "--config", "/dev/null", "--json"])
+    told = CliRunner().invoke(_group, ["doctor", "--without-request", "--config", "/dev/null", "--json"])
     assert told.exit_code == 0
     assert json.loads(told.output) == {
         "healthy": True,
@@ -83,7 +84,7 @@ def test_lines_and_json_without_colour_and_an_exit_code_for_scripts(monkeypatch:
             {"family": "Family", "name": "b", "state": "warning", "found": "odd", "remedy": "look", "command": None},
         ],
     }
-    assert CliRunner().invoke(command.doctor, ["--no-such-option"]).exit_code == 2
+    assert CliRunner().invoke(_group, ["doctor", "--no-such-option"]).exit_code == 2
 
 
 def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
