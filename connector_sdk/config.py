@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass, field
 
@@ -13,12 +12,11 @@ from .wire.address import MAX_SOCKET_PATH_BYTES
 from .wire.daemon_connection import MAX_WINDOW_BYTES
 from .wire.flow import DEFAULT_WINDOW_BYTES
 from .wire.messages import ErrorClass
+from .wire.timeout import MAX_TIMEOUT_MS as MAX_TIMEOUT_MS
+from .wire.timeout import timeout_ms
 
 DEFAULT_TCP_HOST = "127.0.0.1"
 DEFAULT_TIMEOUT_MS = 60_000
-
-# poll(2) counts milliseconds in an int; with the grace period on top this stays below 2**31.
-MAX_TIMEOUT_MS = 2_000_000_000
 
 _SHOWN_CHARACTERS = 200
 
@@ -54,13 +52,9 @@ def _timeout_ms_from_environment() -> int:
     text = os.environ.get("VASTAR_TIMEOUT", "")
     if not text:
         return DEFAULT_TIMEOUT_MS
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds <= MAX_TIMEOUT_MS / 1000:
-        raise invalid("VASTAR_TIMEOUT", text, f"seconds above 0, at most {MAX_TIMEOUT_MS // 1000}")
-    return max(1, round(seconds * 1000))
+    if (milliseconds := timeout_ms(text)) is None:
+        raise invalid("VASTAR_TIMEOUT", text, "seconds above 0")
+    return milliseconds
 
 
 @dataclass

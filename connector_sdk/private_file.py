@@ -46,11 +46,15 @@ def read_text(path: str, what: str, max_bytes: int) -> str:
 def write_text(path: str, what: str, text: str) -> None:
     """Put a file there, mode 0600, in place of one that is there; nobody ever sees half of it.
 
+    A symbolic link stays: the file that it leads to is written.
+
     Raises:
-        ConnectorException: INVALID_REQUEST, it cannot be written; what was there before still is.
+        ConnectorException: INVALID_REQUEST, it cannot be written, or what is there is no regular file; what was there
+            before still is.
     """
-    temporary = f"{path}.{os.getpid()}-{os.urandom(6).hex()}"
     try:
+        target = _replaceable(path, what)
+        temporary = f"{target}.{os.getpid()}-{os.urandom(6).hex()}"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except (OSError, ValueError) as error:
         raise _cannot("write", what, path, _reason(error)) from error
@@ -59,13 +63,21 @@ def write_text(path: str, what: str, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except BaseException as error:
         with contextlib.suppress(OSError):  # what failed first is what is told
             os.unlink(temporary)
         if isinstance(error, (OSError, ValueError)):
             raise _cannot("write", what, path, _reason(error)) from error
         raise
+
+
+def _replaceable(path: str, what: str) -> str:
+    """Where a file may be put: a device or a pipe would be gone, and who has it open would never see the file."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise _cannot("write", what, path, "it is no regular file")
+    return os.path.realpath(path) if os.path.islink(path) else path
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -161,7 +161,7 @@ def test_a_second_daemon_does_not_displace_the_first(runtime: Place) -> None:
     [
         (["--socket-mode", "999"], {}, "--socket-mode: '999' is no octal permission such as 0600 or 0660"),
         (["--socket", "/" + "x" * 199], {}, "--socket: the path has 200 bytes; the system allows 107 for a socket"),
-        ([], {"VASTAR_TIMEOUT": "soon"}, "VASTAR_TIMEOUT: 'soon' is no number of seconds above 0"),
+        ([], {"VASTAR_TIMEOUT": "soon"}, "VASTAR_TIMEOUT: 'soon' cannot be used; it takes seconds above 0"),
         (["--socket-group", "no-such-group"], {}, "--socket-group: there is no group 'no-such-group'"),
     ],
 )

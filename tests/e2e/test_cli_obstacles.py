@@ -1,5 +1,6 @@
 """What the commands do about a socket that holds no healthy daemon of ours."""
 
+import json
 import os
 import signal
 import socketserver
@@ -56,7 +57,7 @@ def test_the_existing_runtime_is_recognised_and_not_displaced(runtime: Place) ->
         start = runtime.run("start")
         assert start.returncode == 1
         assert start.stderr.startswith(
-            f"Error: the existing runtime (PID {os.getpid()}) answers on {runtime.socket}; stop it first"
+            f"Error: the existing runtime (PID {os.getpid()}) answers on {runtime.socket}; stop it first, or choose "
         )
 
 
@@ -69,7 +70,10 @@ def test_a_process_that_is_no_runtime_is_left_alone(runtime: Place) -> None:
             refused = runtime.run(command)
             assert refused.returncode == 1, command
             assert refused.stderr.count("\n") == 1
-        assert "is no vastar-connector-runtime: left alone" in runtime.run("stop").stderr
+            said = refused.stderr
+            assert "clean" not in said, "which would leave it alone"
+            assert said.endswith("; choose another path with --socket\n" if command == "start" else ": left alone\n")
+        assert json.loads(runtime.run("status", "--json").stdout)["running"] is False
         assert runtime.socket.exists()
 
 
@@ -79,7 +83,9 @@ def test_clean_ends_a_daemon_that_hangs(runtime: Place) -> None:
     daemon.send_signal(signal.SIGSTOP)
     status = runtime.run("status")
     assert status.returncode == 1
-    assert status.stdout.endswith("but is no healthy daemon: no answer within 3 s\n")
+    assert status.stdout.endswith(
+        "but is no healthy daemon: no answer within 3 s; see what it is at: vastar-runtime doctor\n"
+    )
     cleaned = runtime.run("clean")
     assert (cleaned.returncode, cleaned.stderr) == (0, "")
     assert cleaned.stdout.splitlines() == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -41,6 +42,8 @@ SEEN: Any = [{"role": "user", "content": [IMAGE]}]
 
 
 class Place(pydantic.BaseModel):
+    id: pydantic.UUID4
+    network: ipaddress.IPv4Network
     name: str
     inhabitants: int
 
@@ -113,6 +116,36 @@ def test_a_tool_is_called_and_what_it_returned_is_talked_about(suite: Suite) -> 
     assert said[0]["stop_reason"] == silent["stop_reason"] == "end_turn"
 
 
+def test_a_history_of_the_real_api_goes_on_with_its_thoughts_and_later_instructions(suite: Suite) -> None:
+    thoughts = [
+        {"type": "thinking", "thinking": "Perhaps it is warm there.", "signature": "c2ln"},
+        {"type": "redacted_thinking", "data": "ZGF0YQ=="},
+    ]
+    brief = {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}
+
+    async def story(client: Any) -> Any:
+        called = await got(client.messages.create(**ASKED, tools=[TOOL], tool_choice={"type": "any"}))
+        (call,) = called.content
+        result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call.id, "content": "31 degrees"}]}
+        turns: Any = [*HELLO, {"role": "assistant", "content": [*thoughts, call]}, result]
+        known: Any = {"model": "large", "tools": [TOOL], "thinking": {"type": "adaptive"}}
+        said = await got(client.messages.create(**known, max_tokens=1000, messages=turns))
+        turns += [{"role": "assistant", "content": said.content}, brief, *HELLO]
+        last = await got(client.messages.create(**known, max_tokens=1000, messages=turns))
+        counts = [
+            await got(client.messages.count_tokens(model="large", messages=turns, tools=tools))
+            for tools in ([], [TOOL], [TOOL | {"description": "warm " * 500}])
+        ]
+        return plain([said, last, counts])
+
+    said, last, counts = suite.told(story)
+    assert "31 degrees" in said["content"][0]["text"]
+    assert last["stop_reason"] == "end_turn"
+    without, offered, described = (count["input_tokens"] for count in counts)
+    assert last["usage"]["input_tokens"] == offered > without
+    assert described == offered - len(["How", "warm", "it", "is", "."]) + 500
+
+
 def test_a_tool_runner_goes_on_until_the_model_has_said_something(suite: Suite) -> None:
     """It asks for a thread first, and does without when it is told that there is none."""
 
@@ -157,6 +190,14 @@ def test_the_apis_errors(suite: Suite) -> None:
             await failure(lambda: create(**ASKED, extra_headers=busy), anthropic.RateLimitError),
             await failure(lambda: create(**ASKED, extra_headers=simulate("status=500")), anthropic.InternalServerError),
             await failure(lambda: create(**ASKED, extra_headers=simulate("status=529")), anthropic.OverloadedError),
+            await failure(lambda: client.beta.files.list(), anthropic.NotFoundError),
+            await failure(
+                lambda: client.beta.skills.list(extra_headers=simulate("status=529")), anthropic.OverloadedError
+            ),
+            await failure(
+                lambda: create(**ASKED | {"messages": [{"role": "system", "content": "Be brief."}, *HELLO]}),
+                anthropic.BadRequestError,
+            ),
         ]
 
     errors = suite.told(story)
@@ -168,7 +209,11 @@ def test_the_apis_errors(suite: Suite) -> None:
         (429, "rate_limit_error"),
         (500, "api_error"),
         (529, "overloaded_error"),
+        (404, "not_found_error"),
+        (529, "overloaded_error"),
+        (400, "invalid_request_error"),
     ]
+    assert "top-level 'system' parameter" in errors[9]["body"]["error"]["message"]
     assert "messages" in errors[0]["body"]["error"]["message"]
     assert "reads text, tool_use and tool_result" in errors[1]["body"]["error"]["message"]
     assert errors[4]["retry_after"] == "7"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import uuid
 from collections.abc import Iterator
@@ -43,6 +44,8 @@ RESPONSES_TOOL: Any = {"type": "function", "name": "weather", "parameters": PARA
 
 
 class Place(pydantic.BaseModel):
+    id: pydantic.UUID4
+    network: ipaddress.IPv4Network
     name: str
     inhabitants: int
     districts: list[str]
@@ -129,6 +132,45 @@ def test_a_text_of_the_form_that_was_asked_for(suite: Suite) -> None:
         return [chat.choices[0].message.parsed, response.output_parsed]
 
     assert [type(place) for place in suite.told(story)] == [Place, Place]
+
+
+def test_a_history_of_the_real_api_goes_on_and_only_the_tools_that_are_allowed_are_called(suite: Suite) -> None:
+    refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": "I cannot say."}]}
+    # As the API returns it, to be sent with the next request.
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Hm."}], "status": None}
+    asked = {"role": "user", "content": "What is the weather now?"}
+    other: Any = {"type": "function", "function": {"name": "now", "description": "What time it is."}}
+    only_now = {"mode": "required", "tools": [{"type": "function", "function": {"name": "now"}}]}
+
+    async def story(client: Any) -> Any:
+        chat, responses = client.chat.completions, client.responses
+        history: Any = {"model": "large", "messages": [*HELLO, refused, asked]}
+        alone = await got(chat.create(**history))
+        called = await got(
+            chat.create(
+                **history, tools=[TOOL, other], tool_choice={"type": "allowed_tools", "allowed_tools": only_now}
+            )
+        )
+        items: Any = {"model": "large", "input": [*HELLO, thought, refused, asked]}
+        answered = await got(
+            responses.create(
+                **items,
+                tools=[RESPONSES_TOOL, NAMED | {"name": "now"}],
+                tool_choice={"type": "allowed_tools", "mode": "auto", "tools": [NAMED]},
+            )
+        )
+        no_json = await failure(
+            lambda: responses.create(**items, text={"format": {"type": "json_object"}}), openai.BadRequestError
+        )
+        return plain([alone, called, answered, no_json])
+
+    alone, called, answered, no_json = suite.told(story)
+    (call,) = called["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["name"] == "now"
+    assert called["usage"]["prompt_tokens"] > alone["usage"]["prompt_tokens"] + 6
+    assert [item["name"] for item in answered["output"]] == ["weather"]
+    assert answered["tool_choice"]["mode"] == "auto"
+    assert (no_json["param"], "the word 'json'" in no_json["body"]["message"]) == ("input", True)
 
 
 # --- the other resources ---
@@ -228,12 +270,14 @@ def test_an_azure_deployment(suite: Suite) -> None:
         whole = await got(client.chat.completions.create(**asked))
         chunks = await items_of(await got(client.chat.completions.create(**asked, stream=True)))
         vectors = await got(client.embeddings.create(model="small", input="Hello"))
+        listed, small = await items_of(client.models.list()), await got(client.models.retrieve("small"))
         await got(client.close())
-        return plain([whole, chunks, vectors])
+        return plain([whole, chunks, vectors, small in listed])
 
-    whole, chunks, _ = told(story, [(way, client(way)) for way in suite.ways])
+    whole, chunks, _, is_listed = told(story, [(way, client(way)) for way in suite.ways])
     text = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])
     assert text == whole["choices"][0]["message"]["content"]
+    assert is_listed
 
 
 # --- errors ---

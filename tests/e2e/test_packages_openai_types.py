@@ -57,12 +57,13 @@ def test_every_response_is_of_the_packages_type_and_no_field_is_unknown() -> Non
         "safety_identifier": "someone",
         "prompt_cache_key": "key",
     }
+    allowed = {"type": "allowed_tools", "mode": "auto", "tools": [more["tool_choice"]]}
     said = Reply(text="It is warm — 東京.", prompt_tokens=3, completion_tokens=6)
     called = Reply(
         text="", tool_calls=(ToolCall("weather", '{"city":"Bandung"}'),), prompt_tokens=3, completion_tokens=6
     )
     for reply in (said, called, msgspec.structs.replace(said, is_cut=True)):
-        for fields in ({}, more):
+        for fields in ({}, more, more | {"tool_choice": allowed}):
             body = msgspec.json.encode({"model": "any", "input": "Hello"} | fields)
             answer = responses_api.answer(responses_api.parse(body), reply)
             checked(response_types.Response, answer.as_json())

@@ -105,6 +105,24 @@ def test_a_file_system_without_locks_is_said(path, monkeypatch):
     os.unlink(f"{path}.lock")
 
 
+def test_a_full_disk_under_the_lock_is_said_of_the_lock(path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.write", refuse)
+    with pytest.raises(StartupError, match=r"cannot listen on .*/s\.lock: No space left on device; make room, or "):
+        unix_listener(path, 0o600, None).__enter__()
+
+
+def test_another_daemon_s_lock_is_left_to_it(path):
+    """A cleaner of old files has removed ours, and a daemon that started after that has one of its own."""
+    with unix_listener(path, 0o600, None):
+        os.unlink(f"{path}.lock")
+        Path(f"{path}.lock").write_text("4711\n")
+    assert Path(f"{path}.lock").read_text() == "4711\n"
+    os.unlink(f"{path}.lock")
+
+
 async def test_a_stale_lock_file_is_no_obstacle(path):
     Path(f"{path}.lock").write_text("4711\n")
     with unix_listener(path, 0o600, None):

@@ -23,7 +23,8 @@ PATH = "/__sim/requests"
 async def shown(ask: Simulator, query: str = "") -> list[dict[str, Any]]:
     answer = await ask(path=PATH + query, method="GET")
     assert answer.status == 200
-    assert set(answer.json) == {"requests"}
+    assert set(answer.json) == {"requests", "forgotten"}
+    assert answer.json["forgotten"] == 0
     requests: list[dict[str, Any]] = answer.json["requests"]
     return requests
 
@@ -273,7 +274,7 @@ async def test_an_entry_takes_no_more_memory_than_is_counted() -> None:
     assert after - before <= sum(entry.size for entry in entries[1:]) < 5 * 100_000
 
 
-async def test_the_list_is_sent_in_pieces_and_keeps_no_entry_that_is_forgotten_meanwhile() -> None:
+async def test_the_list_is_sent_in_pieces_and_says_how_many_entries_were_forgotten_meanwhile() -> None:
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
         await receive()
 
@@ -298,10 +299,12 @@ async def test_the_list_is_sent_in_pieces_and_keeps_no_entry_that_is_forgotten_m
         await kept(scope(PATH, method=method), receive, answer_to)
 
     await ask_for("GET")
-    numbers = [entry["number"] for entry in json.loads(b"".join(pieces))["requests"]]
+    answer = json.loads(b"".join(pieces))
+    numbers = [entry["number"] for entry in answer["requests"]]
     # Control characters take six bytes each.
     assert max(map(len, pieces)) < 2 * 6 * MAX_BODY_BYTES
     assert numbers == [*range(1, 10), *range(41, 46)]
+    assert answer["forgotten"] == 50 - len(numbers)
 
 
 async def _ignored(message: Any) -> None:

@@ -73,10 +73,13 @@ async def test_content_and_system_in_parts() -> None:
 
 async def test_tokens_are_counted_without_an_answer() -> None:
     body = question("Hello there!", system="Be brief.")
+    tool = {"name": "weather", "description": "How warm it is.", "input_schema": {"type": "object"}}
     async with simulator() as ask:
         answer = await post(ask, body, path=f"{PATH}/count_tokens")
+        offered = await post(ask, body | {"tools": [tool]}, path=f"{PATH}/count_tokens")
         wrong = await post(ask, body | {"messages": []}, path=f"{PATH}/count_tokens")
     assert (answer.status, answer.json) == (200, {"input_tokens": 6})
+    assert (offered.status, offered.json) == (200, {"input_tokens": 6 + 8})
     assert (wrong.status, wrong.json["type"], wrong.json["error"]["type"]) == (400, "error", "invalid_request_error")
 
 
@@ -84,7 +87,7 @@ async def test_tokens_are_counted_without_an_answer() -> None:
     ("body", "status", "kind", "says"),
     [
         (question(), 400, "invalid_request_error", "max_tokens"),
-        (asking(messages=[{"role": "system", "content": "x"}]), 400, "invalid_request_error", "are user, assistant"),
+        (asking(messages=[{"role": "system", "content": "x"}]), 400, "invalid_request_error", "top-level 'system'"),
         (b"{", 400, "invalid_request_error", "not JSON"),
         (asking(model="simulate-quota"), 429, "rate_limit_error", "credit"),
         (asking(model="simulate-unknown"), 404, "not_found_error", "does not exist"),
@@ -102,6 +105,27 @@ async def test_another_method_is_refused_in_the_same_envelope() -> None:
     async with simulator() as ask:
         answer = await ask(path=PATH, method="GET")
     assert (answer.status, answer.json["error"]["type"]) == (405, "invalid_request_error")
+
+
+async def test_on_a_path_that_there_is_not_the_version_tells_whose_envelope_it_is() -> None:
+    async with simulator() as ask:
+        files = await ask(path="/v1/files", method="GET", **VERSION)
+        busy = await ask(path="/v1/skills", method="GET", **VERSION, **{"X-Simulate": "status=529"})
+        others = [
+            await ask(path="/v1/files", method="GET"),
+            await ask(path="/openai/v1/files", method="GET", **VERSION),
+            await ask({}, path="/v1/chat/completions", **VERSION),
+        ]
+        customer = await ask(path="/v1/customers/unknown", method="GET", **VERSION)
+    assert [(answer.status, answer.json["error"]["type"]) for answer in (files, busy)] == [
+        (404, "not_found_error"),
+        (529, "overloaded_error"),
+    ]
+    assert files.json["request_id"] == files.headers["request-id"]
+    assert [(answer.status, answer.error["type"]) for answer in others] == [
+        (status, "invalid_request_error") for status in (404, 404, 400)
+    ]
+    assert "request_id" not in customer.json
 
 
 async def test_the_version_must_be_said() -> None:

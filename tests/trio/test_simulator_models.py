@@ -104,14 +104,23 @@ async def test_azure_has_openai_s_paths_as_well() -> None:
         answers = [
             await asked(f"/responses{VERSION}", body),
             await asked(f"/models{VERSION}", method="GET"),
+            await asked(f"/models/mine{VERSION}", method="GET"),
             await asked("/v1/chat/completions", question(model="mine")),
             await asked("/v1/responses", body),
             await asked("/v1/embeddings", body),
             await asked("/v1/models/mine", method="GET"),
         ]
-        refused = [await asked("/responses", body), await ask(body, path="/openai/v1/responses")]
-    assert [answer.status for answer in answers] == [200] * 6
-    assert [answer.status for answer in refused] == [404, 401]
+        refused = [
+            await ask(body, path="/openai/v1/responses"),
+            await asked(f"/models/other{VERSION}", method="GET"),
+            await asked("/responses", body),
+            await asked("/models", method="GET"),
+            await asked("/models/mine", method="GET"),
+        ]
+    assert [answer.status for answer in answers] == [200] * 7
+    assert answers[2].json == answers[6].json
+    codes = [(answer.status, answer.error["code"]) for answer in refused]
+    assert codes == [(401, "invalid_api_key"), (404, "model_not_found"), *[(404, "404")] * 3]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from connector_sdk.config import RuntimeConfig
 from connector_sdk.errors import ConnectorException
 from connector_sdk.openai import AsyncConversation, AsyncOpenAIConnector, UsageTracker
 from vastar_runtime.cli.chat_input import Questions
@@ -31,7 +32,8 @@ def _at_a_terminal() -> tuple[ChatSession, _Terminal]:
     connector = AsyncOpenAIConnector(model="m")
     tracker, screen = UsageTracker(), _Terminal()
     conversation = AsyncConversation(connector)
-    return ChatSession(conversation, connector, tracker, Questions(_Terminal(), screen), screen), screen
+    questions = Questions(_Terminal(), screen)
+    return ChatSession(conversation, connector, tracker, questions, screen, RuntimeConfig()), screen
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def press_tab(script: Path, *words: str) -> list[str]:
     ("words", "completed"),
     [
         (["sta"], ["start", "status"]),
-        (["cl"], []),  # of its script alone
+        (["cl"], ["clean"]),
         (["config", "ex"], ["example", "explain"]),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["usage", "--by", "t"], ["tenant"]),

@@ -90,7 +90,7 @@ def test_check_prints_json_for_scripts(file: Path, tmp_path: Path) -> None:
     assert refused.exit_code == 1
     found = json.loads(refused.output)
     assert (found["valid"], found["file"], len(found["mistakes"])) == (False, str(missing), 2)
-    assert found["mistakes"][1] == "VASTAR_TIMEOUT: 'soon' is no number of seconds above 0"
+    assert found["mistakes"][1] == "VASTAR_TIMEOUT: 'soon' cannot be used; it takes seconds above 0"
 
 
 def test_what_json_prints_drives_no_terminal(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_every_mistake_is_told_in_a_line_of_its_own(file: Path) -> None:
     assert lines[0] == f"{file}:2: policy.retry.max_retrys: unknown key; did you mean max_retries?"
     assert lines[1].endswith("write milliseconds: 10000")
     assert lines[2].startswith(f"{file}:5: [[scope]] number 1: origin: found 'api.openai.com'")
-    assert lines[3] == "VASTAR_TIMEOUT: 'soon' is no number of seconds above 0"
+    assert lines[3] == "VASTAR_TIMEOUT: 'soon' cannot be used; it takes seconds above 0"
 
 
 @pytest.mark.parametrize("command", [["check"], ["show"], ["explain", "--url", "http://h"]])

@@ -11,6 +11,7 @@ import click
 import pytest
 
 from connector_sdk import ConnectorException, ErrorClass, Headers
+from vastar_runtime.cli import request_input
 from vastar_runtime.cli.request_input import MAX_BODY_BYTES, Data, build
 
 URL = "http://h/p"
@@ -92,6 +93,20 @@ def test_no_more_is_read_than_a_request_can_carry(tmp_path: Path) -> None:
         body(Data.BINARY, f"@{half}", f"@{half}")
 
 
+def test_a_text_is_never_cut_where_its_line_ends_make_it_look_short_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_input, "MAX_BODY_BYTES", 8)
+    file = tmp_path / "lines"
+    file.write_bytes(b"123\n567\n")
+    assert body(Data.TEXT, f"@{file}") == b"123567"
+    file.write_bytes(b"123\n567\n" + b"9")
+    for name in (f"@{file}", "-"):
+        with pytest.raises(ConnectorException, match="with its line ends, is longer than 8 bytes") as caught:
+            body(Data.TEXT, name, stdin=file.read_bytes())
+        assert caught.value.error_class is ErrorClass.INVALID_REQUEST
+
+
 def test_headers_are_written_as_curl_has_them() -> None:
     assert built("A:1", "b :  two words ", "Empty;", "a: 3")[1] == [
         ("A", "1"),
@@ -108,7 +123,7 @@ def test_a_header_that_is_given_or_taken_away_is_not_added() -> None:
         ("accept", "text/plain"),
         ("Content-Type", "application/json"),
     ]
-    assert built("content-type:", "Accept:", data=data)[1] == []
+    assert built("content-type:", "Accept: */*", data=data)[1] == [("Accept", "*/*")]
     assert built(user="me:a:b")[1] == [("Authorization", "Basic bWU6YTpi")]
     assert built("authorization: mine", user="me:secret")[1] == [("authorization", "mine")]
 
@@ -119,6 +134,7 @@ def test_a_header_that_is_given_or_taken_away_is_not_added() -> None:
         ("Bearer secret", "number 2 is no 'Name: value'"),
         (": secret", "number 2 is no 'Name: value'"),
         ("Host:", "number 2 has no value; 'Name;' sends a header without one"),
+        ("accept:", "number 2 cannot leave out Accept: the daemon sends 'Accept: */*' where there is none"),
     ],
 )
 def test_what_is_no_header_is_not_quoted_since_it_may_be_a_key(header: str, words: str) -> None:

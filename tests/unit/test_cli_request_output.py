@@ -6,9 +6,11 @@ import errno
 import io
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from vastar_runtime.cli import request_output
 from vastar_runtime.cli.exit_codes import CommandFailed, ExitCode
 from vastar_runtime.cli.request_output import STDOUT, Output
 
@@ -168,3 +170,34 @@ def test_a_full_disk_is_told_once_and_does_not_hide_an_earlier_error() -> None:
     if os.path.exists("/dev/full"):
         with pytest.raises(CommandFailed, match=r"^cannot write /dev/full: No space"), output("/dev/full") as out:
             out.body(b"text")
+
+
+def test_a_pipe_waits_for_its_reader_as_long_as_the_request_has_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    now_s = 0.0
+    reader: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+        if now_s > 100 and not reader:
+            reader.append(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+
+    monkeypatch.setattr(request_output, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: now_s))
+    words = f"^cannot write {pipe}: it is a pipe, and nobody opened it to read in time$"
+    with pytest.raises(CommandFailed, match=words) as caught, output(str(pipe)) as out:
+        out.ends_at = 2
+        out.begin()
+    assert caught.value.exit_code is ExitCode.TIMEOUT
+    assert 2 <= now_s < 3
+    with output(str(pipe)) as out:
+        out.begin()
+        out.body(b"text")
+        out.flush()
+        assert os.read(reader[0], 10) == b"text"
+        assert out._file is not None
+        assert os.get_blocking(out._file.fileno()), "a reader that is slow loses nothing"
+    os.close(reader[0])

@@ -109,8 +109,8 @@ def test_the_socket_is_found_as_the_other_commands_and_the_sdk_find_it(socket_pa
     ("options", "words"),
     [
         (["--json", "-i"], "--json prints one object, which has the head in it: it goes without -i, -N and -o -"),
-        (["-m", "nan"], "Invalid value for '-m' / '--timeout' / '--max-time': nan is no number of seconds above 0"),
-        (["-m", "0"], "Invalid value for '-m' / '--timeout' / '--max-time': 0 is no number of seconds above 0"),
+        (["-m", "nan"], "Invalid value for '-m' / '--timeout' / '--max-time': 'nan' is no number of seconds above 0"),
+        (["-m", "0"], "Invalid value for '-m' / '--timeout' / '--max-time': '0' is no number of seconds above 0"),
         (["-H", "secret"], "Invalid value for '-H' / '--header': number 1 is no 'Name: value'"),
         (["-d", "a", "--data-raw", "b"], "--data and --data-raw cannot be used together"),
         (["-d", "@/nowhere"], "Invalid value for '--data': cannot read '/nowhere': No such file or directory"),
@@ -122,9 +122,25 @@ def test_the_socket_is_found_as_the_other_commands_and_the_sdk_find_it(socket_pa
 )
 def test_bad_usage_is_one_line_and_asks_nobody(options: list[str], words: str) -> None:
     done = run("request", "--socket", "/nowhere", *options, URL)
-    assert done.exit_code == 2
-    assert done.output.startswith(f"Error: {words}")
-    assert done.output.count("\n") == 1
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith(f"Error: {words}")
+    assert bool(done.stdout) is ("--json" in options)
+    as_json = run("request", "--socket", "/nowhere", *options, "--json", URL)
+    assert (as_json.exit_code, as_json.stderr) == (2, done.stderr)
+    told = json.loads(as_json.stdout)
+    assert (told["exit_code"], told["status"], told["error"]["class"]) == (2, None, None)
+    assert told["error"]["message"].startswith(words)
+
+
+def test_no_url_is_told_in_json_too_and_a_closed_output_hides_no_mistake(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert json.loads(run("request", "--json").stdout)["error"]["message"] == "Missing argument 'URL'."
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["request", "--json", "-m", "abc", URL])
+    assert ended.value.code == 2
+    assert "'abc' is no number of seconds above 0" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_is_told_before_anything_is_sent(socket_path: str, tmp_path: Path) -> None:
@@ -132,6 +148,15 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_sent(socket
         done = ask("-o", str(tmp_path))
         assert (done.exit_code, done.output) == (23, f"Error: cannot write {tmp_path}: Is a directory\n")
         assert scripted.requests == []
+
+
+def test_a_pipe_without_a_reader_has_no_more_than_the_time_for_all_of_it(socket_path: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with daemon(socket_path) as (_, ask):
+        done = ask("-m", "0.05", "-o", str(pipe))
+    assert done.exit_code == 28
+    assert done.output == f"Error: cannot write {pipe}: it is a pipe, and nobody opened it to read in time\n"
 
 
 def test_the_help_has_every_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,11 +20,13 @@ def test_a_socket_whose_directory_may_not_be_entered_is_told_as_that() -> None:
         try:
             if uid == 0:
                 os.seteuid(65534)
-            told = run("status", "--socket", str(path), environ={"VASTAR_CONFIG": os.devnull})
+            status, *others = (
+                run(command, "--socket", str(path), environ={"VASTAR_CONFIG": os.devnull})
+                for command in ("status", "reload", "stop")
+            )
         finally:
             os.seteuid(uid)
             os.chmod(directory, 0o700)
-    assert told.exit_code == 1
-    assert told.output == (
-        f"No permission to reach socket {path}: Permission denied; see the modes of its directories\n"
-    )
+    why = f"o permission to reach socket {path}: Permission denied; see the modes of its directories\n"
+    assert (status.exit_code, status.output) == (1, f"N{why}")
+    assert [(each.exit_code, each.output) for each in others] == [(1, f"Error: n{why}")] * 2

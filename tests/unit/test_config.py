@@ -75,7 +75,7 @@ def test_tcp_is_for_those_who_ask(environ: dict[str, str], port: int | None) -> 
 
 @pytest.mark.parametrize(
     ("text", "milliseconds"),
-    [("30", 30_000), ("0.5", 500), ("1e3", 1_000_000), (" 7 ", 7000), ("1e-9", 1), ("1e300", 315_360_000_000)],
+    [("30", 30_000), ("0.5", 500), ("1e3", 1_000_000), (" 7 ", 7000), ("1e-9", 1), ("1e9", 2_000_000_000)],
 )
 def test_the_timeout_is_in_seconds(text: str, milliseconds: int) -> None:
     assert load({"VASTAR_TIMEOUT": text}).policy.deadline.idle_timeout_ms == milliseconds
@@ -83,6 +83,7 @@ def test_the_timeout_is_in_seconds(text: str, milliseconds: int) -> None:
 
 NINES = "9" * 5000
 SHOWN_NINES = f"{'9' * 80!r}… (5000 characters)"
+NO_TIMEOUT = "cannot be used; it takes seconds above 0"
 NO_PORT = "is no port; it takes a number from 0 to 65535"
 LONG = "/run/" + "x" * 200
 TOO_LONG = f"the path has 205 bytes; the system allows {MAX_SOCKET_PATH_BYTES} for a socket: choose a shorter one"
@@ -103,11 +104,11 @@ TOO_LONG = f"the path has 205 bytes; the system allows {MAX_SOCKET_PATH_BYTES} f
         ({"VASTAR_USE_TCP": "true", "VASTAR_TCP_PORT": "-1"}, {}, f"VASTAR_TCP_PORT: '-1' {NO_PORT}"),
         ({"VASTAR_USE_TCP": "true", "VASTAR_TCP_PORT": "²"}, {}, f"VASTAR_TCP_PORT: '²' {NO_PORT}"),
         ({"VASTAR_USE_TCP": "true", "VASTAR_TCP_PORT": NINES}, {}, f"VASTAR_TCP_PORT: {SHOWN_NINES} {NO_PORT}"),
-        ({"VASTAR_TIMEOUT": "soon"}, {}, "VASTAR_TIMEOUT: 'soon' is no number of seconds above 0"),
-        ({"VASTAR_TIMEOUT": "0"}, {}, "VASTAR_TIMEOUT: '0' is no number of seconds above 0"),
-        ({"VASTAR_TIMEOUT": "-5"}, {}, "VASTAR_TIMEOUT: '-5' is no number of seconds above 0"),
-        ({"VASTAR_TIMEOUT": "nan"}, {}, "VASTAR_TIMEOUT: 'nan' is no number of seconds above 0"),
-        ({"VASTAR_TIMEOUT": "inf"}, {}, "VASTAR_TIMEOUT: 'inf' is no number of seconds above 0"),
+        ({"VASTAR_TIMEOUT": "soon"}, {}, f"VASTAR_TIMEOUT: 'soon' {NO_TIMEOUT}"),
+        ({"VASTAR_TIMEOUT": "0"}, {}, f"VASTAR_TIMEOUT: '0' {NO_TIMEOUT}"),
+        ({"VASTAR_TIMEOUT": "-5"}, {}, f"VASTAR_TIMEOUT: '-5' {NO_TIMEOUT}"),
+        ({"VASTAR_TIMEOUT": "nan"}, {}, f"VASTAR_TIMEOUT: 'nan' {NO_TIMEOUT}"),
+        ({"VASTAR_TIMEOUT": "inf"}, {}, f"VASTAR_TIMEOUT: 'inf' {NO_TIMEOUT}"),
         ({}, {"socket_mode": "rw"}, "--socket-mode: 'rw' is no octal permission such as 0600 or 0660"),
         ({}, {"socket_mode": "0888"}, "--socket-mode: '0888' is no octal permission such as 0600 or 0660"),
         ({}, {"socket_mode": "1777"}, "--socket-mode: '1777' is no octal permission such as 0600 or 0660"),

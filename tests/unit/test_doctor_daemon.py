@@ -276,6 +276,7 @@ def test_a_file_that_changed_or_is_another_than_the_daemons(directory: Path) -> 
         f"the daemon goes by {file} as it was before: the last reload was refused: {mistake}",
         "vastar-runtime config check",
     )
+    file.write_text("")
     other = one(check_configuration_in_use(msgspec.structs.replace(here, statistics=WELL)))
     assert (other.state, other.command) == (State.WARNING, f"vastar-runtime restart --config {file}")
     file.unlink()

@@ -14,7 +14,7 @@ from doctor_circumstances import HEALTH, STARTED, WELL, daemon, one, seen
 
 from vastar_runtime.cli.doctor_checks import keeper, usage_damage
 from vastar_runtime.cli.doctor_checks.circumstances import Circumstances
-from vastar_runtime.cli.doctor_checks.configuration import check_configuration_access
+from vastar_runtime.cli.doctor_checks.configuration import check_configuration_access, check_configuration_in_use
 from vastar_runtime.cli.doctor_checks.credential_sources import check_credential_sources
 from vastar_runtime.cli.doctor_checks.daemon import check_daemon
 from vastar_runtime.cli.doctor_checks.finding import State
@@ -94,6 +94,25 @@ def test_where_no_command_restarts_it_as_it_was_it_is_said_who_can(tmp_path: Pat
         assert command is None
         assert words in advice
     assert STARTED.unit is None
+
+
+def test_nothing_is_started_with_a_file_that_is_missing_or_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    gone = WELL | {"config_file": str(file)}
+    for text, mistake in ((None, f"cannot read {file}"), ("[", f"{file}:1: ")):
+        if text is not None:
+            file.write_text(text)
+        environ = {"VASTAR_CONFIG": str(file)}
+        wrong = examine(environ)
+        # The daemon goes by none, and this is named here; or by this, which is not what it was.
+        other = one(check_configuration_in_use(daemon(told=WELL, environ=environ, examined=wrong)))
+        assert other.remedy.endswith("; else correct this one, and start the daemon with this one")
+        assert other.command is None
+        advice, command = restart(daemon(told=gone))
+        assert advice.startswith(f"vastar-runtime restart, once this is corrected: {mistake}")
+        assert command is None
+        none = one(check_daemon(seen(tmp_path, environ)))
+        assert (none.remedy, none.command) == ("correct the configuration first; then start one", None)
 
 
 def test_a_variable_that_the_configuration_names_is_read(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from doctor_circumstances import one, seen, told
 
 from vastar_runtime.cli.doctor_checks import tls
 from vastar_runtime.cli.doctor_checks.configuration import check_configuration
-from vastar_runtime.cli.doctor_checks.finding import State
+from vastar_runtime.cli.doctor_checks.finding import Finding, State
 from vastar_runtime.cli.doctor_checks.kept_files import check_log, check_usage, open_files_limit
 from vastar_runtime.cli.doctor_checks.other_daemons import Daemon, other_daemons
 from vastar_runtime.cli.doctor_checks.proxies import check_proxies, check_proxies_answer
@@ -88,11 +88,51 @@ def test_a_store_that_is_missing_empty_expired_or_good(tmp_path: Path, monkeypat
     assert nothing.command == "apt-get install --reinstall ca-certificates"
     missing = one(tls.check_trust_store_here(seen(tmp_path, {"SSL_CERT_FILE": "/nowhere.pem"})))
     assert (missing.state, missing.command) == (State.PROBLEM, "unset SSL_CERT_FILE")
+    authority.cert_pem.write_to_path(file)
     relative = one(tls.check_trust_store_here(seen(tmp_path, {"SSL_CERT_FILE": os.path.relpath(file)})))
     assert (relative.state, relative.command) == (State.PROBLEM, 'export SSL_CERT_FILE="$PWD/$SSL_CERT_FILE"')
-    authority.cert_pem.write_to_path(file)
     monkeypatch.setattr(tls.time, "time", lambda: 1e12)
     assert "have expired" in tls.trust_store(str(file), str(none), is_chosen=True).found
+    monkeypatch.setattr(tls.time, "time", lambda: 0)
+    early = tls.trust_store(str(file), str(none), is_chosen=True)
+    assert early.state is State.PROBLEM
+    assert "all of its 1 certificate are not valid yet (before " in early.found
+
+
+def test_a_directory_whose_certificates_openssl_does_not_find(tmp_path: Path) -> None:
+    directory, file = tmp_path / "certs", tmp_path / "ca.pem"
+    directory.mkdir()
+    trustme.CA().cert_pem.write_to_path(file)
+
+    def judged(trusted: Path) -> Finding:
+        return tls.trust_store(str(trusted), str(directory), is_chosen=True, is_directory_chosen=True)
+
+    assert judged(file).state is State.OK  # an empty one may be meant: nothing is trusted but the file
+    certificate = directory / "good.pem"
+    trustme.CA().cert_pem.write_to_path(certificate)
+    beside, alone = judged(file), judged(tmp_path / "none.pem")
+    assert (beside.state, alone.state) == (State.WARNING, State.PROBLEM)
+    assert f"SSL_CERT_DIR: nothing in {directory} has a name that OpenSSL looks for" in beside.found
+    assert beside.command in (f"openssl rehash {directory}", None)
+    certificate.rename(directory / "5ed36f99.0")
+    assert judged(file).state is State.OK
+
+
+def test_in_a_directory_that_is_gone_what_is_relative_is_told_and_no_check_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "release"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    here = seen(tmp_path, {"VASTAR_CONFIG": "c.toml", "VASTAR_LOG_FILE": "log", "NODE_EXTRA_CA_CERTS": "ca.pem"})
+    finding = one(check_configuration(here))
+    assert finding.state is State.PROBLEM
+    assert finding.found.startswith("VASTAR_CONFIG: 'c.toml' is relative, and the working directory is gone")
+    for check in (check_log, tls.check_trust_store_here):
+        assert list(check(here))
+    lacking = one(check_log(seen(tmp_path, {"VASTAR_LOG_FILE": "log"}, log_path=str(tmp_path / "no" / "log"))))
+    assert lacking.state is State.PROBLEM
 
 
 def test_a_store_that_only_other_programs_read(tmp_path: Path) -> None:

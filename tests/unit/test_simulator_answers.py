@@ -33,7 +33,7 @@ def test_the_choice_is_the_same_in_every_process_and_release():
 
 
 def test_content_in_parts_is_the_same_question_as_content_in_one_string():
-    parts = Message("user", [TextPart("text", "What is "), TextPart("text", "a deadline?")])
+    parts = Message("user", [TextPart("What is "), TextPart("a deadline?")])
     assert answers.answer([parts], TEXTS) == answers.answer([user("What is a deadline?")], TEXTS)
 
 

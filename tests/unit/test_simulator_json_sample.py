@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import decimal
 import enum
+import ipaddress
 import json
 import re
 import uuid
@@ -64,10 +65,25 @@ def test_a_sample_of_a_pydantic_model_is_valid_for_it() -> None:
     assert value == sample(Everything.model_json_schema())
 
 
+def test_the_formats_of_pydantic_have_samples() -> None:
+    addresses = [getattr(ipaddress, f"IPv{version}{kind}") for version in "46" for kind in ("Network", "Interface")]
+    any_addresses = [pydantic.IPvAnyAddress, pydantic.IPvAnyNetwork, pydantic.IPvAnyInterface]
+    ids = [pydantic.UUID1, pydantic.UUID3, pydantic.UUID4, pydantic.UUID5, pydantic.UUID6, pydantic.UUID7]
+    kinds = [*ids, pydantic.UUID8, *addresses, *any_addresses, pydantic.Base64Bytes, pydantic.Base64UrlStr]
+    adapter = pydantic.TypeAdapter(tuple[*kinds])
+    adapter.validate_json(json.dumps(sample(adapter.json_schema())))
+
+
 @pytest.mark.parametrize(
     ("schema", "value"),
     [
         ({}, "text"),
+        # The anthropic package says so what the API's schemas lack.
+        ({"type": "string", "description": "An id.\n\n{minLength: 1, format: ipv4network}"}, "192.0.2.0/24"),
+        ({"type": "string", "description": "{format: ipv4, maxLength: 99}"}, "192.0.2.1"),
+        ({"type": "string", "description": "{format: ipv4}", "format": "date"}, "2025-01-01"),
+        ({"type": "string", "description": ["{format: ipv4}"]}, "text"),
+        ({"type": "string", "description": "{" * 100_000 + "format: ipv4" + " " * 1000}, "text"),
         ({"const": None}, None),
         ({"enum": ["b", "a"]}, "b"),
         ({"type": "integer", "default": 7, "minimum": 3}, 7),

@@ -21,11 +21,18 @@ CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = {"name": "weather", "description": "How warm it is.", "input_schema": CITY}
 HELLO = {"role": "user", "content": "Hello"}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Bandung"}}
+THOUGHTS = [
+    {"type": "thinking", "thinking": "It is warm there.", "signature": "xyz"},
+    {"type": "redacted_thinking", "data": "xyz"},
+]
 RESULT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "31 degrees"}
 
 FIELDS = [field.name for field in msgspec.structs.fields(MessagesRequest)]
-BLOCKS = st.lists(st.sampled_from([CALL, RESULT, {"type": "text", "text": "Hello"}, {"type": "image"}, {}, 5]))
-TURNS = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": BLOCKS | st.text()}))
+BLOCKS = st.lists(
+    st.sampled_from([CALL, RESULT, *THOUGHTS, {"type": "text", "text": "Hello"}, {"type": "image"}, {}, 5])
+)
+ROLES = st.sampled_from(["user", "assistant", "system"])
+TURNS = st.lists(st.fixed_dictionaries({"role": ROLES, "content": BLOCKS | st.text()}))
 ANYTHING = st.one_of(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     st.lists(st.text() | st.just(WEATHER)),
@@ -95,6 +102,25 @@ def test_a_tools_result_is_a_message_of_its_own():
     assert [(message.role, message.text) for message in nothing.messages][2:] == [("tool", "")]
 
 
+def test_what_the_model_thought_is_passed_over():
+    conversation = turns("How warm is it?", [{"type": "text", "text": "Let me see. "}, CALL], [RESULT])
+    thoughtful = turns("How warm is it?", [*THOUGHTS, *conversation[1]["content"]], [RESULT])
+    assert asked(messages=thoughtful) == asked(messages=conversation)
+    assert asked(messages=turns("Hello", THOUGHTS)).messages == [Message("user", "Hello"), Message("assistant", "")]
+
+
+def test_instructions_may_come_in_the_middle():
+    brief = {"role": "system", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]}
+    found = asked(messages=[HELLO, {"role": "assistant", "content": "Hi"}, brief, HELLO, brief | {"content": "Go on."}])
+    assert [(message.role, message.text) for message in found.messages] == [
+        ("user", "Hello"),
+        ("assistant", "Hi"),
+        ("system", "Be brief."),
+        ("user", "Hello"),
+        ("system", "Go on."),
+    ]
+
+
 def test_roles_need_not_alternate_and_the_assistant_may_have_begun_its_answer():
     assert len(asked(messages=[HELLO, HELLO, {"role": "assistant", "content": "It is"}]).messages) == 3
     assert asked(messages=[HELLO, {"role": "assistant", "content": ""}]).messages[1].text == ""
@@ -106,14 +132,14 @@ def test_roles_need_not_alternate_and_the_assistant_may_have_begun_its_answer():
         (None, "auto", None),
         ({"type": "auto", "disable_parallel_tool_use": True}, "auto", None),
         ({"type": "any"}, "required", None),
-        ({"type": "tool", "name": "weather"}, "required", "weather"),
+        ({"type": "tool", "name": "weather"}, "required", ["weather"]),
         ({"type": "none"}, "none", None),
     ],
 )
 def test_tools_and_which_of_them_must_be_called(choice, use, chosen):
     found = asked(tools=[WEATHER, {"type": "custom", "name": "now", "input_schema": {}}], tool_choice=choice)
-    assert found.tools == [Tool("weather", CITY), Tool("now", {})]
-    assert (found.tool_use, found.tool) == (use, chosen)
+    assert found.tools == [Tool("weather", CITY, "How warm it is."), Tool("now", {})]
+    assert (found.tool_use, found.callable_tools) == (use, chosen)
 
 
 def test_the_form_of_the_text():
@@ -133,7 +159,12 @@ def test_a_request_for_a_count_needs_no_limit():
     [
         ({"model": ""}, "model", "length"),
         ({"messages": []}, "messages", "length"),
-        ({"messages": [{"role": "system", "content": "x"}]}, "messages[0].role", "are user, assistant"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", "are user, assistant, system"),
+        ({"messages": [{"role": "system", "content": "x"}, HELLO]}, "messages[0].role", "top-level 'system' parameter"),
+        ({"messages": [HELLO, {"role": "system", "content": ""}]}, "messages[1].content", "non-empty"),
+        ({"messages": [HELLO, {"role": "system", "content": [THOUGHTS[0]]}]}, "messages[1].content", "the assistant's"),
+        ({"messages": turns([THOUGHTS[1]])}, "messages[0].content", "the assistant's"),
+        ({"messages": turns("Go", [{"type": "thinking"}])}, "messages[1].content[0].thinking", "missing"),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "content"),
         ({"messages": turns("")}, "messages[0].content", "messages.0: all messages must have non-empty content"),
         ({"messages": turns("Hello", [], "Hello")}, "messages[1].content", "non-empty"),

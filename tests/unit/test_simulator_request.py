@@ -18,6 +18,10 @@ def named(name: str) -> dict[str, object]:
     return {"type": "function", "function": {"name": name}}
 
 
+def allowed(mode: str, *names: str) -> dict[str, object]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named(name) for name in names]}}
+
+
 def assistant(*ids: str) -> dict[str, object]:
     calls = [{"id": id, "type": "function", "function": {"name": "sum", "arguments": '{"a":1}'}} for id in ids]
     return {"role": "assistant", "content": None, "tool_calls": calls}
@@ -39,7 +43,15 @@ def refusal(data: bytes) -> ApiError:
 
 
 def test_fields_that_the_simulator_does_not_read_are_accepted():
-    unread = {"seed": 1, "store": True, "logprobs": False, "tools": [], "temperature": 0.2, "max_tokens": None}
+    unread = {
+        "seed": 1,
+        "store": True,
+        "logprobs": False,
+        "top_logprobs": 0,
+        "tools": [],
+        "temperature": 0.2,
+        "max_tokens": None,
+    }
     more = {"user": "me", "modalities": ["text"], "logit_bias": {"50256": -100}, "parallel_tool_calls": True}
     request = parse(body(**unread, **more, of_a_later_version={"a": 1}))
     assert (request.model, request.stream, request.token_limit) == ("any", None, None)
@@ -53,6 +65,13 @@ def test_the_newer_name_of_the_token_limit_comes_first():
 def test_content_may_be_a_list_of_text_parts():
     parts = [{"type": "text", "text": "Hello, "}, {"type": "text", "text": "world"}]
     assert parse(body(messages=[{"role": "user", "content": parts}])).messages[0].text == "Hello, world"
+
+
+def test_what_the_model_refused_to_say_is_in_the_history_as_it_came():
+    parts = [{"type": "text", "text": "Well, "}, {"type": "refusal", "refusal": "no."}]
+    assert parse(body(messages=[{"role": "assistant", "content": parts}])).messages[0].text == "Well, no."
+    error = refusal(body(messages=[{"role": "user", "content": parts}]))
+    assert (error.param, "has no part of type refusal" in error.message) == ("messages[0]", True)
 
 
 def test_an_assistant_that_made_a_tool_call_needs_no_content():
@@ -88,16 +107,19 @@ def test_what_is_asked_in_no_api_s_own_form():
             response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
         )
     ).asked
-    assert (asked.stop, asked.token_limit, asked.tools, asked.tool_use, asked.tool, asked.schema) == (
+    assert (asked.stop, asked.token_limit, asked.tools, asked.tool_use, asked.callable_tools, asked.schema) == (
         ["END"],
         9,
-        [Tool("sum", {})],
+        [Tool("sum", {}, "Adds.")],
         "required",
-        "sum",
+        ["sum"],
         {"type": "object"},
     )
+    some = parse(body(tools=[SUM, named("now"), named("then")], tool_choice=allowed("auto", "now", "then"))).asked
+    assert (len(some.tools), some.tool_use, some.callable_tools) == (3, "auto", ["now", "then"])
     plain = parse(body(stop=["a", "b"], tool_choice="none", response_format={"type": "text"})).asked
-    assert (plain.stop, plain.tools, plain.tool_use, plain.tool, plain.schema) == (["a", "b"], [], "none", None, None)
+    assert (plain.stop, plain.tools, plain.tool_use, plain.schema) == (["a", "b"], [], "none", None)
+    assert plain.callable_tools is None
 
 
 @pytest.mark.parametrize(
@@ -110,12 +132,18 @@ def test_what_is_asked_in_no_api_s_own_form():
         ({"tool_choice": "auto"}, "tool_choice", "only allowed when 'tools' are specified"),
         ({"tools": [SUM], "tool_choice": named("other")}, "tool_choice", "'other' not found"),
         ({"tools": [SUM], "tool_choice": "perhaps"}, "tool_choice", "'perhaps'"),
+        ({"tools": [SUM], "tool_choice": named("")}, "tool_choice", "'' not found"),
+        ({"tools": [SUM], "tool_choice": {"type": "custom"}}, "tool_choice.type", "function and allowed_tools"),
+        ({"tools": [SUM], "tool_choice": allowed("auto", "sum", "other")}, "tool_choice", "'other' not found"),
+        ({"tools": [SUM], "tool_choice": allowed("auto")}, "tool_choice.allowed_tools.tools", "length"),
+        ({"tools": [SUM], "tool_choice": allowed("none", "sum")}, "tool_choice.allowed_tools.mode", "'none'"),
+        ({"tool_choice": allowed("auto", "sum")}, "tool_choice", "only allowed when 'tools' are specified"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type", "tools of type function"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "matching regex"),
         ({"tools": [SUM] * 129}, "tools", "length <= 128"),
         ({"tools": [SUM, SUM]}, "tools", "must be unique"),
         ({"logprobs": True}, "logprobs", "is not simulated"),
-        ({"top_logprobs": 0}, "top_logprobs", "is not simulated"),
+        ({"top_logprobs": 1}, "top_logprobs", "is not simulated"),
         ({"functions": [{"name": "sum"}]}, "functions", "send tools"),
         ({"function_call": "auto"}, "function_call", "send tool_choice"),
         ({"modalities": ["text", "audio"]}, "modalities", "answers with text"),
@@ -177,7 +205,13 @@ def test_nesting_without_end_is_refused():
 
 @pytest.mark.parametrize("half", [r"\ud83d", r"\ude00"])
 def test_half_a_surrogate_pair_is_no_text(half):
-    assert "not JSON" in refusal(body().replace(b"Hello", half.encode())).message
+    """The decoder's own word for the first half close to the end is that the body is truncated."""
+    ends = [b'{"model": "' + half.encode() + b" " * rest + b'"}' for rest in range(8)]
+    for data in (body().replace(b"Hello", half.encode()), *ends):
+        message = refusal(data).message
+        assert "not JSON" in message
+        assert "surrogate pair" in message
+    assert "surrogate" not in refusal(b'{"model": "\\ud83d\\ude00').message
 
 
 @pytest.mark.parametrize("data", [b"[]", b'"text"', b"1", b"null"])

@@ -24,6 +24,8 @@ CITY = {
     "additionalProperties": False,
 }
 WEATHER = {"type": "function", "name": "weather", "parameters": CITY, "strict": True}
+ALLOWED = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "weather"}]}
+THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "xyz"}
 CALL = {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": '{"city":"Bandung"}'}
 RETURNED = {"type": "function_call_output", "call_id": "call_1", "output": "31 degrees"}
 
@@ -32,7 +34,7 @@ ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["type", "id", "role", "content", "name"]), inner),
     max_leaves=8,
-) | st.sampled_from([[CALL, RETURNED], [WEATHER], "required", {"type": "function", "name": "weather"}])
+) | st.sampled_from([[CALL, RETURNED], [THOUGHT], [WEATHER], "required", ALLOWED, ALLOWED["tools"][0]])
 
 
 def body(**fields: object) -> bytes:
@@ -89,6 +91,7 @@ def test_items_are_messages_calls_and_what_the_calls_returned():
         {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "How warm "}] * 2},
         said | {"content": [{"type": "output_text", "text": "Let me see.", "annotations": [], "logprobs": []}]},
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+        THOUGHT,
         CALL | {"id": "fc_1", "status": "completed"},
         RETURNED | {"output": [{"type": "input_text", "text": "31 degrees"}]},
     ]
@@ -102,25 +105,35 @@ def test_items_are_messages_calls_and_what_the_calls_returned():
     ]
 
 
+def test_what_the_model_thought_is_passed_over():
+    parts = {"summary": [{"type": "summary_text", "text": "It"}], "content": [{"type": "reasoning_text", "text": "is"}]}
+    said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+    assert asked(input=[said[0], THOUGHT | parts | {"status": None}, said[1]]) == asked(input=said)
+    assert asked(input=[THOUGHT]).messages == []
+
+
 @pytest.mark.parametrize(
     ("choice", "use", "chosen"),
     [
         (None, "auto", None),
         ("none", "none", None),
         ("required", "required", None),
-        ({"type": "function", "name": "weather"}, "required", "weather"),
+        ({"type": "function", "name": "weather"}, "required", ["weather"]),
+        (ALLOWED, "auto", ["weather"]),
+        (ALLOWED | {"mode": "required"}, "required", ["weather"]),
     ],
 )
 def test_tools_and_which_of_them_must_be_called(choice, use, chosen):
-    found = asked(tools=[WEATHER, {"type": "function", "name": "now"}], tool_choice=choice)
-    assert found.tools == [Tool("weather", CITY), Tool("now", {})]
-    assert (found.tool_use, found.tool) == (use, chosen)
+    now = {"type": "function", "name": "now", "description": "What time it is."}
+    found = asked(tools=[WEATHER, now], tool_choice=choice)
+    assert found.tools == [Tool("weather", CITY), Tool("now", {}, "What time it is.")]
+    assert (found.tool_use, found.callable_tools) == (use, chosen)
 
 
 def test_the_form_of_the_text():
     form = {"type": "json_schema", "name": "place", "schema": CITY, "strict": True}
     assert asked(text={"format": form}).schema == CITY
-    assert asked(text={"format": {"type": "json_object"}}).schema == {}
+    assert asked(input="In JSON.", text={"format": {"type": "json_object"}}).schema == {}
     assert asked(text={"format": {"type": "text"}}).schema is None
     assert asked(text={"verbosity": "low"}).schema is None
 
@@ -139,7 +152,18 @@ def test_fields_that_the_simulator_does_not_read_are_accepted():
         ({"input": [{"content": "Hello"}]}, "input[0].role", "needs `role`"),
         ({"input": [{"role": "user"}]}, "input[0].content", "needs `content`"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input[0].role", "are user, assistant, system, developer"),
-        ({"input": [{"type": "reasoning", "id": "rs_1"}]}, "input[0].type", "message, function_call and"),
+        ({"input": [{"type": "web_search_call"}]}, "input[0].type", "message, function_call and"),
+        ({"input": [{"type": "reasoning", "id": "rs_1"}]}, "input[0].summary", "needs `summary`"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "reasoning_text", "text": "x"}]}]},
+            "input[0]",
+            "message has no part of type reasoning_text",
+        ),
+        (
+            {"input": [CALL, RETURNED | {"output": [{"type": "reasoning_text", "text": "x"}]}]},
+            "input[1].output[0].type",
+            "input_text",
+        ),
         ({"input": [CALL | {"call_id": None}]}, "input[0].call_id", "needs `call_id`"),
         ({"input": [CALL, {"type": "function_call_output", "call_id": "call_1"}]}, "input[1].output", "needs"),
         ({"input": [RETURNED]}, "input", "No tool call found for function call output with call_id call_1."),
@@ -168,6 +192,18 @@ def test_fields_that_the_simulator_does_not_read_are_accepted():
         ({"tool_choice": "required"}, "tool_choice", "'tools'"),
         ({"tool_choice": {"type": "function", "name": "weather"}}, "tool_choice", "'weather' not found"),
         ({"tool_choice": {"type": "file_search"}}, "tool_choice.type", "of type function"),
+        ({"tool_choice": ALLOWED}, "tool_choice", "'weather' not found"),
+        ({"tools": [WEATHER], "tool_choice": ALLOWED | {"tools": []}}, "tool_choice.tools", "length"),
+        (
+            {"tools": [WEATHER], "tool_choice": ALLOWED | {"tools": [{"type": "mcp"}]}},
+            "tool_choice.tools[0].type",
+            "of type function",
+        ),
+        (
+            {"instructions": "In JSON.", "text": {"format": {"type": "json_object"}}},
+            "input",
+            "the word 'json'",
+        ),
         ({"text": {"format": {"type": "yaml"}}}, "text.format.type", "json_schema"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema", "missing"),
         ({"max_output_tokens": 15}, "max_output_tokens", ">= 16"),
@@ -297,3 +333,4 @@ def test_what_was_asked_for_is_said_again():
     assert found["text"] == {"format": form, "verbosity": "medium"}
     assert found["usage"]["total_tokens"] == 9
     assert answered(SAID, service_tier="auto").as_json()["service_tier"] == "default"
+    assert answered(SAID, tools=[WEATHER], tool_choice=ALLOWED).as_json()["tool_choice"] == ALLOWED

@@ -35,6 +35,18 @@ def test_a_text_is_the_source_s_and_counted() -> None:
     assert reply("Hello there!") == Reply(text=TEXT, prompt_tokens=3, completion_tokens=7)
 
 
+def test_offered_tools_are_counted_however_deep_their_schemas_are() -> None:
+    names = len(["get", "weather", "type", "object", "properties", "city", "type", "string", "required", "city"]) - 1
+    assert reply(tools=[WEATHER]).prompt_tokens == 1 + names
+    assert reply(tools=[WEATHER], tool_use="none", callable_tools=["sum"]).prompt_tokens == 1 + names
+    described = Tool("sum", {"minimum": 5, "nullable": None}, "It adds, " * 500)
+    assert reply(tools=[described, FILES]).prompt_tokens == 1 + 1 + 4 + 1500 + 1
+    deep: dict[str, Any] = {}
+    for _ in range(10_000):
+        deep = {"items": deep}
+    assert reply(tools=[Tool("sum", deep)]).prompt_tokens == 1 + 1 + 10_000
+
+
 @pytest.mark.parametrize(
     ("fields", "text", "is_cut", "stopped_at", "tokens"),
     [
@@ -85,8 +97,15 @@ def test_a_call_has_arguments_that_the_schema_allows_and_is_counted() -> None:
 def test_a_tool_is_called_when_it_must_be_and_not_when_it_must_not() -> None:
     assert reply(tools=TOOLS, tool_use="required").tool_calls[0].name == "sum"
     assert reply("weather", tools=TOOLS, tool_use="required").tool_calls[0].name == "get_weather"
-    assert reply(tools=TOOLS, tool_use="required", tool="get_weather").tool_calls[0].name == "get_weather"
+    assert reply(tools=TOOLS, tool_use="required", callable_tools=["get_weather"]).tool_calls[0].name == "get_weather"
     assert reply("weather", tools=TOOLS, tool_use="none").tool_calls == ()
+
+
+def test_of_some_that_may_be_called_only_those_are() -> None:
+    some = {"tools": TOOLS, "callable_tools": ["get_weather", "searchLocalFiles"]}
+    assert reply("sum", **some).tool_calls == ()
+    assert reply("sum and files", **some).tool_calls[0].name == "searchLocalFiles"
+    assert reply("sum", **some, tool_use="required").tool_calls[0].name == "get_weather"
 
 
 def test_after_a_result_the_text_quotes_it() -> None:
@@ -101,9 +120,8 @@ def test_after_a_result_the_text_quotes_it() -> None:
 
 
 def test_a_call_that_the_limit_leaves_no_room_for_is_none() -> None:
-    assert reply("weather", tools=TOOLS, token_limit=5) == Reply(
-        text="", is_cut=True, prompt_tokens=1, completion_tokens=5
-    )
+    found = reply("weather", tools=TOOLS, token_limit=5)
+    assert (found.text, found.tool_calls, found.is_cut, found.completion_tokens) == ("", (), True, 5)
 
 
 def test_a_text_in_json() -> None:
@@ -117,7 +135,11 @@ def test_a_text_in_json() -> None:
 @pytest.mark.parametrize(
     ("fields", "param", "says"),
     [
-        ({"tools": [SUM, Tool("f", {"$ref": "#/x"})], "tool": "f"}, "tools[1]", "'f': $: $ref '#/x' leads nowhere"),
+        (
+            {"tools": [SUM, Tool("f", {"$ref": "#/x"})], "callable_tools": ["f"], "tool_use": "required"},
+            "tools[1]",
+            "'f': $: $ref '#/x' leads nowhere",
+        ),
         ({"schema": {"type": "x"}}, None, "format: $: type is none of"),
     ],
 )
@@ -139,6 +161,11 @@ def of_responses(name: str) -> dict[str, Any]:
     return {"type": "function", "name": name}
 
 
+def of_some(of: Callable[[str], dict[str, Any]]) -> list[dict[str, Any]]:
+    modes = ("auto", "required", "none")
+    return [{"mode": mode, "tools": [of(name) for name in names]} for mode, names in product(modes, ["", "a", "ab"])]
+
+
 def of_messages(name: str) -> dict[str, Any]:
     return {"name": name, "input_schema": {}}
 
@@ -146,8 +173,24 @@ def of_messages(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("parse", "offer", "choices", "stop"),
     [
-        (chat_request.parse, of_chat, ["auto", "none", "required", of_chat("a"), of_chat("z")], "stop"),
-        (responses_request.parse, of_responses, ["auto", "none", "required", of_responses("a"), of_responses("z")], ""),
+        (
+            chat_request.parse,
+            of_chat,
+            [
+                *("auto", "none", "required", of_chat("a"), of_chat("z"), of_chat("")),
+                *({"type": "allowed_tools", "allowed_tools": allowed} for allowed in of_some(of_chat)),
+            ],
+            "stop",
+        ),
+        (
+            responses_request.parse,
+            of_responses,
+            [
+                *("auto", "none", "required", of_responses("a"), of_responses("z"), of_responses("")),
+                *({"type": "allowed_tools"} | allowed for allowed in of_some(of_responses)),
+            ],
+            "",
+        ),
         (
             messages_request.parse,
             of_messages,
@@ -171,6 +214,6 @@ def test_whatever_an_api_lets_through_can_be_replied_to(
         assert len(found.tools) <= MAX_TOOLS
         assert len(found.stop) <= MAX_STOPS
         calls = voice.Voice(Fixed()).reply(found).tool_calls
-        assert [call.name for call in calls if found.tool] == ([found.tool] if found.tool else [])
+        assert found.callable_tools is None or all(call.name in found.callable_tools for call in calls)
         assert bool(calls) is (found.tool_use == "required")
     assert replied_to > 15

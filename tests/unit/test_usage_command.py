@@ -1,6 +1,7 @@
 """``vastar-runtime usage``: which file, since when, and what it prints."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner, Result
 from usage_books import HOUR, batch, counts
 
 from vastar_runtime.cli import _group
+from vastar_runtime.cli.doctor_checks.files import user_name
 from vastar_runtime.cli.usage import since_unix_s
 from vastar_runtime.errors import ConfigError, StartupError
 from vastar_runtime.metering.batch import UsageKey
@@ -99,6 +101,25 @@ def test_before_the_first_request_it_says_where_usage_will_be(home: Path) -> Non
     }
     assert (total["requests"], total["cost"]) == (0, "0")
     assert not home.exists()
+
+
+def test_a_file_that_nobody_or_not_this_user_can_make_is_not_said_to_come(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.mkdir()
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    shut = run("--file", home / "state" / "usage.db")
+    assert shut.exit_code == 0
+    assert (
+        f"/usage.db does not exist, and a daemon of {user_name(os.geteuid())} cannot make it: {home} may "
+        in shut.output
+    )
+    home.rmdir()
+    home.touch()
+    blocked = run()
+    assert blocked.exit_code == 0
+    assert f"/usage.db does not exist, and no daemon can make it: {home} is no directory" in blocked.output
+    assert "as requests come" not in shut.output + blocked.output
 
 
 def test_the_table_begins_with_what_it_is_about(file: Path) -> None:

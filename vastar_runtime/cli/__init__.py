@@ -15,6 +15,8 @@ from click.shell_completion import CompletionItem
 from vastar_runtime import __version__
 
 from .ending import broken_pipes, ending
+from .json_failure import wants_json
+from .standard_descriptors import fill_standard_descriptors
 
 NAME = "vastar-runtime"
 
@@ -36,7 +38,6 @@ _COMMANDS = {
     "completion": "completion",
     "clean": "clean",
 }
-_FOR_SCRIPTS = frozenset({"clean"})
 
 
 class _LazyGroup(click.Group):
@@ -60,7 +61,7 @@ class _LazyGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Names alone: their descriptions would have every module imported, at each press of TAB."""
-        names = [name for name in _COMMANDS if name not in _FOR_SCRIPTS and name.startswith(incomplete)]
+        names = [name for name in _COMMANDS if name.startswith(incomplete)]
         return [*map(CompletionItem, names), *click.Command.shell_complete(self, ctx, incomplete)]
 
 
@@ -76,13 +77,16 @@ def _group() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Console script ``vastar-runtime``; by default with the arguments of this process."""
-    with ending():
+    words = sys.argv[1:] if arguments is None else arguments
+    with ending(lambda: wants_json(_group, words)):
+        fill_standard_descriptors()
         sys.exit(_group.main(arguments, prog_name=NAME, standalone_mode=False))
 
 
 def run_daemon() -> None:
     """Console script ``vastar-connector-runtime``: ``run``, under the name that existing scripts look for."""
-    from .run import run
-
     with ending():
+        fill_standard_descriptors()
+        from .run import run
+
         sys.exit(run.main(prog_name="vastar-connector-runtime", standalone_mode=False))

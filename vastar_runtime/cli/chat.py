@@ -12,13 +12,12 @@ from connector_sdk.errors import ConnectorException
 from connector_sdk.openai import AsyncConversation, AsyncOpenAIConnector, UsageTracker
 from connector_sdk.openai_environment import settings_from_environment
 from connector_sdk.price_table import Price
-from connector_sdk.wire.messages import ErrorClass
 from vastar_runtime import config
 from vastar_runtime.config.origins import glob, parse_pattern, split_origin
 
 from .chat_input import Questions
 from .chat_session import ChatSession
-from .client_settings import client_settings
+from .client_settings import client_settings, reached
 from .ending import replace_what_cannot_be_shown, tell
 from .exit_codes import CommandFailed, ExitCode
 from .options import config_option, socket_option
@@ -103,9 +102,12 @@ def chat(
     connector = AsyncOpenAIConnector.from_settings(
         settings, config=daemon, usage_tracker=tracker, on_retry=_tell_of_long_wait
     )
-    conversation = AsyncConversation(connector, model, system=system, max_history_tokens=max_history_tokens)
+    try:
+        conversation = AsyncConversation(connector, model, system=system, max_history_tokens=max_history_tokens)
+    except ConnectorException as error:  # all of these are the command line's
+        raise CommandFailed(ExitCode.USAGE, error.message) from error
     _see_that_it_runs(daemon, doubt)
-    session = ChatSession(conversation, connector, tracker, Questions(sys.stdin, sys.stdout), sys.stdout)
+    session = ChatSession(conversation, connector, tracker, Questions(sys.stdin, sys.stdout), sys.stdout, daemon)
     sys.exit(session.run())
 
 
@@ -118,11 +120,10 @@ def _tell_of_long_wait(error: ConnectorException, wait_s: float) -> None:
 def _see_that_it_runs(daemon: RuntimeConfig, doubt: str) -> None:
     client = RuntimeClient(daemon)
     try:
-        client.connect()
+        reached(client.connect, daemon, doubt)
     except ConnectorException as error:
-        is_absent = error.error_class is ErrorClass.TRANSIENT
         message = f"{error.message}; {doubt}" if doubt else error.message
-        raise CommandFailed(ExitCode.NOT_RUNNING if is_absent else ExitCode.FAILED, message) from error
+        raise CommandFailed(ExitCode.FAILED, message) from error
     finally:
         client.close()
 

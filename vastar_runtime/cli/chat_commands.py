@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from connector_sdk.errors import ConnectorException
 from connector_sdk.openai import AsyncConversation, UsageTracker
-from connector_sdk.wire.messages import ErrorClass
+
+from .exit_codes import CommandFailed, ExitCode
 
 NOTHING_USED = "No usage yet"
 _WORDS_OF_END = frozenset({"exit", "quit"})  # the first as in the existing example
@@ -79,22 +80,26 @@ class ChatCommands:
         """Do what a line says.
 
         Raises:
-            ConnectorException: INVALID_REQUEST, there is no such command, or it cannot be done.
+            CommandFailed: USAGE, there is no such command, or it is written otherwise; NOT_WRITTEN, no file was saved.
+            ConnectorException: INVALID_REQUEST, it cannot be done.
         """
         name, _, rest = line.strip()[1:].partition(" ")
         argument = rest.strip()
         if name not in _COMMANDS:
             near = get_close_matches(name[:64].lower(), _COMMANDS, 1)
             hint = f"did you mean /{near[0]}?" if near else "/help lists them"
-            raise _invalid(f"there is no command /{name[:64]}; {hint} (a question that begins with / is written //)")
+            raise _mistake(f"there is no command /{name[:64]}; {hint} (a question that begins with / is written //)")
         if (name in _WITH_FILE) > bool(argument) or (argument and name not in _WITH_FILE | _WITH_ANYTHING):
-            raise _invalid(f"it is written {_COMMANDS[name].usage}")
+            raise _mistake(f"it is written {_COMMANDS[name].usage}")
         command: Callable[[str], str] = getattr(self, f"_{name}")
         return command(argument)
 
     def _save(self, argument: str) -> str:
         path = os.path.expanduser(argument)
-        self._conversation.save(path)
+        try:
+            self._conversation.save(path)
+        except ConnectorException as error:
+            raise CommandFailed(ExitCode.NOT_WRITTEN, error.message) from error
         return f"Saved to {path}"
 
     def _load(self, argument: str) -> str:
@@ -122,5 +127,5 @@ class ChatCommands:
         return "\n".join(f"{command.usage:<16}{command.does}" for command in _COMMANDS.values())
 
 
-def _invalid(message: str) -> ConnectorException:
-    return ConnectorException(message, ErrorClass.INVALID_REQUEST)
+def _mistake(message: str) -> CommandFailed:
+    return CommandFailed(ExitCode.USAGE, message)

@@ -7,13 +7,15 @@ from typing import TextIO
 
 import trio
 
+from connector_sdk.config import RuntimeConfig
 from connector_sdk.errors import ConnectorException
 from connector_sdk.openai import AsyncConversation, AsyncOpenAIConnector, UsageTracker
 
 from .chat_commands import ChatCommands, Said, kind_of, question_of
 from .chat_input import Questions
+from .client_settings import not_a_daemon
 from .ending import say, tell
-from .exit_codes import ExitCode, exit_code_of
+from .exit_codes import CommandFailed, ExitCode, exit_code_of
 
 # Of what others wrote: control characters but the line's end and the tab, what turns the direction of text around,
 # line ends that some terminals know and others do not, and halves of characters.
@@ -37,12 +39,14 @@ class ChatSession:
         tracker: UsageTracker,
         questions: Questions,
         screen: TextIO,
+        daemon: RuntimeConfig,
     ) -> None:
         self._conversation = conversation
         self._connector = connector
         self._tracker = tracker
         self._questions = questions
         self._screen = screen
+        self._daemon = daemon
         self._commands = ChatCommands(conversation, tracker, connector.model)
         self._exit_code = ExitCode.OK
         self._is_over = False
@@ -85,9 +89,10 @@ class ChatSession:
                     self._line(self._commands.run(line))
                 case Said.QUESTION:
                     self._answer(question_of(line))
-        except ConnectorException as error:
-            say(error.message)
-            self._failed(exit_code_of(error))
+        except (ConnectorException, CommandFailed) as error:
+            failure = not_a_daemon(error, self._daemon) if isinstance(error, ConnectorException) else None
+            say(str(failure or error))
+            self._failed(exit_code_of(failure or error))
 
     def _answer(self, question: str) -> None:
         answer = _Answer(self._conversation, question, self._write)

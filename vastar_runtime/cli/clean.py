@@ -1,4 +1,4 @@
-"""``vastar-runtime clean``: what ``scripts/clean_vcr.sh`` does."""
+"""``vastar-runtime clean``."""
 
 import fcntl
 import os
@@ -6,27 +6,37 @@ import signal
 import stat
 
 import click
+from click.core import ParameterSource
 
 from vastar_runtime import config
 from vastar_runtime.errors import StartupError
 
 from .options import log_option, socket_option
-from .probe import Found, State, probe
+from .probe import Found, State, obstacle, probe
 from .process import Process
 
 TERM_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 5.0
 
 
-@click.command(hidden=True)
+@click.command(
+    short_help="End a runtime that hangs; remove its socket and log.",
+    epilog="Example: vastar-runtime clean --socket /run/app/vastar.sock --log-file /var/log/vastar.log",
+)
 @socket_option
 @log_option
 def clean(socket_path: str | None, log_path: str) -> None:
-    """End the runtime on the socket, by force after 5 s, and remove its socket and log."""
+    """End the runtime on the socket, by force after 5 s, and remove its socket and log.
+
+    Requests in flight that take longer are lost. With --socket the log is removed only where it is named, too.
+    """
     path = config.load_socket_path(socket_path=socket_path)
     # A runtime that hangs is found too: the pid comes from the kernel and needs no answer.
     found = probe(path, timeout_s=1.0)
-    done = [_end(found), _remove_socket(path), _remove_lock(f"{path}.lock"), _remove_log(log_path)]
+    done = [_end(found), _remove_socket(path), _remove_lock(f"{path}.lock")]
+    is_log_named = click.get_current_context().get_parameter_source("log_path") is not ParameterSource.DEFAULT
+    if is_log_named or socket_path is None:  # the default log may be that of a daemon on another socket
+        done.append(_remove_log(log_path))
     if not any(done):
         click.echo(f"Nothing to clean up: no runtime on {path}, no socket, no log")
 
@@ -35,7 +45,7 @@ def _end(found: Found) -> bool:
     if found.state is State.NOT_RUNNING:
         return False
     if found.state is State.FORBIDDEN:
-        raise StartupError(f"permission denied on {found.socket_path}: it belongs to another user; left alone")
+        raise StartupError(f"{obstacle(found)}; left alone")
     if found.pid is None:
         raise StartupError(f"the process that listens on {found.socket_path} cannot be seen from here; end it there")
     try:

@@ -1,6 +1,7 @@
 """``vastar-runtime start``, ``stop`` and ``restart``: the daemon in the background."""
 
 import os
+import shlex
 import signal
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,8 +17,8 @@ from .asking import ask_runtime
 from .background import end, open_log, spawn, tail
 from .options import config_option, json_option, listen_options, log_option, socket_option
 from .printing import json_line
-from .probe import ANSWER_TIMEOUT_S, Found, State, obstacle, probe
-from .process import Process
+from .probe import ANSWER_TIMEOUT_S, Found, State, obstacle, probe, remedy
+from .process import Process, is_runtime
 from .run import READY
 
 # The daemon gives requests in flight 30 s; workers that hang it waits for a little longer, and then it ends by force.
@@ -184,7 +185,7 @@ def _start(wanted: _Wanted, examined: config.Examined, log_path: str) -> _Starte
     settings = examined.settings
     path = settings.listen.socket_path
     found = probe(path)
-    if found.state in (State.RUNNING, State.LEGACY, State.SILENT, State.FORBIDDEN):
+    if found.state not in (State.NOT_RUNNING, State.CLOSED):
         notes = []
         if settings != config.examine({}, socket_path=path).settings:
             notes = [
@@ -195,8 +196,9 @@ def _start(wanted: _Wanted, examined: config.Examined, log_path: str) -> _Starte
     try:
         child = spawn(["run", *wanted.arguments()], log_fd, environ=os.environ, detached=True)
     except StartupError as error:
-        last = tail(log_path, 1)
-        raise StartupError(f"the daemon did not start: {error}; {log_path} ends with: {' '.join(last)!r}") from error
+        said = " ".join(tail(log_path, 1))
+        told = f"{log_path} ends with: {said!r}" if said else f"{log_path} says nothing"
+        raise StartupError(f"the daemon did not start: {error}; {told}") from error
     finally:
         os.close(log_fd)
     if child.line != READY:
@@ -254,7 +256,16 @@ def _in_the_way(found: Found) -> str:
         return f"the daemon on {path} (PID {found.pid}) is shutting down; wait for it with: vastar-runtime stop"
     if found.state is State.FORBIDDEN:
         return f"{obstacle(found)}; choose another path with --socket, or run this as its owner"
-    return f"{obstacle(found)}; stop it first (scripts/clean_vcr.sh), or choose another path with --socket"
+    if found.state is State.CUT_OFF:
+        return f"{obstacle(found)}{remedy(found)}"
+    if found.is_foreign:
+        return f"{obstacle(found)}; choose another path with --socket"
+    how = f" ({_by_force(path)})" if found.pid is not None and is_runtime(found.pid) else ""
+    return f"{obstacle(found)}; stop it first{how}, or choose another path with --socket"
+
+
+def _by_force(path: str) -> str:
+    return f"vastar-runtime clean --socket {shlex.quote(path)}"
 
 
 def _stop(path: str, say: Callable[[str], object]) -> int | None:
@@ -276,13 +287,19 @@ def _stop(path: str, say: Callable[[str], object]) -> int | None:
             else:
                 process.send(signal.SIGTERM)
                 if not process.wait(1.0):
-                    say("Requests in flight finish first (30 s at most)")
+                    say(_why_it_takes_longer(found))
             if not process.wait(STOP_TIMEOUT_S):
                 raise StartupError(
                     f"the daemon on {path} (PID {found.pid}) did not end within {STOP_TIMEOUT_S:g} s; "
-                    "end it by force with scripts/clean_vcr.sh"
+                    f"end it by force: {_by_force(path)}"
                 )
     except ProcessLookupError:
         pass  # it ended between the two looks
     say(f"Stopped (PID {found.pid})")
     return found.pid
+
+
+def _why_it_takes_longer(found: Found) -> str:
+    if found.state is State.SILENT:
+        return f"It did not answer before, and may hang: waiting for its end ({STOP_TIMEOUT_S:g} s at most)"
+    return "Requests in flight finish first (30 s at most)"

@@ -1,4 +1,5 @@
-"""How every command ends that does not end well: one line on standard error, and an exit code of the table."""
+"""How every command ends that does not end well: one line on standard error, an exit code of the table, and JSON where
+that was asked for."""
 
 import errno
 import io
@@ -6,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn, TextIO
 
@@ -17,7 +18,8 @@ from connector_sdk.errors import ConnectorException
 from vastar_runtime.errors import StartupError
 
 from .exit_codes import CommandFailed, ExitCode, exit_code_of
-from .printing import printable
+from .json_failure import Failure
+from .printing import json_line, printable
 
 # Paths of 4,096 bytes and a sentence around them.
 _MAX_CHARACTERS = 10_000
@@ -25,8 +27,11 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 @contextmanager
-def ending() -> Iterator[None]:
+def ending(wants_json: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Turn the errors of a command, run with ``standalone_mode=False``, into its end.
+
+    Args:
+        wants_json: whether a failure is to be an object on standard output, too; asked only when there is one.
 
     Raises:
         SystemExit: with the exit code, once the line is written.
@@ -37,12 +42,9 @@ def ending() -> Iterator[None]:
         tell(error.format_message())  # no mistake: who asks for nothing gets the help
         sys.exit(ExitCode.USAGE)
     except click.ClickException as error:
-        say(_words(error))
-        sys.exit(error.exit_code)
+        _fail(_words(error), error.exit_code, wants_json)
     except (StartupError, ConnectorException) as error:
-        if str(error):  # there is none where nobody reads
-            say(str(error))
-        sys.exit(exit_code_of(error))
+        _fail(str(error), exit_code_of(error), wants_json)
     except click.Abort:
         tell("Interrupted")
         sys.exit(ExitCode.INTERRUPTED)
@@ -73,7 +75,19 @@ def broken_pipes() -> Iterator[None]:
 
 def say(message: str) -> None:
     """The line of an error, on standard error."""
-    tell(f"Error: {printable(_in_one_line(message), _MAX_CHARACTERS)}")
+    tell(f"Error: {_shown(message)}")
+
+
+def _fail(message: str, exit_code: int, wants_json: Callable[[], bool]) -> NoReturn:
+    if message:  # there is none where nobody reads
+        say(message)
+        if wants_json():
+            failure = Failure(error=_shown(message), exit_code=exit_code)
+            try:
+                click.echo(json_line(failure))
+            except OSError:
+                forget(sys.stdout)
+    sys.exit(exit_code)
 
 
 def tell(line: str) -> None:
@@ -119,6 +133,10 @@ def _words(error: click.ClickException) -> str:
     if is_value or not isinstance(error, click.UsageError) or error.ctx is None:
         return message
     return f"{_in_one_line(message).removesuffix('.')}; see: {error.ctx.command_path} --help"
+
+
+def _shown(message: str) -> str:
+    return printable(_in_one_line(message), _MAX_CHARACTERS)
 
 
 def _in_one_line(text: str) -> str:

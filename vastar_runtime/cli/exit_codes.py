@@ -27,7 +27,7 @@ class ExitCode(enum.IntEnum):
 
 MEANINGS = {
     ExitCode.OK: "done",
-    ExitCode.FAILED: "failed for a reason that has no code of its own; a daemon that runs, and is not well",
+    ExitCode.FAILED: "any other failure; a daemon that runs and is not well, or something else in its place",
     ExitCode.USAGE: "the command line, or a VASTAR_* variable, is wrong; nothing was done",
     ExitCode.NOT_RUNNING: "no daemon runs there",
     ExitCode.TRANSIENT: "Transient: no answer; another try may get one",

@@ -1,12 +1,13 @@
 """Options that several commands share."""
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from vastar_runtime.config import DEFAULT_CONFIG_PATH, DEFAULT_LOG_PATH, DEFAULT_SOCKET_PATH
+from vastar_runtime.config.paths import given_path
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -81,6 +82,11 @@ def log_option(function: _Function) -> _Function:
         show_envvar=True,
         default=DEFAULT_LOG_PATH,
         show_default=True,
-        callback=lambda _context, _parameter, path: os.path.abspath(path),
+        callback=_log_path,
         help="The daemon's log.",
     )(function)
+
+
+def _log_path(context: click.Context, _parameter: click.Parameter, path: str) -> str:
+    is_variable = context.get_parameter_source("log_path") is ParameterSource.ENVIRONMENT
+    return given_path("VASTAR_LOG_FILE" if is_variable else "--log-file", path)

@@ -2,6 +2,7 @@
 
 import enum
 import errno
+import os
 import socket
 import struct
 import time
@@ -12,7 +13,7 @@ from connector_sdk.wire import ExecuteResponse, HealthCheck, HealthCheckResponse
 from vastar_runtime.errors import StartupError
 
 from .asking import ask
-from .process import lock_holder
+from .process import cut_off, is_runtime, lock_holder, owner
 
 # A daemon answers a HealthCheck in well under a millisecond; a loaded machine gets its time.
 ANSWER_TIMEOUT_S = 3.0
@@ -26,6 +27,7 @@ class State(enum.Enum):
 
     NOT_RUNNING = "not_running"
     CLOSED = "closed"  # a daemon holds the socket's lock and accepts no connections: it starts or drains
+    CUT_OFF = "cut_off"  # a daemon listens, and somebody has removed the socket's file: nobody reaches it
     FORBIDDEN = "forbidden"
     SILENT = "not_answering"
     LEGACY = "legacy"  # the existing runtime, which answers a HealthCheck as an invalid message
@@ -48,6 +50,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     uid: int | None = None
     health: HealthCheckResponse | None = None
     detail: str = ""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Another program listens there, as far as can be seen from here: neither a daemon nor the existing runtime."""
+        return self.state is State.SILENT and self.pid is not None and not is_runtime(self.pid)
 
 
 def probe(socket_path: str, timeout_s: float = ANSWER_TIMEOUT_S) -> Found:
@@ -74,11 +81,36 @@ def obstacle(found: Found) -> str:
         case State.LEGACY:
             return f"the existing runtime ({who}) answers on {found.socket_path}"
         case State.FORBIDDEN:
-            return f"permission denied on {found.socket_path}: it belongs to another user or group"
+            closed = _closed_directory(found.socket_path)
+            return closed or f"permission denied on {found.socket_path}: it belongs to another user or group"
         case State.CLOSED:
             return f"the daemon on {found.socket_path} ({who}) accepts no connections: it is starting or shutting down"
+        case State.CUT_OFF:
+            return f"the daemon ({who}) has lost its socket {found.socket_path}, which was removed: nobody can connect"
         case _:
             return f"{who} listens on {found.socket_path} but is no healthy daemon: {found.detail}"
+
+
+def remedy(found: Found) -> str:
+    """What to do about an obstacle that is not to be waited for: the rest of its sentence, or ""."""
+    match found.state:
+        case State.CUT_OFF:
+            return "; restart it, with the options that it was started with: vastar-runtime restart"
+        case State.SILENT if not found.is_foreign:
+            return "; see what it is at: vastar-runtime doctor"
+        case _:
+            return ""
+
+
+def _closed_directory(socket_path: str) -> str:
+    """Why this user cannot even see the socket; "": it can."""
+    try:
+        os.stat(socket_path)
+    except PermissionError as error:
+        return f"no permission to reach socket {socket_path}: {error.strerror}; see the modes of its directories"
+    except OSError:  # it has gone meanwhile
+        pass
+    return ""
 
 
 def _probe(socket_path: str, timeout_s: float) -> Found:
@@ -88,9 +120,7 @@ def _probe(socket_path: str, timeout_s: float) -> Found:
         try:
             client.connect(socket_path)
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-            holder = lock_holder(socket_path)
-            state = State.NOT_RUNNING if holder is None else State.CLOSED
-            return Found(state=state, socket_path=socket_path, pid=holder)
+            return _nobody_accepts(socket_path)
         except PermissionError:
             return Found(state=State.FORBIDDEN, socket_path=socket_path)
         except OSError as error:
@@ -115,6 +145,14 @@ def _probe(socket_path: str, timeout_s: float) -> Found:
     if isinstance(answer, ExecuteResponse):
         return Found(state=State.LEGACY, socket_path=socket_path, pid=pid, uid=uid)
     return Found(state=State.RUNNING, socket_path=socket_path, pid=pid, uid=uid, health=answer)
+
+
+def _nobody_accepts(socket_path: str) -> Found:
+    if (pid := cut_off(socket_path)) is not None:
+        return Found(state=State.CUT_OFF, socket_path=socket_path, pid=pid, uid=owner(pid))
+    holder = lock_holder(socket_path)
+    state = State.NOT_RUNNING if holder is None else State.CLOSED
+    return Found(state=state, socket_path=socket_path, pid=holder)
 
 
 def _peer(client: socket.socket) -> tuple[int | None, int | None]:

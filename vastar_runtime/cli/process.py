@@ -29,6 +29,50 @@ def describe(pid: int) -> str:
         return ""
 
 
+def is_runtime(pid: int) -> bool:
+    """Whether a process calls itself a runtime: ours, or the existing one."""
+    words = describe(pid).split()
+    return bool(words) and os.path.basename(words[0]) == NAME
+
+
+def owner(pid: int) -> int | None:
+    """The uid of a process; None: it has ended, or cannot be seen."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+
+
+def cut_off(socket_path: str) -> int | None:
+    """The pid of the daemon that listens on this path, where no file is any more, so that nobody can connect; None when
+    none is seen.
+
+    Asks ``/proc/net/unix`` (proc_net(5)). A daemon that drains has closed its socket, and one that
+    starts has made the file before it listens.
+    """
+    if not _is_listened_on(socket_path) or os.path.lexists(socket_path):
+        return None
+    if (holder := lock_holder(socket_path)) is not None:
+        return holder
+    # What removed the socket may have removed the lock beside it.
+    wanted = title(socket_path)
+    return next((int(name) for name in os.listdir("/proc") if name.isdecimal() and describe(int(name)) == wanted), None)
+
+
+def _is_listened_on(socket_path: str) -> bool:
+    path = os.fsencode(socket_path)
+    try:
+        with open("/proc/net/unix", "rb") as file:
+            # "Num: RefCount Protocol Flags Type St Inode Path"; this flag is that of a socket that listens.
+            return any(
+                fields[3] == b"00010000" and fields[7] == path
+                for line in file
+                if len(fields := line.removesuffix(b"\n").split(None, 7)) == 8
+            )
+    except OSError:
+        return False
+
+
 def lock_holder(socket_path: str) -> int | None:
     """The pid of the daemon that holds ``SOCKET.lock``, accepting connections or not; None when none is seen.
 
@@ -68,8 +112,8 @@ class Process:
             raise StartupError("this command needs Linux 5.3 or later; end the daemon with Ctrl-C or its supervisor")
         self.pid = pid
         self._fd = os.pidfd_open(pid)
-        words = describe(pid).split()
-        if not words or os.path.basename(words[0]) != NAME:
+        if not is_runtime(pid):
+            words = describe(pid).split()
             ended = self.wait(0)
             self.close()
             if ended:

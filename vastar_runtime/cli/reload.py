@@ -1,6 +1,5 @@
 """``vastar-runtime reload``."""
 
-import os
 import shlex
 import sys
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import click
 
 from vastar_runtime import config
+from vastar_runtime.config.paths import given_path
 from vastar_runtime.connectors.base import Reloaded
 from vastar_runtime.errors import StartupError
 
@@ -16,7 +16,7 @@ from .exit_codes import CommandFailed, ExitCode
 from .options import config_option, json_option, socket_option
 from .printing import counted, json_line, printable
 from .probe import ANSWER_TIMEOUT_S as PROBE_TIMEOUT_S
-from .probe import State, obstacle, probe
+from .probe import State, obstacle, probe, remedy
 
 ANSWER_TIMEOUT_S = 60.0  # a file of a mebibyte takes seconds to check
 _MAX_LINE_CHARACTERS = 4096  # a path may have so many
@@ -39,9 +39,9 @@ def reload(config_path: str | None, socket_path: str | None, as_json: bool) -> N
         message = f"not running: nobody listens on {path}; start it with: vastar-runtime start"
         raise CommandFailed(ExitCode.NOT_RUNNING, message)
     if found.state is not State.RUNNING:
-        raise StartupError(obstacle(found))
+        raise StartupError(f"{obstacle(found)}{remedy(found)}")
     if config_path is not None:
-        _check_file(path, os.path.abspath(config_path))
+        _check_file(path, given_path("--config", config_path))
     answer = ask_runtime(path, "reload", ANSWER_TIMEOUT_S, Reloaded)
     if as_json:
         click.echo(json_line(answer))

@@ -5,8 +5,8 @@ from typing import TypeVar
 
 import click
 
-from connector_sdk.config import MAX_TIMEOUT_MS
 from connector_sdk.errors import ConnectorException
+from connector_sdk.wire.timeout import timeout_ms
 from vastar_runtime.errors import StartupError
 
 from . import request_input
@@ -16,12 +16,13 @@ from .exit_codes import CommandFailed, ExitCode, exit_code_of, table
 from .options import complete_file, config_option, json_option, socket_option
 from .request_exchange import Asked, Exchange
 from .request_input import METHODS, Data
-from .request_output import STDOUT, Output
+from .request_mistakes import RequestCommand
+from .request_output import STDOUT, checked_output
 
 _HELP = f"""Make an HTTP request through the daemon, with curl's options.
 
 The answer's body goes to standard output as it comes, whatever its status is. Redirects are followed, retries and
-limits are the daemon's.
+limits are the daemon's. With --json, one object tells how it ended, whatever ended it.
 
 \b
 Exit codes:
@@ -29,12 +30,12 @@ Exit codes:
 """
 
 
-def _timeout_ms(_context: click.Context, _parameter: click.Parameter, seconds: float | None) -> int | None:
-    if seconds is None:
+def _timeout_ms(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | None:
+    if text is None:
         return None
-    if not 0 < seconds <= MAX_TIMEOUT_MS / 1000:
-        raise click.BadParameter(f"{seconds:g} is no number of seconds above 0, at most {MAX_TIMEOUT_MS // 1000}")
-    return max(1, round(seconds * 1000))
+    if (milliseconds := timeout_ms(text)) is None:
+        raise click.BadParameter(f"{text!r} is no number of seconds above 0")
+    return milliseconds
 
 
 _Text = TypeVar("_Text", str, str | None)
@@ -48,6 +49,7 @@ def _unicode(_context: click.Context, parameter: click.Parameter, text: _Text) -
 
 
 @click.command(
+    cls=RequestCommand,
     help=_HELP,
     epilog="Example: vastar-runtime request --data-json @chat.json http://127.0.0.1:4545/v1/chat/completions",
 )
@@ -129,7 +131,6 @@ def _unicode(_context: click.Context, parameter: click.Parameter, text: _Text) -
     "--max-time",
     "timeout_ms",
     metavar="SECONDS",
-    type=float,
     callback=_timeout_ms,
     help="For all of it, the body too.  [env var: VASTAR_TIMEOUT; default: 60]",
 )
@@ -169,7 +170,8 @@ def request(
     )
     exchange = Exchange(asked)
     failure: StartupError | ConnectorException | None = None
-    report_output = _output(None, is_prompt=True) if as_json else None  # which must be there before anything is sent
+    # It must be there before anything is sent.
+    report_output = checked_output(None, is_prompt=True) if as_json else None
     try:
         outbound = request_input.build(
             method,
@@ -181,33 +183,16 @@ def request(
             stdin=None if sys.stdin is None else sys.stdin.buffer,
         )
         settings, doubt = client_settings(config_path, socket_path, tenant_id, timeout_ms)
-        exchange.run(outbound, settings, _output(output_path, is_prompt), doubt=doubt)
+        exchange.run(outbound, settings, checked_output(output_path, is_prompt=is_prompt), doubt=doubt)
     except (StartupError, ConnectorException) as error:
         failure = error
     except KeyboardInterrupt:
         if report_output is not None:
-            _write_report(exchange, CommandFailed(ExitCode.INTERRUPTED, "interrupted"), report_output)
+            exchange.report(CommandFailed(ExitCode.INTERRUPTED, "interrupted")).write(report_output)
         raise
     if report_output is not None:
-        _write_report(exchange, failure, report_output)
+        exchange.report(failure).write(report_output)
     if failure is not None:
         if str(failure) and not asked.is_silent:
             say(str(failure))
         sys.exit(exit_code_of(failure))
-
-
-def _write_report(exchange: Exchange, failure: StartupError | ConnectorException | None, output: Output) -> None:
-    with output:
-        output.body(f"{exchange.report(failure).line()}\n".encode())
-
-
-def _output(path: str | None, is_prompt: bool) -> Output:
-    stdout = sys.stdout
-    output = Output(
-        path,
-        is_prompt=is_prompt,
-        stdout=None if stdout is None else stdout.buffer,
-        is_terminal=stdout is not None and stdout.isatty(),
-    )
-    output.check()
-    return output

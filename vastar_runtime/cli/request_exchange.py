@@ -11,9 +11,9 @@ from connector_sdk.errors import ConnectorException
 from connector_sdk.http_payload import WaitLimits
 from connector_sdk.models import HTTPRequest
 from connector_sdk.streaming import StreamedResponse
-from connector_sdk.wire.messages import ErrorClass
 from vastar_runtime.errors import StartupError
 
+from .client_settings import reached
 from .ending import tell
 from .exit_codes import CommandFailed, ExitCode, exit_code_of
 from .printing import printable
@@ -57,6 +57,7 @@ class Exchange:
         """
         self._output = output
         self._began_at = time.perf_counter()  # reading a body may have taken long
+        output.ends_at = time.monotonic() + settings.timeout_ms / 1000
         try:
             with ExitStack() as stack:
                 stack.enter_context(output)
@@ -98,14 +99,7 @@ class Exchange:
     ) -> StreamedResponse:
         # The time for all of it is the time for the daemon, too: one that is stopped takes the connection, and no more.
         limits = WaitLimits(connect_ms=settings.timeout_ms)
-        try:
-            return client.open_stream(request, limits)
-        except ConnectorException as error:
-            codes = {ErrorClass.TRANSIENT: ExitCode.NOT_RUNNING, ErrorClass.PERMANENT: ExitCode.FAILED}
-            if error.request_id != 0 or error.error_class not in codes:  # it was asked, or has no time
-                raise
-            words = f"{error.message}; {doubt}" if doubt else error.message
-            raise CommandFailed(codes[error.error_class], words) from error
+        return reached(lambda: client.open_stream(request, limits), settings, doubt)
 
     def _answer(self, response: StreamedResponse, output: Output) -> None:
         self._first_byte_ms = self._elapsed_ms()

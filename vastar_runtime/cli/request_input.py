@@ -17,7 +17,6 @@ from connector_sdk.wire.messages import ErrorClass
 # A request is one frame; what its URL and headers take of it the client finds out.
 MAX_BODY_BYTES = MAX_FRAME_BYTES
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-_ADDED = {"accept": "Accept", "content-type": "Content-Type"}
 _HEADER = "'-H' / '--header'"
 _FORM = "application/x-www-form-urlencoded"
 _JSON = "application/json"
@@ -47,7 +46,7 @@ def build(
 
     Args:
         method: of ``-X``; None: what the other options make it.
-        headers: ``Name: value``, ``Name;`` (no value), ``Name:`` (not the one that would be added).
+        headers: ``Name: value``, ``Name;`` (no value), ``Content-Type:`` (not the one that data would add).
         data: texts, ``@FILE``, ``@-`` or ``-``, of each option that was given.
         user: ``NAME:PASSWORD``.
         stdin: read where the data say so; None: it is closed.
@@ -101,12 +100,17 @@ def _fields(headers: Sequence[str]) -> tuple[list[tuple[str, str]], set[str]]:
             raise click.BadParameter(f"number {number} is no 'Name: value'", param_hint=_HEADER)
         elif value:
             fields.append((name, value))
-        elif name.lower() in _ADDED:
+        elif name.lower() == "content-type":
             without.add(name.lower())
+        elif name.lower() == "accept":
+            raise click.BadParameter(
+                f"number {number} cannot leave out Accept: the daemon sends 'Accept: */*' where there is none",
+                param_hint=_HEADER,
+            )
         else:
             raise click.BadParameter(
-                f"number {number} has no value; 'Name;' sends a header without one, and 'Name:' leaves out "
-                f"{' or '.join(_ADDED.values())}, which the command would add",
+                f"number {number} has no value; 'Name;' sends a header without one, and 'Content-Type:' leaves out "
+                "the one that data would add",
                 param_hint=_HEADER,
             )
     return fields, without
@@ -126,10 +130,7 @@ def _body(kind: Data, values: Sequence[str], stdin: BinaryIO | None) -> bytes:
         piece = _piece(kind, value, stdin)
         size += len(piece) + (len(joint) if pieces else 0)
         if size > MAX_BODY_BYTES:
-            raise ConnectorException(
-                f"the body is longer than {MAX_BODY_BYTES} bytes, the most that a request can carry; send less at once",
-                ErrorClass.INVALID_REQUEST,
-            )
+            raise _too_long("the body")
         pieces.append(piece)
     return joint.join(pieces)
 
@@ -143,7 +144,18 @@ def _piece(kind: Data, value: str, stdin: BinaryIO | None) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise click.BadParameter(f"cannot read {name!r}: {reason}", param_hint=f"'{kind.value}'") from error
-    return data.translate(None, _NOT_IN_TEXT) if kind is Data.TEXT else data
+    if kind is not Data.TEXT:
+        return data
+    if len(data) > MAX_BODY_BYTES:  # there may be more, which a text without its line ends would not show
+        raise _too_long(f"{name!r}, with its line ends,")
+    return data.translate(None, _NOT_IN_TEXT)
+
+
+def _too_long(what: str) -> ConnectorException:
+    return ConnectorException(
+        f"{what} is longer than {MAX_BODY_BYTES} bytes, the most that a request can carry; send less at once",
+        ErrorClass.INVALID_REQUEST,
+    )
 
 
 def _read(name: str, stdin: BinaryIO | None) -> bytes:

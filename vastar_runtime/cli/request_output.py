@@ -2,8 +2,11 @@
 
 import contextlib
 import errno
+import math
 import os
+import stat
 import sys
+import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from types import TracebackType
@@ -18,6 +21,7 @@ _BUFFER_BYTES = 64 * 1024
 # As far as curl looks for a NUL, before it takes a body for text.
 _JUDGED_BYTES = 2000
 _MAX_LINE_CHARACTERS = 65_536
+_LOOK_AGAIN_S = 0.02
 
 
 class Output:
@@ -28,12 +32,16 @@ class Output:
         is_prompt: every piece is passed on at once.
         stdout: the stream that stands for standard output; None: it is closed.
         is_terminal: whether somebody looks at it.
+
+    Attributes:
+        ends_at: of ``time.monotonic``; until then a named pipe may wait for its reader.
     """
 
     def __init__(self, path: str | None, *, is_prompt: bool, stdout: BinaryIO | None, is_terminal: bool) -> None:
         self.path = None if path == STDOUT else path
         self.is_prompt = is_prompt or (self.path is None and is_terminal)
         self.body_bytes = 0
+        self.ends_at = math.inf
         self._stdout = stdout
         self._is_terminal = is_terminal and self.path is None
         self._to_judge = _JUDGED_BYTES if self._is_terminal and path is None else 0
@@ -124,14 +132,18 @@ class Output:
         """There is an answer: from now on the file is this answer's, however little of it comes.
 
         Raises:
-            CommandFailed: the file cannot be opened.
+            CommandFailed: the file cannot be opened; TIMEOUT, it is a pipe that nobody reads.
         """
-        if self.path is not None and self._file is None:
-            try:
-                # Unbuffered: a failed write must not come back when it is closed.
-                self._file = open(self.path, "wb", buffering=0)  # noqa: SIM115 - closed by __exit__
-            except (OSError, ValueError) as error:
-                raise self._failure(_reason(error)) from error
+        if self.path is None or self._file is not None:
+            return
+        try:
+            while (file := _opened(self.path)) is None:
+                if time.monotonic() >= self.ends_at:
+                    raise self._failure("it is a pipe, and nobody opened it to read in time", ExitCode.TIMEOUT)
+                time.sleep(_LOOK_AGAIN_S)
+        except (OSError, ValueError) as error:
+            raise self._failure(_reason(error)) from error
+        self._file = file
 
     def _write(self, data: bytes) -> None:
         self._held.append(data)
@@ -160,9 +172,26 @@ class Output:
                 forget(sys.stdout)
             raise self._failure(_reason(error)) from error
 
-    def _failure(self, reason: str) -> CommandFailed:
+    def _failure(self, reason: str, exit_code: ExitCode = ExitCode.NOT_WRITTEN) -> CommandFailed:
         where = "the output" if self.path is None else self.path
-        return CommandFailed(ExitCode.NOT_WRITTEN, f"cannot write {where}: {reason}")
+        return CommandFailed(exit_code, f"cannot write {where}: {reason}")
+
+
+def checked_output(path: str | None, *, is_prompt: bool) -> Output:
+    """An output of this process; arguments as for ``Output``.
+
+    Raises:
+        CommandFailed: it could not be written.
+    """
+    stdout = sys.stdout
+    output = Output(
+        path,
+        is_prompt=is_prompt,
+        stdout=None if stdout is None else stdout.buffer,
+        is_terminal=stdout is not None and stdout.isatty(),
+    )
+    output.check()
+    return output
 
 
 def head_lines(status_code: int, headers: Iterable[tuple[str, str]]) -> list[str]:
@@ -175,6 +204,23 @@ def head_lines(status_code: int, headers: Iterable[tuple[str, str]]) -> list[str
     with contextlib.suppress(ValueError):
         phrase = HTTPStatus(status_code).phrase
     return [f"HTTP/1.1 {status_code} {phrase}".rstrip(), *(f"{name}: {value}" for name, value in headers)]
+
+
+def _opened(path: str) -> BinaryIO | None:
+    """A file to write; None: a named pipe that nobody reads yet, for which open(2) would wait without end."""
+    try:
+        # Unbuffered: a failed write must not come back when it is closed.
+        file = open(path, "wb", buffering=0, opener=_without_waiting)  # noqa: SIM115 - closed by Output.__exit__
+    except OSError as error:
+        if error.errno == errno.ENXIO and stat.S_ISFIFO(os.stat(path).st_mode):
+            return None
+        raise
+    os.set_blocking(file.fileno(), True)
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def _why_not(path: str) -> str:

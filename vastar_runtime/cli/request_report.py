@@ -15,7 +15,7 @@ from vastar_runtime.errors import StartupError
 
 from .exit_codes import CommandFailed, ExitCode, exit_code_of
 from .printing import json_line
-from .request_output import head_lines
+from .request_output import Output, head_lines
 
 # As much as a buffered answer can have; more belongs into a file.
 MAX_JSON_BODY_BYTES = MAX_FRAME_BYTES
@@ -71,9 +71,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     error: Failure | None = None
 
-    def line(self) -> str:
-        """As it is printed."""
-        return json_line(self)
+    def write(self, output: Output) -> None:
+        """Print it, as the whole of what goes there.
+
+        Raises:
+            CommandFailed: it cannot be written.
+        """
+        with output:
+            output.body(f"{json_line(self)}\n".encode())
 
 
 class Collected:

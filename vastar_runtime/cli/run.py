@@ -15,6 +15,7 @@ from .exit_codes import ExitCode
 from .options import listen_options
 from .process import title
 from .service_manager import ServiceManager
+from .standard_descriptors import FIRST_OTHER
 
 READY = "ready"
 
@@ -24,7 +25,7 @@ READY = "ready"
     epilog="Example: vastar-runtime run --socket /run/app/vastar.sock --socket-mode 0660 --socket-group app",
 )
 @listen_options
-@click.option("--ready-fd", type=click.IntRange(min=0), hidden=True)
+@click.option("--ready-fd", type=click.IntRange(min=FIRST_OTHER), hidden=True)
 def run(
     config_path: str | None,
     socket_path: str | None,

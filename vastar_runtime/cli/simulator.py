@@ -20,6 +20,7 @@ from vastar_runtime.simulator.serve import serve
 from vastar_runtime.simulator.settings import DEFAULT_TOKENS_PER_SECOND, SimulatorSettings
 
 from .options import complete_file
+from .standard_descriptors import FIRST_OTHER
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -141,7 +142,7 @@ def _fault(_context: click.Context, _parameter: click.Parameter, value: str | No
     type=click.Choice(["debug", "info", "warning", "error"]),
     help=f"What is said on standard error; info: each request.  [default: {DEFAULT_LOG_LEVEL}]",
 )
-@click.option("--ready-fd", type=click.IntRange(min=0), hidden=True)
+@click.option("--ready-fd", type=click.IntRange(min=FIRST_OTHER), hidden=True)
 def simulator(
     host: str | None,
     port: int | None,

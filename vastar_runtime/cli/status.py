@@ -14,7 +14,7 @@ from .asking import NOT_UNDERSTOOD, ask_runtime
 from .exit_codes import ExitCode
 from .options import config_option, json_option, socket_option
 from .printing import json_line, printable
-from .probe import ANSWER_TIMEOUT_S, Found, State, obstacle, probe
+from .probe import ANSWER_TIMEOUT_S, Found, State, obstacle, probe, remedy
 from .refusals import budgets, refusals
 
 _MAX_VERSION_CHARACTERS = 64
@@ -29,8 +29,8 @@ _MEANWHILE = {
 
 
 class _Status(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``--json`` prints. ``running`` is null when the socket may not be asked, ``statistics`` when the daemon
-    does not tell this user."""
+    """What ``--json`` prints. ``running`` is null when the socket may not be asked, or who listens cannot be seen;
+    ``statistics`` when the daemon does not tell this user."""
 
     running: bool | None
     state: str
@@ -97,6 +97,8 @@ def _statistics(found: Found) -> tuple[dict[str, Any] | None, list[str], str]:
 def _summary(found: Found, statistics: dict[str, Any] | None) -> _Status:
     health = found.health
     running = {State.NOT_RUNNING: False, State.LEGACY: False, State.FORBIDDEN: None}
+    if found.state is State.SILENT:
+        running[State.SILENT] = None if found.pid is None else not found.is_foreign
     return _Status(
         running=running.get(found.state, True),
         state=found.state.value,
@@ -184,7 +186,7 @@ def _print(found: Found) -> None:
     if found.state is State.NOT_RUNNING:
         click.echo(f"Not running: nobody listens on {found.socket_path}")
     elif found.health is None:
-        sentence = _closed_way(found) or obstacle(found)
+        sentence = f"{obstacle(found)}{remedy(found)}"
         click.echo(f"{sentence[:1].upper()}{sentence[1:]}")
     else:
         health = found.health
@@ -194,19 +196,6 @@ def _print(found: Found) -> None:
         click.echo(f"   Version: {printable(health.version or 'not told', _MAX_VERSION_CHARACTERS)}")
         click.echo(f"   Uptime: {_duration(health.uptime_ms // 1000)}")
         click.echo(f"   Active requests: {health.active_requests}")
-
-
-def _closed_way(found: Found) -> str:
-    """Why this user cannot even see the socket; "": it can."""
-    if found.state is State.FORBIDDEN:
-        try:
-            os.stat(found.socket_path)
-        except PermissionError as error:
-            reason = f"{error.strerror}; see the modes of its directories"
-            return f"no permission to reach socket {found.socket_path}: {reason}"
-        except OSError:  # it has gone meanwhile
-            pass
-    return ""
 
 
 def _duration(seconds: int) -> str:

@@ -11,11 +11,13 @@ import click
 import msgspec
 
 from vastar_runtime import config
+from vastar_runtime.config.paths import given_path
 from vastar_runtime.config.quoting import quoted, shown_path
 from vastar_runtime.config.state import usage_path
 from vastar_runtime.errors import ConfigError, StartupError
 from vastar_runtime.metering.report import By, Group, Report, first_hour, read_report
 
+from .doctor_checks.files import nearest_existing, user_name
 from .options import complete_file, config_option, json_option
 from .printing import json_line
 from .usage_table import decimal, table
@@ -128,7 +130,7 @@ def usage(
     The daemon need not run. What it counted in the last second may be missing.
     """
     examined = config.examine(config_path=config_path)
-    path = os.path.abspath(file_path) if file_path is not None else _configured_file(examined)
+    path = given_path("--file", file_path) if file_path is not None else _configured_file(examined)
     by = By(by_name)
     most = _MOST_IN_JSON if as_json else _MOST_SHOWN
     report = None
@@ -141,7 +143,7 @@ def usage(
     elif path is None:
         click.echo("Usage is not kept: [usage] file is none")
     elif report is None:
-        click.echo(f"No usage yet: {shown_path(path)} does not exist; the daemon writes it as requests come")
+        click.echo(f"No usage yet: {shown_path(path)} does not exist{_prospects(path)}")
     else:
         _print(report, by, tenant_id, since_hour, currency)
 
@@ -159,6 +161,17 @@ def _configured_file(examined: config.Examined) -> str | None:
     if path is None and examined.settings.usage.file == "auto":
         raise StartupError("no variable says where usage is kept (HOME is not set); say it with --file")
     return path
+
+
+def _prospects(path: str) -> str:
+    """What is to come of a file that there is none of yet. A daemon may be another user's."""
+    nearest = nearest_existing(os.path.dirname(path))
+    if not os.path.isdir(nearest):
+        return f", and no daemon can make it: {shown_path(nearest)} is no directory; name another file in [usage]"
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        daemon = f"a daemon of {user_name(os.geteuid())}"
+        return f", and {daemon} cannot make it: {shown_path(nearest)} may not be written; name another file in [usage]"
+    return "; the daemon writes it as requests come"
 
 
 def _print(report: Report, by: By, tenant_id: str | None, since_hour: int, currency: str) -> None:

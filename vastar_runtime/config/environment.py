@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
+from connector_sdk.wire.timeout import timeout_ms
 from vastar_runtime.errors import ConfigError, GivenError
 
 from .quoting import quoted
 from .settings import DEFAULT_TCP_PORT, KeyPath, Scope, Settings, Value, fields_of
-from .values import MAX_DURATION_MS, socket_mode, socket_path, workers
+from .values import socket_mode, socket_path, workers
 
 
 class Flags(NamedTuple):
@@ -164,14 +164,9 @@ def _timeout(_settings: Settings, environ: Mapping[str, str], _flags: Flags) -> 
     text = environ.get("VASTAR_TIMEOUT", "")
     if not text:
         return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise GivenError(f"VASTAR_TIMEOUT: {quoted(text)} is no number of seconds above 0")
-    # The existing runtime takes any number: below a millisecond and above ten years nobody sees the difference.
-    return max(1, round(min(seconds * 1000, MAX_DURATION_MS))), "VASTAR_TIMEOUT"
+    if (milliseconds := timeout_ms(text)) is None:
+        raise GivenError(f"VASTAR_TIMEOUT: {quoted(text)} cannot be used; it takes seconds above 0")
+    return milliseconds, "VASTAR_TIMEOUT"
 
 
 _Reader = Callable[[Settings, Mapping[str, str], Flags], tuple[Value, str] | None]

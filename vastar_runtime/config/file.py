@@ -11,6 +11,7 @@ from vastar_runtime.regular_file import NotRegular, read_regular_file
 
 from .lines import TooManyDots, key_lines
 from .no_toml import reason
+from .paths import given_path
 from .quoting import quoted, shown_path
 from .settings import KeyPath
 
@@ -49,7 +50,7 @@ def named_file(environ: Mapping[str, str], flag: str | None) -> str | None:
         return None
     if not path or "\0" in path:
         raise GivenError(f"{name}: {quoted(path)} is no path of a file")
-    return os.path.abspath(path)
+    return given_path(name, path)
 
 
 def default_file() -> str | None:

@@ -13,6 +13,7 @@ from typing import get_args
 
 import msgspec
 
+from .paths import absolute_path
 from .policy import PERIODS_S, Rate, TokenLimitPolicy
 from .quoting import quoted
 from .settings import AUTO_WORKERS, MAX_SOCKET_PATH_BYTES, MAX_WORKERS, Value
@@ -96,7 +97,7 @@ def socket_path(path: str) -> str:
     """
     if not path or "\0" in path:
         raise ValueError(f"{quoted(path)} is no path of a socket")
-    path = os.path.abspath(path)
+    path = absolute_path(path)
     if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
         raise ValueError(
             f"the path has {len(os.fsencode(path))} bytes; "

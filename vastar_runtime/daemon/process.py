@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 def run_process(main: Callable[[], Awaitable[None]], write: Callable[[int, bytes], object] = write_all) -> None:
-    """Run this in an event loop, with a log that goes to standard error.
+    """Run this in an event loop, with a log that goes to standard error; to nobody where that was closed.
 
     Args:
         write: how lines get there: a file descriptor, and whole lines.
@@ -32,7 +32,9 @@ def run_process(main: Callable[[], Awaitable[None]], write: Callable[[int, bytes
     Raises:
         RuntimeFault: the first one that ``main`` ended with, bare.
     """
-    with BackgroundWriter(partial(write, sys.stderr.fileno())) as writer:
+    # Closed, its number may be another file's by now, and a client's socket at that.
+    sink = _nowhere if sys.stderr is None else partial(write, sys.stderr.fileno())
+    with BackgroundWriter(sink) as writer:
         logging.configure(writer)
         # Ignored by whoever started this, it would keep from us how a credential's command has ended.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -47,6 +49,10 @@ def run_process(main: Callable[[], Awaitable[None]], write: Callable[[int, bytes
                 fault = fault.exceptions[0]
         if fault is not None:  # raised in there, it would come out in a group again (Python 3.11.2)
             raise fault from None
+
+
+def _nowhere(_data: bytes) -> None:
+    """Takes lines that nobody is to be told."""
 
 
 def _spare_the_collector() -> None:

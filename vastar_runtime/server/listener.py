@@ -18,6 +18,7 @@ from vastar_runtime.errors import StartupError
 
 BACKLOG = 1024
 PROBE_TIMEOUT_S = 2.0
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextlib.contextmanager
@@ -46,6 +47,8 @@ def unix_listener(path: str, mode: int, group: str | None) -> Iterator[trio.Sock
                 listening.setblocking(False)
                 yield trio.SocketListener(trio.socket.from_stdlib_socket(listening))
             finally:
+                # In this order: a daemon that listens where no file is any more has lost it, and does not end.
+                listening.close()
                 if _identity(path) == identity:
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(path)
@@ -89,19 +92,25 @@ def _lock(path: str) -> Iterator[None]:
             if _accepts_connections(path):
                 raise StartupError(f"{who} is alive on {path}; stop it first: vastar-runtime stop") from error
             raise StartupError(
-                f"{who} on {path} is starting or shutting down; wait for it: vastar-runtime stop"
+                f"{who} on {path} is starting or shutting down, or somebody has removed its socket; "
+                "wait for its end: vastar-runtime stop"
             ) from error
         # The holder before us may have removed the file between our open and our lock; then it protects nothing.
         if _identity(lock_path) == (os.fstat(fd).st_dev, os.fstat(fd).st_ino):
             break
         os.close(fd)
     try:
-        os.ftruncate(fd, 0)
-        os.write(fd, b"%d\n" % os.getpid())
+        try:
+            os.ftruncate(fd, 0)
+            os.write(fd, b"%d\n" % os.getpid())
+        except OSError as error:
+            raise _cannot(lock_path, error) from error
         yield
     finally:
-        with contextlib.suppress(OSError):  # the directory may be gone; the lock ends with the descriptor anyway
-            os.unlink(lock_path)
+        # Removed under us, it may be another daemon's by now.
+        if _identity(lock_path) == (os.fstat(fd).st_dev, os.fstat(fd).st_ino):
+            with contextlib.suppress(OSError):  # the directory may be gone; the lock ends with the descriptor anyway
+                os.unlink(lock_path)
         os.close(fd)
 
 
@@ -181,7 +190,5 @@ def _cannot(path: str, error: OSError) -> StartupError:
     if isinstance(error, PermissionError):
         with contextlib.suppress(OSError):
             owner = f" (it belongs to uid {os.lstat(path).st_uid})"
-    advice = (
-        "choose another VASTAR_SOCKET_PATH" if owner else "check the directory, or choose another VASTAR_SOCKET_PATH"
-    )
-    return StartupError(f"cannot listen on {path}: {error.strerror}{owner}; {advice}")
+    first = "" if owner else "make room, or " if error.errno in _NO_ROOM else "check the directory, or "
+    return StartupError(f"cannot listen on {path}: {error.strerror}{owner}; {first}choose another VASTAR_SOCKET_PATH")

@@ -12,12 +12,11 @@ from starlette.routing import Route
 from . import completion, connection_test, customers_api, embeddings, issues_api, messages, responses_api
 from .api_error import ApiError
 from .body import drop_body
-from .envelope import error_response
+from .envelope import AZURE_ROOT, error_response
 from .handlers import Handlers
-from .keys import AZURE_ROOT
 from .settings import SimulatorSettings
 
-_DEPLOYMENT = AZURE_ROOT + "deployments/{deployment}"
+_DEPLOYMENT = AZURE_ROOT + "/deployments/{deployment}"
 
 
 def create_app(settings: SimulatorSettings) -> Starlette:
@@ -37,7 +36,7 @@ def create_app(settings: SimulatorSettings) -> Starlette:
             *_openai_routes(handlers, "", settings.rai),
             Route(messages.PATH, handlers.conversation(messages.parse, messages.answer), methods=["POST"]),
             Route(messages.COUNT_PATH, handlers.message_count, methods=["POST"]),
-            *_openai_routes(handlers, AZURE_ROOT.rstrip("/"), settings.rai),
+            *_openai_routes(handlers, AZURE_ROOT, settings.rai),
             *_azure_routes(handlers),
             Route(connection_test.PATH, handlers.test_completion, methods=["POST"]),
             Route("/health", handlers.health, methods=["GET"]),
@@ -71,12 +70,13 @@ def _openai_routes(handlers: Handlers, root: str, is_rai: bool) -> list[Route]:
 
 def _azure_routes(handlers: Handlers) -> list[Route]:
     """Azure's older API, whose queries say its version."""
-    responses = handlers.conversation(responses_api.parse, responses_api.answer, is_azure=True)
+    responses = handlers.conversation(responses_api.parse, responses_api.answer)
     return [
         Route(f"{_DEPLOYMENT}/chat/completions", handlers.deployment_chat, methods=["POST"]),
         Route(f"{_DEPLOYMENT}/embeddings", handlers.deployment_embeddings, methods=["POST"]),
-        Route(f"{AZURE_ROOT}responses", responses, methods=["POST"]),
-        Route(f"{AZURE_ROOT}models", handlers.model_list, methods=["GET"]),
+        Route(f"{AZURE_ROOT}/responses", responses, methods=["POST"]),
+        Route(f"{AZURE_ROOT}/models", handlers.model_list, methods=["GET"]),
+        Route(AZURE_ROOT + "/models/{name:path}", handlers.model, methods=["GET"]),
     ]
 
 

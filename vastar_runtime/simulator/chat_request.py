@@ -4,12 +4,14 @@ Source: OpenAI API reference, "Create chat completion". Fields that would change
 does not know are refused; others are accepted and have no effect.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
 from .api_error import ApiError
-from .reply import MAX_TOOLS, Asked, Tool
+from .chat_tools import AllowedChoice, CallMade, FunctionChoice, FunctionTool, Name
+from .reply import MAX_TOOLS, Asked, Tool, ToolUse
 from .request import MAX_MODEL_CHARS, Message, Role, parse_as
 from .strict_schema import why_not_strict
 from .unread import explained, refuse_unread
@@ -19,28 +21,16 @@ MAX_CHOICES = 8
 MAX_STOPS = 4
 
 _KINDS = (
-    (r"messages\[\d+\]\.content\[\d+\]\.type", "of content the simulator reads parts of type text"),
+    (r"messages\[\d+\]\.content\[\d+\]\.type", "of content the simulator reads parts of type text and refusal"),
     (r"tools\[\d+\]\.type", "the simulator offers the model tools of type function"),
+    (r"tool_choice\.type", "the types are function and allowed_tools"),
+    (r"tool_choice\.allowed_tools\.tools\[\d+\]\.type", "of tools the simulator calls those of type function"),
     (r"response_format\.type", "the formats are text, json_object and json_schema"),
 )
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z")]
 _Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 _Limit = Annotated[int, msgspec.Meta(ge=1)]
 _Stop = Annotated[str, msgspec.Meta(min_length=1)]
-
-
-class FunctionCall(msgspec.Struct, frozen=True):
-    name: str
-    arguments: str
-
-
-class CallMade(msgspec.Struct, frozen=True):
-    """A call in the history."""
-
-    id: str
-    type: Literal["function"]
-    function: FunctionCall
 
 
 class ChatMessage(Message, frozen=True):
@@ -54,26 +44,6 @@ class ChatMessage(Message, frozen=True):
         """The same in no API's own form, the calls as text."""
         calls = "".join(f"{call.function.name} {call.function.arguments}" for call in self.tool_calls or ())
         return Message(self.role, self.text + calls)
-
-
-class Function(msgspec.Struct, frozen=True):
-    name: Name
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class FunctionTool(msgspec.Struct, frozen=True):
-    type: Literal["function"]
-    function: Function
-
-
-class FunctionName(msgspec.Struct, frozen=True):
-    name: str
-
-
-class FunctionChoice(msgspec.Struct, frozen=True):
-    type: Literal["function"]
-    function: FunctionName
 
 
 class TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
@@ -114,7 +84,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     presence_penalty: _Penalty | None = None
     frequency_penalty: _Penalty | None = None
     tools: Annotated[list[FunctionTool], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | FunctionChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | FunctionChoice | AllowedChoice | None = None
     response_format: TextFormat | JsonFormat | SchemaFormat | None = None
     parallel_tool_calls: bool | None = None
     seed: int | None = None
@@ -143,16 +113,30 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def asked(self) -> Asked:
-        choice = self.tool_choice or "auto"
+        tool_use, callable_tools = self.choice
         return Asked(
             messages=[message.said for message in self.messages],
             token_limit=self.token_limit,
             stop=[self.stop] if isinstance(self.stop, str) else self.stop or (),
-            tools=[Tool(tool.function.name, tool.function.parameters or {}) for tool in self.tools or ()],
-            tool_use="required" if isinstance(choice, FunctionChoice) else choice,
-            tool=choice.function.name if isinstance(choice, FunctionChoice) else None,
+            tools=[
+                Tool(tool.function.name, tool.function.parameters or {}, tool.function.description or "")
+                for tool in self.tools or ()
+            ],
+            tool_use=tool_use,
+            callable_tools=callable_tools,
             schema=self._schema,
         )
+
+    @property
+    def choice(self) -> tuple[ToolUse, Sequence[str] | None]:
+        """How tools are used, and the names of those that may be called where not all may."""
+        match self.tool_choice:
+            case FunctionChoice(function=function):
+                return "required", [function.name]
+            case AllowedChoice(allowed_tools=allowed):
+                return allowed.mode, [tool.function.name for tool in allowed.tools]
+            case choice:
+                return choice or "auto", None
 
     @property
     def _schema(self) -> dict[str, Any] | None:
@@ -202,7 +186,7 @@ def _check_unread(request: ChatRequest) -> None:
     refuse_unread("functions", request.functions, "send tools")
     refuse_unread("function_call", request.function_call, "send tool_choice")
     refuse_unread("logprobs", request.logprobs)
-    refuse_unread("top_logprobs", request.top_logprobs is not None)
+    refuse_unread("top_logprobs", request.top_logprobs)
     refuse_unread("modalities", request.modalities and request.modalities != ["text"], "it answers with text")
     refuse_unread("audio", request.audio, "it answers with text")
 
@@ -237,10 +221,9 @@ def _check_combinations(request: ChatRequest) -> None:
     choice = request.tool_choice
     if choice is not None and choice != "none" and not names:
         raise ApiError(400, "'tool_choice' is only allowed when 'tools' are specified.", param="tool_choice")
-    if isinstance(choice, FunctionChoice) and choice.function.name not in names:
-        raise ApiError(
-            400, f"Tool choice {choice.function.name[:64]!r} not found in 'tools' parameter.", param="tool_choice"
-        )
+    for name in request.choice[1] or ():
+        if name not in names:
+            raise ApiError(400, f"Tool choice {name[:64]!r} not found in 'tools' parameter.", param="tool_choice")
     if isinstance(request.response_format, JsonFormat) and not any(
         "json" in message.text.lower() for message in request.messages
     ):

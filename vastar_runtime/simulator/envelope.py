@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
-from . import customers_api, issues_api, messages
+from . import completion, connection_test, customers_api, embeddings, issues_api, messages, responses_api
 from .api_error import ApiError
 
+AZURE_ROOT = "/openai"
+
+_OPENAI = (completion.PATH, responses_api.PATH, embeddings.PATH, connection_test.PATH, AZURE_ROOT)
 _CATALOG = {issues_api.ROOT: issues_api.error_response, customers_api.ROOT: customers_api.error_response}
 
 
@@ -24,11 +27,18 @@ def error_response(request: HTTPConnection, error: ApiError, headers: Mapping[st
 
 
 def speaks_anthropic(request: HTTPConnection) -> bool:
-    """Whether a request is to Anthropic's API; of the paths that both APIs have, its headers tell."""
+    """Whether a request is to Anthropic's API; of paths that both APIs or neither have, its headers tell."""
     path: str = request.scope["path"]
-    if _is_below("/v1/models", path):
-        return "anthropic-version" in request.headers
-    return _is_below(messages.PATH, path)
+    if _is_below(messages.PATH, path):
+        return True
+    is_elsewhere = any(_is_below(root, path) for root in (*_OPENAI, *_CATALOG))
+    return not is_elsewhere and "anthropic-version" in request.headers
+
+
+def needs_azure_version(request: HTTPConnection) -> bool:
+    """Whether a request is to Azure's older API, whose queries say its version."""
+    path: str = request.scope["path"]
+    return _is_below(AZURE_ROOT, path) and not _is_below(f"{AZURE_ROOT}/v1", path)
 
 
 def _is_below(root: str, path: str) -> bool:

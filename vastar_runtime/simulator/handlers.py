@@ -14,7 +14,7 @@ from starlette.responses import Response
 from . import chat_request, completion, connection_test, embeddings, messages, rai
 from .api_error import ApiError, new_request_id
 from .body import read_body
-from .envelope import speaks_anthropic
+from .envelope import needs_azure_version, speaks_anthropic
 from .event_stream import EventStream
 from .keys import KeyCheck
 from .models import Models
@@ -70,19 +70,11 @@ class Handlers:
 
     # --- conversations ---
 
-    def conversation(
-        self, parse: Callable[[bytes], _R], answer: Callable[[_R, Reply], _Answer], *, is_azure: bool = False
-    ) -> Endpoint:
-        """The endpoint of an API that continues conversations.
-
-        Args:
-            is_azure: the query has to say the API's version.
-        """
+    def conversation(self, parse: Callable[[bytes], _R], answer: Callable[[_R, Reply], _Answer]) -> Endpoint:
+        """The endpoint of an API that continues conversations."""
 
         async def endpoint(request: Request) -> Response:
             body = await self._admitted(request)
-            if is_azure:
-                _check_azure_version(request)
             return await self._answered(request, body, self._existing(parse), answer)
 
         return endpoint
@@ -178,12 +170,13 @@ class Handlers:
         self.check_key(request)
         if speaks_anthropic(request):
             messages.check_version(request.headers)
+        if needs_azure_version(request):
+            _check_azure_version(request)
         return body
 
     async def _deployment(self, request: Request) -> tuple[bytes, str]:
         """The body of a request to Azure, and the name of the deployment."""
         body = await self._admitted(request)
-        _check_azure_version(request)
         deployment: str = request.path_params["deployment"]
         try:
             self._models.check(deployment)

@@ -157,17 +157,18 @@ class Journal:
     async def _send_list(self, numbers: list[int], send: Send) -> None:
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        piece, separator = b'{"requests":[', b""
+        piece, separator, forgotten = b'{"requests":[', b"", 0
         for number in numbers:
             entry = self._entry(number)
             if entry is None:
-                continue  # it was forgotten since
+                forgotten += 1
+                continue
             piece += separator + msgspec.json.encode(entry.as_json())
             separator = b","
             if len(piece) >= _PIECE_BYTES:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 piece = b""
-        await send({"type": "http.response.body", "body": piece + b"]}"})
+        await send({"type": "http.response.body", "body": piece + b'],"forgotten":%d}' % forgotten})
 
     def _entry(self, number: int) -> Entry | None:
         """The entry with a number that there was; None when it is forgotten."""

@@ -5,9 +5,7 @@ import hmac
 from starlette.requests import Request
 
 from .api_error import ApiError
-from .envelope import speaks_anthropic
-
-AZURE_ROOT = "/openai/"
+from .envelope import AZURE_ROOT, speaks_anthropic
 
 
 class KeyCheck:
@@ -43,6 +41,6 @@ class KeyCheck:
 
 def _key_header(request: Request) -> str | None:
     """The header that an API has for keys besides Authorization, which its clients may use for tokens of a login."""
-    if request.scope["path"].startswith(AZURE_ROOT):
+    if request.scope["path"].startswith(f"{AZURE_ROOT}/"):
         return "api-key"
     return "x-api-key" if speaks_anthropic(request) else None

@@ -1,6 +1,7 @@
 """Samples of JSON Schemas without parts: numbers in their bounds, strings by length, format and pattern."""
 
 import math
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -28,14 +29,31 @@ _FORMATS = {
     "url": "https://example.com/",
     "iri": "https://example.com/",
     "uri-reference": "/path",
+    "uri-template": "/path/{id}",
     "iri-reference": "/path",
     "uuid": "123e4567-e89b-42d3-a456-426614174000",
+    # Those of pydantic that are no standard's.
+    **{f"uuid{version}": f"123e4567-e89b-{version}2d3-a456-426614174000" for version in range(1, 9)},
+    "ipv4network": "192.0.2.0/24",
+    "ipv4interface": "192.0.2.1/24",
+    "ipv6network": "2001:db8::/32",
+    "ipv6interface": "2001:db8::1/32",
+    "ipvanyaddress": "192.0.2.1",
+    "ipvanynetwork": "192.0.2.0/24",
+    "ipvanyinterface": "192.0.2.1/24",
+    "base64": "dGV4dA==",
     "json-pointer": "/path",
+    "relative-json-pointer": "0/path",
     "regex": "^text$",
     "byte": "dGV4dA==",
     "base64url": "dGV4dA==",
     "json-string": "{}",
 }
+
+
+# "{format: uuid4}", beside other keywords.
+_DESCRIBED_FORMAT = re.compile(r"\{(?:[^{}]*, )?format: ([\w-]+)[,}]")
+_DESCRIBED_CHARS = 500
 
 
 def size(schema: Schema, least_name: str, most_name: str, place: str) -> tuple[int, float]:
@@ -58,7 +76,7 @@ def size(schema: Schema, least_name: str, most_name: str, place: str) -> tuple[i
 def string_sample(schema: Schema, place: str, name: str, variant: int, budget: Budget) -> str:
     """A text of the schema's format or pattern, or else one about ``name``, in its bounds of length."""
     least, most = size(schema, "minLength", "maxLength", place)
-    pattern, form = schema.get("pattern"), schema.get("format")
+    pattern, form = schema.get("pattern"), _format(schema)
     if pattern is not None and not isinstance(pattern, str):
         raise SchemaError(place, "pattern is no text")
     if isinstance(form, str) and form in _FORMATS:
@@ -73,6 +91,14 @@ def string_sample(schema: Schema, place: str, name: str, variant: int, budget: B
     if not least <= len(text) <= most:
         raise SchemaError(place, f"the simulator finds no text from {least} to {most} characters of this form")
     return text
+
+
+def _format(schema: Schema) -> Any:
+    """The format, which the anthropic package puts at the end of the description where the API's schemas lack it."""
+    if "format" in schema or not isinstance(description := schema.get("description"), str):
+        return schema.get("format")
+    found = _DESCRIBED_FORMAT.search(description[-_DESCRIBED_CHARS:])
+    return found and found[1]
 
 
 def number_sample(schema: Schema, place: str, is_whole: bool, variant: int) -> int | float:

@@ -5,7 +5,7 @@ where it cannot have one; other fields are accepted and have no effect.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -17,14 +17,17 @@ from .unread import explained
 # On this code a client sends the whole conversation again, without a thread.
 THREAD_UNSUPPORTED = "thread_unsupported_request"
 
-Role = Literal["user", "assistant"]
+Role = Literal["user", "assistant", "system"]
 T = TypeVar("T", bound="CountRequest")
 
 _KINDS = (
     (r"tools\[\d+\]\.type", "of tools the simulator offers the model those of type custom"),
     (r"tool_choice\.type", "the types are auto, any, tool and none"),
     (r".*content\[\d+\]\.content\[\d+\]\.type", "in a tool_result the simulator reads text"),
-    (r".*content\[\d+\]\.type", "of content the simulator reads text, tool_use and tool_result"),
+    (
+        r".*content\[\d+\]\.type",
+        "of content the simulator reads text, tool_use and tool_result and passes over thinking and redacted_thinking",
+    ),
     (r"output_config\.format\.type|output_format\.type", "the format is json_schema"),
 )
 _TOOL_USE: dict[str, ToolUse] = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
@@ -62,11 +65,32 @@ class ToolResult(msgspec.Struct, frozen=True, tag_field="type", tag="tool_result
         return _text(self.content)
 
 
-Block = Text | ToolUseBlock | ToolResult
+class Thinking(msgspec.Struct, frozen=True, tag_field="type", tag="thinking"):
+    """What the model thought: passed over, as the API takes it out of earlier turns."""
+
+    thinking: str
+    signature: str
+    text: ClassVar[str] = ""
+
+
+class RedactedThinking(msgspec.Struct, frozen=True, tag_field="type", tag="redacted_thinking"):
+    """The same, which only the API can read."""
+
+    data: str
+    text: ClassVar[str] = ""
+
+
+Block = Text | ToolUseBlock | ToolResult | Thinking | RedactedThinking
+
+_BLOCKS: dict[Role, tuple[type[Block], ...]] = {
+    "user": (Text, ToolResult),
+    "assistant": (Text, ToolUseBlock, Thinking, RedactedThinking),
+    "system": (Text,),
+}
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """One message of the conversation. Several of one role may follow each other."""
+    """One message of the conversation. Several of one role may follow each other; the system's is never the first."""
 
     role: Role
     content: str | list[Block]
@@ -100,6 +124,7 @@ class CustomTool(msgspec.Struct, frozen=True):
 
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_-]{1,128}\Z")]
     input_schema: dict[str, Any]
+    description: str | None = None
     type: Literal["custom"] | None = None
 
 
@@ -139,9 +164,9 @@ class CountRequest(msgspec.Struct, frozen=True, kw_only=True):
         form = (self.output_config.format if self.output_config else None) or self.output_format
         return Asked(
             messages=list(self._conversation()),
-            tools=[Tool(tool.name, tool.input_schema) for tool in self.tools or ()],
+            tools=[Tool(tool.name, tool.input_schema, tool.description or "") for tool in self.tools or ()],
             tool_use=_TOOL_USE[choice.type],
-            tool=choice.name if choice.type == "tool" else None,
+            callable_tools=[choice.name] if choice.type == "tool" and choice.name is not None else None,
             schema=form.schema if form else None,
         )
 
@@ -201,6 +226,12 @@ def _parse_as(kind: type[T], body: bytes) -> T:
 
 def _check_turns(turns: list[Turn]) -> None:
     """Content everywhere but in a last word of the model's to go on from; every call has its result right after it."""
+    if turns[0].role == "system":
+        raise ApiError(
+            400,
+            "messages.0: use the top-level 'system' parameter for what holds from the start.",
+            param="messages[0].role",
+        )
     open_calls: set[str] = set()
     for index, turn in enumerate(turns):
         is_last = index == len(turns) - 1
@@ -211,13 +242,13 @@ def _check_turns(turns: list[Turn]) -> None:
                 "message.",
                 param=f"messages[{index}].content",
             )
-        for is_allowed, found in ((turn.role == "user", turn.results), (turn.role == "assistant", turn.calls)):
-            if found and not is_allowed:
-                raise ApiError(
-                    400,
-                    f"messages.{index}: `tool_use` blocks are the assistant's and `tool_result` blocks the user's.",
-                    param=f"messages[{index}].content",
-                )
+        if not all(isinstance(block, _BLOCKS[turn.role]) for block in turn.blocks):
+            raise ApiError(
+                400,
+                f"messages.{index}: `tool_use` and `thinking` blocks are the assistant's and `tool_result` blocks the "
+                "user's.",
+                param=f"messages[{index}].content",
+            )
         if unasked := sorted(turn.results - open_calls):
             raise ApiError(
                 400,

@@ -23,10 +23,12 @@ class Tool(msgspec.Struct, frozen=True):
 
     Attributes:
         parameters: the JSON Schema of its arguments; {} when it takes none.
+        description: what it is for; "" when that is not said.
     """
 
     name: str
     parameters: dict[str, Any]
+    description: str = ""
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -49,7 +51,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         stop: the answer ends before the first of these; MAX_STOPS at most.
         tools: those that are offered; MAX_TOOLS at most.
         tool_use: "required" when one must be called, of one or more; "none" when none may.
-        tool: the name of the one of them that must be called; None when that is left to the model.
+        callable_tools: the names of those of them that may be called, one at least; None when all may.
         schema: the JSON Schema that the answer's text must have, as JSON; {} for any JSON object; None for plain text.
     """
 
@@ -58,7 +60,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     stop: Sequence[str] = ()
     tools: Sequence[Tool] = ()
     tool_use: ToolUse = "auto"
-    tool: str | None = None
+    callable_tools: Sequence[str] | None = None
     schema: dict[str, Any] | None = None
 
     @property
@@ -74,7 +76,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         text: "" when tools are called.
         is_cut: ``token_limit`` ended it.
         stopped_at: the one of ``stop`` that ended it; None when none did.
-        prompt_tokens: of all messages.
+        prompt_tokens: of all messages, and of the tools that are offered.
         completion_tokens: of the text and the calls.
     """
 

@@ -12,7 +12,7 @@ import msgspec
 
 from .reply import Reply
 from .responses_events import as_events
-from .responses_request import FunctionChoice, Reasoning, ResponsesRequest, SchemaFormat, parse
+from .responses_request import Reasoning, ResponsesRequest, SchemaFormat, parse
 
 __all__ = ["PATH", "ResponseAnswer", "answer", "parse"]
 
@@ -129,8 +129,7 @@ def _text_options(request: ResponsesRequest) -> dict[str, Any]:
 
 
 def _tool_choice(request: ResponsesRequest) -> Any:
-    choice = request.tool_choice
-    return msgspec.to_builtins(choice) if isinstance(choice, FunctionChoice) else choice or "auto"
+    return msgspec.to_builtins(request.tool_choice or "auto")
 
 
 def _id(kind: str) -> str:

@@ -3,6 +3,7 @@
 Source: OpenAI API reference, "Create a model response".
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -29,23 +30,35 @@ class Refusal(msgspec.Struct, frozen=True, tag_field="type", tag="refusal"):
         return self.refusal
 
 
+class ReasoningText(msgspec.Struct, frozen=True, tag_field="type", tag="reasoning_text"):
+    """Of an item of type reasoning only, which is passed over."""
+
+    text: str
+
+
+class SummaryText(msgspec.Struct, frozen=True):
+    type: Literal["summary_text"]
+    text: str
+
+
 Content = str | list[InputText | OutputText | Refusal]
 
 
 class Item(msgspec.Struct, frozen=True):
-    """One item of the input: a message, a function call of the model, or what the function returned.
+    """One item of the input: a message, a function call of the model, what the function returned, or reasoning.
 
-    Not a union of three, because a message may come without its ``type``.
+    Not a union of these, because a message may come without its ``type``.
     """
 
-    type: Literal["message", "function_call", "function_call_output", "item_reference"] | None = None
+    type: Literal["message", "function_call", "function_call_output", "item_reference", "reasoning"] | None = None
     id: str | None = None
     role: Role | None = None
-    content: Content | None = None
+    content: str | list[InputText | OutputText | Refusal | ReasoningText] | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
     output: Content | None = None
+    summary: list[SummaryText] | None = None
 
     def __post_init__(self) -> None:
         needed: tuple[str, ...]
@@ -56,6 +69,8 @@ class Item(msgspec.Struct, frozen=True):
                 needed = ("call_id", "output")
             case "item_reference":
                 needed = ("id",)
+            case "reasoning":
+                needed = ("summary",)
             case None if self.id is not None and self.role is None:
                 needed = ()  # the short form of an item_reference
             case _:
@@ -63,6 +78,8 @@ class Item(msgspec.Struct, frozen=True):
         for field in needed:
             if getattr(self, field) is None:
                 raise ValueError(f"An item of type {self.type or 'message'} needs `{field}`")
+        if self.type != "reasoning" and any(isinstance(part, ReasoningText) for part in self.content or ()):
+            raise ValueError(f"An item of type {self.type or 'message'} has no part of type reasoning_text")
 
     @property
     def is_reference(self) -> bool:
@@ -106,7 +123,7 @@ def check_calls(items: list[Item]) -> None:
         raise ApiError(400, f"No tool output found for function call {missing[0][:64]}.", param="input")
 
 
-def _text(content: Content | None) -> str:
+def _text(content: str | Sequence[InputText | OutputText | Refusal | ReasoningText] | None) -> str:
     if isinstance(content, str):
         return content
     return "".join(part.text for part in content or ())

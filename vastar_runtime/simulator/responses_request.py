@@ -5,13 +5,13 @@ does not know are refused; others are accepted and have no effect. The simulator
 an earlier one is refused, as the API refuses the id of one that it does not know.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
 from .api_error import ApiError
-from .reply import MAX_TOOLS, Asked, Tool
+from .reply import MAX_TOOLS, Asked, Tool, ToolUse
 from .request import MAX_MODEL_CHARS, Message, parse_as
 from .responses_items import Item, Role, check_calls
 from .strict_schema import why_not_strict
@@ -31,8 +31,12 @@ _Word = Annotated[str, msgspec.Meta(max_length=MAX_WORD_CHARS)]
 
 _KINDS = (
     (r"tools\[\d+\]\.type", "of tools the simulator offers the model those of type function"),
-    (r"tool_choice\.type", "of tools the simulator lets one of type function be chosen"),
-    (r"input\[\d+\]\.type", "of items the simulator reads message, function_call and function_call_output"),
+    (r"tool_choice\.type", "the simulator knows a choice of type function and of type allowed_tools"),
+    (r"tool_choice\.tools\[\d+\]\.type", "of tools the simulator lets those of type function be chosen"),
+    (
+        r"input\[\d+\]\.type",
+        "of items the simulator reads message, function_call and function_call_output and passes over reasoning",
+    ),
     (r"input\[\d+\]\.\w+\[\d+\]\.type", "of content the simulator reads input_text, output_text and refusal"),
     (r"text\.format\.type", "the formats are text, json_object and json_schema"),
 )
@@ -48,9 +52,15 @@ class FunctionTool(msgspec.Struct, frozen=True):
     description: str | None = None
 
 
-class FunctionChoice(msgspec.Struct, frozen=True):
-    type: Literal["function"]
+class FunctionChoice(msgspec.Struct, frozen=True, tag_field="type", tag="function"):
     name: str
+
+
+class AllowedTools(msgspec.Struct, frozen=True, tag_field="type", tag="allowed_tools"):
+    """Only some of the tools may be called, or one of them must be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[FunctionChoice], msgspec.Meta(min_length=1, max_length=MAX_TOOLS)]
 
 
 class TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
@@ -89,7 +99,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     tools: Annotated[list[FunctionTool], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | FunctionChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | FunctionChoice | AllowedTools | None = None
     parallel_tool_calls: bool | None = None
     text: TextOptions | None = None
     metadata: dict[str, str] | None = None
@@ -109,25 +119,40 @@ class ResponsesRequest(msgspec.Struct, frozen=True):
 
     @property
     def asked(self) -> Asked:
-        choice = self.tool_choice or "auto"
-        chosen = choice.name if isinstance(choice, FunctionChoice) else None
+        tool_use, callable_tools = self.choice
         return Asked(
             messages=list(self._messages()),
             token_limit=self.max_output_tokens,
-            tools=[Tool(tool.name, tool.parameters or {}) for tool in self.tools or ()],
-            tool_use="required" if isinstance(choice, FunctionChoice) else choice,
-            tool=chosen,
+            tools=[Tool(tool.name, tool.parameters or {}, tool.description or "") for tool in self.tools or ()],
+            tool_use=tool_use,
+            callable_tools=callable_tools,
             schema=self._schema,
         )
+
+    @property
+    def choice(self) -> tuple[ToolUse, Sequence[str] | None]:
+        """How tools are used, and the names of those that may be called where not all may."""
+        match self.tool_choice:
+            case FunctionChoice(name=name):
+                return "required", [name]
+            case AllowedTools(mode=mode, tools=tools):
+                return mode, [tool.name for tool in tools]
+            case choice:
+                return choice or "auto", None
 
     def _messages(self) -> Iterator[Message]:
         if self.instructions is not None:
             # Of the role that these have in the other APIs: the same question gets the same answer.
             yield Message("system", self.instructions)
+        yield from self.said
+
+    @property
+    def said(self) -> Iterator[Message]:
+        """The input as messages of a chat, without the model's reasoning."""
         if isinstance(self.input, str):
             yield Message("user", self.input)
         else:
-            yield from (item.message for item in self.input)
+            yield from (item.message for item in self.input if item.type != "reasoning")
 
     @property
     def _schema(self) -> dict[str, Any] | None:
@@ -203,10 +228,17 @@ def _check_tools(request: ResponsesRequest) -> None:
                 param="text.format.schema",
                 code="invalid_json_schema",
             )
-    choice = request.tool_choice
-    if isinstance(choice, FunctionChoice) and choice.name not in names:
-        raise ApiError(400, f"Tool choice {choice.name[:64]!r} not found in 'tools' parameter.", param="tool_choice")
-    if choice == "required" and not tools:
+    if isinstance(form, JsonFormat) and not any("json" in message.text.lower() for message in request.said):
+        raise ApiError(
+            400,
+            "The input must contain the word 'json' in some form, to use 'text.format' of type 'json_object'; "
+            "the instructions do not count.",
+            param="input",
+        )
+    for name in request.choice[1] or ():
+        if name not in names:
+            raise ApiError(400, f"Tool choice {name[:64]!r} not found in 'tools' parameter.", param="tool_choice")
+    if request.tool_choice == "required" and not tools:
         raise ApiError(400, "Tool choice 'required' must be specified with 'tools' parameter.", param="tool_choice")
 
 

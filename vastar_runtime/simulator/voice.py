@@ -30,8 +30,9 @@ class Voice:
         self._source = source
 
     def count(self, asked: Asked) -> int:
-        """The tokens of all messages."""
-        return sum(answers.count_tokens(message.text) for message in asked.messages)
+        """The tokens of all messages and of the tools that are offered, whether or not they may be called."""
+        said = sum(answers.count_tokens(message.text) for message in asked.messages)
+        return said + sum(_tool_tokens(tool) for tool in asked.tools)
 
     def reply(self, asked: Asked) -> Reply:
         """The reply.
@@ -75,14 +76,30 @@ class Voice:
         return msgspec.json.encode(value).decode()
 
 
+def _tool_tokens(tool: Tool) -> int:
+    """Of its name, its description and the words of its schema; level by level, as a schema may be deep."""
+    tokens = answers.count_tokens(tool.name) + answers.count_tokens(tool.description)
+    left: list[Any] = [tool.parameters]
+    while left:
+        match left.pop():
+            case dict() as schema:
+                left += schema.keys()
+                left += schema.values()
+            case list() as values:
+                left += values
+            case value:
+                tokens += answers.count_tokens(str(value))
+    return tokens
+
+
 def _tool_to_call(asked: Asked) -> Tool | None:
     if asked.tool_use == "none":
         return None
-    if asked.tool is not None:
-        return next(tool for tool in asked.tools if tool.name == asked.tool)
+    allowed = asked.callable_tools
+    tools = [tool for tool in asked.tools if allowed is None or tool.name in allowed]
     last = asked.messages[-1] if asked.messages else None
-    best = _mentioned(last.text, asked.tools) if last is not None and last.role == "user" else None
-    return asked.tools[0] if asked.tool_use == "required" and best is None else best
+    best = _mentioned(last.text, tools) if last is not None and last.role == "user" else None
+    return tools[0] if asked.tool_use == "required" and best is None else best
 
 
 def _mentioned(text: str, tools: Sequence[Tool]) -> Tool | None:

@@ -146,10 +146,11 @@ class Supervisor:
         return self._board.active_requests
 
     def stop_accepting(self) -> None:
-        """Close the listeners: for all workers at once, whatever they are at."""
+        """Close the listeners."""
         self._is_draining = True
         for listener in self._listeners:
-            listener.socket.shutdown(trio.socket.SHUT_RDWR)
+            listener.socket.shutdown(trio.socket.SHUT_RDWR)  # for all workers at once, whatever they are at
+            listener.socket.close()
 
     async def drain(self) -> None:
         """Have the workers answer what is in flight; each ends itself when its time is up."""

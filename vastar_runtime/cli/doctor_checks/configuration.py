@@ -29,7 +29,8 @@ def check_configuration(seen: Circumstances) -> Iterator[Finding]:
         yield not_checked("configuration", seen.examine_problem)
         return
     # Mistakes of variables are told with the variables.
-    of_file = [mistake for mistake in examined.mistakes if not mistake.text.startswith("VASTAR_")]
+    # But one that names no file says nothing about a key.
+    of_file = [mistake for mistake in examined.mistakes if not (mistake.key and mistake.text.startswith("VASTAR_"))]
     if seen.apart and any(mistake.is_forbidden for mistake in of_file):
         yield not_checked(
             "configuration", f"{shown_path(examined.file or '')} may not be read by this user; {seen.apart}"
@@ -66,10 +67,12 @@ def check_configuration_in_use(seen: Circumstances) -> Iterator[Finding]:
     if seen.examined is not None and used != here and (used is None or seen.names_file or seen.is_ours):
         its = "no file" if used is None else shown_path(used)
         ours = "no file" if here is None else shown_path(here)
+        is_wrong = any(not mistake.is_given for mistake in seen.examined.mistakes)
+        start = f"{'correct this one, and ' if is_wrong else ''}start the daemon with this one"
         yield warning(
             name,
             f"the daemon goes by {its}; with the variables and options given here it would be {ours}",
-            "if the daemon's is the right one, name it with VASTAR_CONFIG; else start the daemon with this one",
+            f"if the daemon's is the right one, name it with VASTAR_CONFIG; else {start}",
             None if here is None else restart(seen, config_file=here)[1],
         )
     if used is None:

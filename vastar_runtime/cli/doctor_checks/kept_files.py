@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 
 from vastar_runtime.config import DEFAULT_LOG_PATH
+from vastar_runtime.config.paths import absolute_path
 from vastar_runtime.config.quoting import shown_path
 from vastar_runtime.config.state import usage_path
 
@@ -222,10 +223,18 @@ def _most_open(pid: int) -> int | None:
 def _other_log(seen: Circumstances, path: str) -> str | None:
     """How to choose another log than the one at this path."""
     variable = seen.environ.get("VASTAR_LOG_FILE")
-    if variable and path == os.path.abspath(variable):
+    if variable and path == _absolute(variable):
         return "unset VASTAR_LOG_FILE"
     is_default = path == DEFAULT_LOG_PATH and os.path.isabs(seen.environ.get("HOME", ""))
     return 'export VASTAR_LOG_FILE="$HOME/vastar-runtime.log"' if is_default else None
+
+
+def _absolute(path: str) -> str | None:
+    """None: it is relative to a directory that is gone."""
+    try:
+        return absolute_path(path)
+    except ValueError:
+        return None
 
 
 def _new_file(name: str, path: str, advice: str, command: str | None, *, makes_directory: bool = False) -> Finding:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import msgspec
 
 from vastar_runtime import config
-from vastar_runtime.config import AUTO_WORKERS, Listen
+from vastar_runtime.config import AUTO_WORKERS, Examined, Listen
 from vastar_runtime.config.table_values import is_loopback_host
 from vastar_runtime.daemon.environment import fingerprints
 
@@ -31,6 +31,8 @@ def start(seen: Circumstances, by_hand: str) -> tuple[str, str | None]:
     """
     if any(os.path.lexists(f"{directory}/{UNIT}.service") for directory in UNIT_DIRECTORIES):
         return "a unit of systemd is to run it on this machine; this tells why it does not", f"systemctl status {UNIT}"
+    if _mistake_in_file(seen.examined) is not None:
+        return f"correct the configuration first; then {by_hand}", None
     return by_hand, seen.command("start")
 
 
@@ -62,7 +64,10 @@ def restart(
     if lacking:
         return f"vastar-runtime restart, from a shell that has {listed(lacking, 6)} as the daemon has it", None
     words = [*options, *_file_words(seen, config_file)]
-    given = _given_here(seen, config_file)
+    examined = _examined_here(seen, config_file)
+    if (mistake := _mistake_in_file(examined)) is not None:
+        return f"vastar-runtime restart, once this is corrected: {mistake}", None
+    given = examined.settings.listen
     for option, value in _differing(listen, given):
         if option not in options:
             words += [option, value] if value else [option]
@@ -115,10 +120,16 @@ def _file_words(seen: Circumstances, config_file: str | None) -> list[str]:
     return []
 
 
-def _given_here(seen: Circumstances, config_file: str | None) -> Listen:
+def _examined_here(seen: Circumstances, config_file: str | None) -> Examined:
     """What a daemon would be started with from this shell, without an option."""
     file = config_file or seen.told_file or os.devnull
-    return config.examine(seen.environ, config_path=file).settings.listen
+    return config.examine(seen.environ, config_path=file)
+
+
+def _mistake_in_file(examined: Examined | None) -> str | None:
+    """The first one: no daemon starts with it. What is wrong in variables is told with them, and how to unset them."""
+    mistakes = () if examined is None else examined.mistakes
+    return next((mistake.text for mistake in mistakes if not mistake.is_given), None)
 
 
 def _differing(its: Listen, here: Listen) -> Iterator[tuple[str, str]]:

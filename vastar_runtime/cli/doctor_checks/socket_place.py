@@ -26,7 +26,8 @@ from .files import (
 )
 from .finding import Finding, ok, problem, warning
 from .processes import is_of_user, process_state
-from .restarting import start
+from .restarting import restart, start
+from .socket_lock import lock_in_the_way
 
 # Below are the users of services (Debian and Red Hat alike).
 _FIRST_PERSON_UID = 1000
@@ -137,6 +138,7 @@ def check_socket(seen: Circumstances) -> Iterator[Finding]:
     match found.state:
         case State.NOT_RUNNING:
             yield _nobody(seen, path)
+            yield from lock_in_the_way(path)
         case State.FORBIDDEN:
             yield _forbidden(path)
         case State.SILENT:
@@ -155,6 +157,13 @@ def check_socket(seen: Circumstances) -> Iterator[Finding]:
                 f"the daemon (PID {_pid(found)}) accepts no connections on {shown_path(path)}: it starts or stops",
                 "wait for it; this tells how it stands",
                 seen.command("status"),
+            )
+        case State.CUT_OFF:
+            yield problem(
+                "socket",
+                f"the daemon (PID {_pid(found)}) has lost {shown_path(path)}, which was removed (by a cleaner of old "
+                "files?): nobody can connect",
+                *restart(seen),
             )
         case State.RUNNING:
             yield _answered(path, found)

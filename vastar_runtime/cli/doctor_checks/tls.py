@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import ssl
 import time
@@ -61,7 +62,12 @@ def check_trust_store_here(seen: Circumstances) -> Iterator[Finding]:
     defaults = ssl.get_default_verify_paths()
     file = seen.environ.get("SSL_CERT_FILE") or defaults.openssl_cafile
     directory = seen.environ.get("SSL_CERT_DIR") or defaults.openssl_capath
-    store = trust_store(file, directory, is_chosen=bool(seen.environ.get("SSL_CERT_FILE")))
+    store = trust_store(
+        file,
+        directory,
+        is_chosen=bool(seen.environ.get("SSL_CERT_FILE")),
+        is_directory_chosen=bool(seen.environ.get("SSL_CERT_DIR")),
+    )
     if seen.is_running and who == STARTED_HERE:
         store = msgspec.structs.replace(
             store, found=f"{store.found} (for {who}: the one that runs has other variables)"
@@ -70,20 +76,21 @@ def check_trust_store_here(seen: Circumstances) -> Iterator[Finding]:
     yield from _meant_for_others(seen.environ, file, directory)
 
 
-def trust_store(file: str, directory: str, *, is_chosen: bool) -> Finding:
+def trust_store(file: str, directory: str, *, is_chosen: bool, is_directory_chosen: bool = False) -> Finding:
     """
     Args:
         file, directory: that OpenSSL reads; either may be missing.
         is_chosen: SSL_CERT_FILE names the file.
+        is_directory_chosen: SSL_CERT_DIR names the directory.
     """
-    name, hashed = "TLS trust store", _hashed_in(directory)
+    name, (hashed, others) = "TLS trust store", _files_in(directory)
     in_file = 0
     if os.path.isfile(file):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
             context.load_verify_locations(cafile=file)
         except OSError as error:  # ssl.SSLError is one
-            reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+            reason = _reason(error)
             advice = "correct it" if is_chosen else "make the system's store anew"
             command = "unset SSL_CERT_FILE" if is_chosen else _if_there("update-ca-certificates --fresh")
             rest = f"; {directory} has {hashed} beside it" if hashed else ": every https upstream is rejected"
@@ -91,9 +98,19 @@ def trust_store(file: str, directory: str, *, is_chosen: bool) -> Finding:
             return problem(name, f"{what} cannot be used: {reason}{rest}", advice, command)
         in_file = context.cert_store_stats()["x509_ca"]
         certificates = context.get_ca_certs()
-        if certificates and all(_has_expired(str(certificate["notAfter"])) for certificate in certificates):
-            found = f"{shown_path(file)}: all of its {counted(in_file, 'certificate')} have expired"
+        fault = _fault_of_dates([(str(each["notBefore"]), str(each["notAfter"])) for each in certificates])
+        if fault is not None:
+            found = f"{shown_path(file)}: all of its {counted(in_file, 'certificate')} {fault}"
             return problem(name, found, "put the current ones into it", "unset SSL_CERT_FILE" if is_chosen else None)
+    if is_directory_chosen and others and not hashed:
+        found = (
+            f"SSL_CERT_DIR: nothing in {shown_path(directory)} has a name that OpenSSL looks for, such as 5ed36f99.0; "
+            + (f"{in_file} authorities in {shown_path(file)}" if in_file else "every https upstream is rejected")
+        )
+        command = _if_there(f"openssl rehash {shlex.quote(directory)}") if os.access(directory, os.W_OK) else None
+        return (warning if in_file else problem)(
+            name, found, "give its certificates such names" + ("" if command else ", with openssl rehash"), command
+        )
     if not in_file and not hashed:
         return problem(
             name,
@@ -126,17 +143,39 @@ def clock(unix_s: float) -> Finding:
     return problem("clock", found, "set it, as root", _if_there("timedatectl set-ntp true"))
 
 
-def _hashed_in(directory: str) -> int:
-    """How many certificates OpenSSL can find in a directory."""
+def _files_in(directory: str) -> tuple[int, int]:
+    """How many certificates OpenSSL can find in a directory, and how many other entries there are."""
     try:
         with os.scandir(directory) as entries:
-            return sum(1 for entry, _ in zip(entries, range(_MOST_ENTRIES), strict=False) if _HASHED.match(entry.name))
+            names = [entry.name for entry, _ in zip(entries, range(_MOST_ENTRIES), strict=False)]
     except OSError:
-        return 0
+        return 0, 0
+    hashed = sum(1 for name in names if _HASHED.match(name))
+    return hashed, len(names) - hashed
 
 
-def _has_expired(not_after: str) -> bool:
-    return ssl.cert_time_to_seconds(not_after) < time.time()
+def _reason(error: OSError) -> str:
+    if not isinstance(error, ssl.SSLError):
+        return error.strerror or str(error)
+    is_empty = error.reason == "NO_CERTIFICATE_OR_CRL_FOUND"
+    return "it holds no certificate" if is_empty else "it is cut or damaged, and OpenSSL takes nothing from it"
+
+
+def _fault_of_dates(periods: list[tuple[str, str]]) -> str | None:
+    """What keeps all of some certificates from being trusted now; None: one at least is valid, or there is none.
+
+    Args:
+        periods: from when, and until when, as OpenSSL writes it.
+    """
+    now, to_seconds = time.time(), ssl.cert_time_to_seconds
+    if not periods or any(to_seconds(begin) <= now <= to_seconds(end) for begin, end in periods):
+        return None
+    begins = [begin for begin, _ in periods if to_seconds(begin) > now]
+    if not begins:
+        return "have expired"
+    if len(begins) < len(periods):
+        return "have expired, or are not valid yet"
+    return f"are not valid yet (before {min(begins, key=to_seconds)})"
 
 
 def _meant_for_others(environ: Mapping[str, str], file: str, directory: str) -> Iterator[Finding]:
@@ -145,10 +184,12 @@ def _meant_for_others(environ: Mapping[str, str], file: str, directory: str) -> 
         return
     for name in _OTHERS_VARIABLES:
         path = environ.get(name, "")
+        if not os.path.isfile(path):  # also: what is relative to a directory that is gone, and has no real path
+            continue
         real = os.path.realpath(path)
-        if os.path.isfile(path) and real != os.path.realpath(file) and not real.startswith(_OF_THE_SYSTEM):
+        if real != os.path.realpath(file) and not real.startswith(_OF_THE_SYSTEM):
             # A file of one authority of somebody's own must not stand in for all others.
-            is_enough = name not in _ADDED_TO and (_hashed_in(directory) or _certificates_in(path) >= _A_WHOLE_STORE)
+            is_enough = name not in _ADDED_TO and (_files_in(directory)[0] or _certificates_in(path) >= _A_WHOLE_STORE)
             yield warning(
                 f"variable {name}",
                 f"it names {shown_path(path)}; a daemon does not read it, only SSL_CERT_FILE",
