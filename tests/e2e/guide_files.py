@@ -29,7 +29,7 @@ def check_commands(text: str, place: str) -> None:
     """Every command of this project in a text has the options that it is shown with."""
     for line in commands_in(text, PROGRAM):
         words = shlex.split(line)
-        context = click.Context(_group, info_name=PROGRAM)
+        context = _group.make_context(PROGRAM, [], resilient_parsing=True)
         command: click.Command = _group
         while isinstance(command, click.Group) and words and not words[0].startswith("-"):
             found = command.get_command(context, words.pop(0))
