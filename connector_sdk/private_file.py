@@ -46,15 +46,13 @@ def read_text(path: str, what: str, max_bytes: int) -> str:
 def write_text(path: str, what: str, text: str) -> None:
     """Put a file there, mode 0600, in place of one that is there; nobody ever sees half of it.
 
-    A symbolic link stays: the file that it leads to is written.
-
     Raises:
         ConnectorException: INVALID_REQUEST, it cannot be written, or what is there is no regular file; what was there
             before still is.
     """
     try:
-        target = _replaceable(path, what)
-        temporary = f"{target}.{os.getpid()}-{os.urandom(6).hex()}"
+        _check_replaceable(path, what)
+        temporary = f"{path}.{os.getpid()}-{os.urandom(6).hex()}"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except (OSError, ValueError) as error:
         raise _cannot("write", what, path, _reason(error)) from error
@@ -63,7 +61,7 @@ def write_text(path: str, what: str, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+        os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):  # what failed first is what is told
             os.unlink(temporary)
@@ -72,12 +70,14 @@ def write_text(path: str, what: str, text: str) -> None:
         raise
 
 
-def _replaceable(path: str, what: str) -> str:
-    """Where a file may be put: a device or a pipe would be gone, and who has it open would never see the file."""
+def _check_replaceable(path: str, what: str) -> None:
+    """A device or a pipe would be gone, and so would a link; following it may lead to where its owner wants us to."""
     with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            raise _cannot("write", what, path, "it is a symbolic link; name the file that it leads to")
+        if not stat.S_ISREG(mode):
             raise _cannot("write", what, path, "it is no regular file")
-    return os.path.realpath(path) if os.path.islink(path) else path
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -45,8 +45,9 @@ def _package_of(error: ImportError | AttributeError) -> str | None:
     """The one that lacks something; None: none that comes with ours, this is a fault of the program."""
     if isinstance(error, ImportError):
         module = error.name or ""
-    else:  # what an installation that broke off has left: a directory, which Python takes for an empty package
-        module = error.obj.__name__ if isinstance(error.obj, ModuleType) else ""
+    else:  # what an installation that broke off has left: a directory, which Python takes for a package without a file
+        found = error.obj
+        module = found.__name__ if isinstance(found, ModuleType) and getattr(found, "__file__", None) is None else ""
     package = module.partition(".")[0]
     return None if package in _OURS | sys.stdlib_module_names | {""} else package
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class NotRegular(Exception):
-    """What lies at the path holds no bytes to be read to an end: a directory, a FIFO, a socket, a device.
+    """What lies at the path holds no bytes to be read to an end: a directory, a FIFO, a device.
 
     Attributes:
         is_directory: it is the first of these.
@@ -43,7 +43,7 @@ def read_regular_file(path: str, max_bytes: int) -> Content:
     Raises:
         NotRegular: it is something else.
         BlockingIOError: it has nothing to be read at the moment, not even an end, as some of /proc have not.
-        OSError: it cannot be opened or read.
+        OSError: it cannot be opened, as a socket cannot, or read.
     """
     # Opening a FIFO or a terminal must neither wait nor take hold of it.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

@@ -219,22 +219,6 @@ def test_a_trust_store_that_is_there_passes(tmp_path: Path) -> None:
     trustme.CA().cert_pem.write_to_path(bundle)
     check_trust_store({"SSL_CERT_FILE": str(bundle), "SSL_CERT_DIR": str(tmp_path)})
     check_trust_store({"SSL_CERT_FILE": ""})
-    with bundle.open("ab") as file:  # odd, but OpenSSL takes it
-        file.write(b"-----BEGIN of what follows\n")
-    check_trust_store({"SSL_CERT_FILE": str(bundle)})
-
-
-def test_a_file_that_openssl_would_take_nothing_from_is_refused_and_it_is_said_why(tmp_path: Path) -> None:
-    bundle, pem = tmp_path / "bundle.pem", trustme.CA().cert_pem.bytes()
-    for data, fault in (
-        (b"", "is empty"),
-        (ssl.PEM_cert_to_DER_cert(pem.decode()), "holds no certificate in PEM form"),
-        (b"certificates\n", "holds no certificate in PEM form"),
-        (pem + pem[:-40], "is cut or damaged, and OpenSSL takes no certificate from it"),
-    ):
-        bundle.write_bytes(data)
-        with pytest.raises(ConfigError, match=f"^SSL_CERT_FILE: '{bundle}' {fault}; correct it or unset it$"):
-            check_trust_store({"SSL_CERT_FILE": str(bundle)})
 
 
 async def test_tls_that_cannot_be_set_up_fails_the_request_and_says_why(nursery: trio.Nursery) -> None:

@@ -23,8 +23,6 @@ from .url import Origin
 CONNECT_TIMEOUT_S = 10.0
 # For a proxy to reach one of several addresses.
 ATTEMPT_S = 2.0
-# Of a file of certificates, at the start: the system's have a quarter of a mebibyte.
-_MAX_LOOKED_AT_BYTES = 8 << 20
 
 
 def check_trust_store(environ: Mapping[str, str]) -> None:
@@ -40,26 +38,6 @@ def check_trust_store(environ: Mapping[str, str]) -> None:
         path = environ.get(variable, "")
         if path and not (is_usable(path) and os.access(path, os.R_OK)):
             raise ConfigError(f"{variable}: {path!r} is no readable {kind}; correct it or unset it")
-    file = environ.get("SSL_CERT_FILE", "")
-    if file and (fault := _fault_of_certificates(file)) is not None:
-        raise ConfigError(f"SSL_CERT_FILE: {file!r} {fault}; correct it or unset it")
-
-
-def _fault_of_certificates(path: str) -> str | None:
-    """Why OpenSSL takes nothing from a file, the rest of a sentence; None: it does, as far as can be seen at once."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_LOOKED_AT_BYTES)
-        if data.count(b"-----BEGIN ") == data.count(b"-----END ") > 0:
-            return None  # what OpenSSL thinks of all of it would take tens of milliseconds
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
-    except ssl.SSLError:
-        if b"-----BEGIN " in data:
-            return "is cut or damaged, and OpenSSL takes no certificate from it"
-        return "holds no certificate in PEM form" if data else "is empty"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return None
 
 
 def system_tls() -> ssl.SSLContext:
