@@ -1,8 +1,8 @@
 """The rooms of the source tree import only downwards.
 
-Lowest first: errors, regular_file, config ← telemetry ← http, policies ← metering ← connectors ← server ← daemon ←
-workers ← cli; the simulator stands beside the daemon's rooms and only the commands know it. ``connector_sdk.wire``
-knows nothing of either package.
+Lowest first: errors, exact_json, regular_file, config ← telemetry ← http, policies ← metering ← connectors ← server ←
+daemon ← workers ← cli; the simulator stands beside the daemon's rooms and only the commands know it.
+``connector_sdk.wire`` knows nothing of either package.
 """
 
 import ast
@@ -16,11 +16,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # What each room of vastar_runtime may import besides itself. "" is the package's own __init__.py: its version.
-GROUND = {"", "errors", "regular_file", "config"}
+GROUND = {"", "errors", "exact_json", "regular_file", "config"}
 BELOW_CONNECTORS = GROUND | {"telemetry", "http", "policies", "metering", "credentials"}
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),
     "errors": {""},
+    "exact_json": set(),
     "regular_file": set(),
     "config": {"", "errors", "regular_file"},
     "telemetry": GROUND,
@@ -181,26 +182,26 @@ def tree_with(root: Path, file: str, source: str) -> Path:
             "vastar_runtime/http/pool.py",
             "from .. import errors\nfrom ..policies import Retry\n",
             "vastar_runtime/http/pool.py:2: vastar_runtime.http.pool imports vastar_runtime.policies: "
-            "http may import config, errors, regular_file, telemetry of this package",
+            "http may import config, errors, exact_json, regular_file, telemetry of this package",
         ),
         (
             "vastar_runtime/policies/retry.py",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .. import server\n",
             "vastar_runtime/policies/retry.py:3: vastar_runtime.policies.retry imports vastar_runtime.server: "
-            "policies may import config, errors, regular_file, telemetry of this package",
+            "policies may import config, errors, exact_json, regular_file, telemetry of this package",
         ),
         (
             "vastar_runtime/daemon.py",
             "from .simulator import Simulator\n",
             "vastar_runtime/daemon.py:1: vastar_runtime.daemon imports vastar_runtime.simulator: "
-            "daemon may import admin, config, connectors, credentials, errors, http, metering, policies, regular_file, "
-            "server, shared, telemetry of this package",
+            "daemon may import admin, config, connectors, credentials, errors, exact_json, http, metering, policies, "
+            "regular_file, server, shared, telemetry of this package",
         ),
         (
             "vastar_runtime/simulator/app.py",
             "from vastar_runtime.http.pool import Pool\n",
             "vastar_runtime/simulator/app.py:1: vastar_runtime.simulator.app imports vastar_runtime.http.pool: "
-            "simulator may import config, errors, regular_file, telemetry of this package",
+            "simulator may import config, errors, exact_json, regular_file, telemetry of this package",
         ),
         (
             "vastar_runtime/errors.py",

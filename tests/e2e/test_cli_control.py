@@ -82,13 +82,15 @@ def test_status_as_json_has_the_same_keys_whether_it_runs_or_not(runtime: Place)
     assert told == common | {
         "running": True,
         "state": "running",
+        "reason": None,
         "pid": pid,
+        "uid": os.geteuid(),
         "version": __version__,
         "active_requests": 0,
         "draining": False,
     }
-    absent_keys = dict.fromkeys(["pid", "version", "uptime_s", "active_requests", "draining", "statistics"])
-    assert json.loads(absent.stdout) == common | absent_keys | {"running": False, "state": "not_running"}
+    keys = ["reason", "pid", "uid", "version", "uptime_s", "active_requests", "draining", "statistics"]
+    assert json.loads(absent.stdout) == common | dict.fromkeys(keys) | {"running": False, "state": "not_running"}
 
 
 def test_socket_options_reach_the_daemon_and_relative_paths_are_the_callers(runtime: Place) -> None:

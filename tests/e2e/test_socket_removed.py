@@ -39,7 +39,7 @@ def test_it_is_said_what_happened_and_stop_ends_it(command: Command) -> None:
         runtime.socket.unlink()
         why = (
             f"he daemon (PID {daemon.pid}) has lost its socket {runtime.socket}, which was removed: nobody can "
-            "connect; restart it, with the options that it was started with: vastar-runtime restart\n"
+            "connect; restart it, with the options that it was started with, --config too: vastar-runtime restart\n"
         )
         assert command(runtime, "status") == (1, f"T{why}", "")
         told = json.loads(command(runtime, "status", "--json")[1])

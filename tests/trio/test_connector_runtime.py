@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from typing import Any
@@ -17,6 +18,7 @@ from stream_client import delivered, greet
 from wire_client import WireClient, connected, execute_request
 
 from connector_sdk.wire import ErrorClass, ExecuteResponse, ResponseEnd, ResponseMode
+from vastar_runtime import exact_json
 from vastar_runtime.config import Examined, Listen, Settings
 from vastar_runtime.config.loading import Mistake
 from vastar_runtime.config.policy import DeadlinePolicy, Policy
@@ -94,6 +96,17 @@ async def test_its_own_user_may_ask_by_the_kernels_word(services, asked):
             "needs_restart": ["listen.tcp_port"],
         }
     assert asked.reloads == 1
+
+
+async def test_a_path_that_is_no_text_is_told_so_exactly_that_it_can_be_used(services, asked, monkeypatch):
+    path = os.fsdecode(b"/home/J\xf6rg/\xe6\xa8\xa1/x.toml")
+    monkeypatch.setattr(sys.modules[__name__], "RELOADED", msgspec.structs.replace(RELOADED, file=path))
+    async with session(services, pair=unix_pair) as (client, _):
+        await client.send(question("reload"))
+        answer = await client.receive()
+    assert answer.payload.isascii()
+    assert exact_json.decode(answer.payload, Reloaded) == RELOADED
+    assert RELOADED.file == path
 
 
 @pytest.mark.parametrize(

@@ -334,3 +334,13 @@ def test_explain_names_the_tables_that_hold_for_the_request(tmp_path: Path) -> N
     ]
     assert [row[1] for row in tables("b")] == ["TCP", "mine", "5 tokens a day", "2.5 USD a month"]
     assert [row[1] for row in tables("c", "http://api.a.example")] == ["no one", "5 tokens a day"]
+
+
+def test_budgets_that_a_restart_would_forget_are_a_note(file: Path) -> None:
+    file.write_text('[[budget]]\nname = "monthly"\nper = "month"\ntokens = 7\n')
+    homeless = {"HOME": "home", "XDG_STATE_HOME": "", "STATE_DIRECTORY": ""}
+    done = run("check", "--config", str(file), **homeless)
+    note = "Budgets will not survive a restart: usage is not kept (HOME is relative: 'home'); name a file in [usage]"
+    assert (done.exit_code, done.output.splitlines()[1:]) == (0, [f"Note: {note}"])
+    assert json.loads(run("check", "--json", "--config", str(file), **homeless).output)["notes"] == [note]
+    assert "Note" not in run("check", "--config", str(file), HOME="/home/app").output

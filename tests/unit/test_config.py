@@ -82,6 +82,7 @@ def test_the_timeout_is_in_seconds(text: str, milliseconds: int) -> None:
 
 
 NINES = "9" * 5000
+SHUTS_OUT = "keeps the socket's own user out, who must be able to read and write: such as 0600 or 0660"
 SHOWN_NINES = f"{'9' * 80!r}… (5000 characters)"
 NO_TIMEOUT = "cannot be used; it takes seconds above 0"
 NO_PORT = "is no port; it takes a number from 0 to 65535"
@@ -113,6 +114,7 @@ TOO_LONG = f"the path has 205 bytes; the system allows {MAX_SOCKET_PATH_BYTES} f
         ({}, {"socket_mode": "0888"}, "--socket-mode: '0888' is no octal permission such as 0600 or 0660"),
         ({}, {"socket_mode": "1777"}, "--socket-mode: '1777' is no octal permission such as 0600 or 0660"),
         ({}, {"socket_mode": "-1"}, "--socket-mode: '-1' is no octal permission such as 0600 or 0660"),
+        ({}, {"socket_mode": "7"}, f"--socket-mode: '7' {SHUTS_OUT}"),
         ({}, {"socket_mode": ""}, "--socket-mode: '' is no octal permission such as 0600 or 0660"),
     ],
 )  # fmt: skip

@@ -19,6 +19,7 @@ TWO = ONE + "retry.max_retries = 0\n"
 LONG = "t" * 257
 MS = "a whole number of milliseconds from 1 to 315360000000 (10 years)"
 RATE = 'a string such as "100/s", "60/min" or "1000/h", its number from 1 to 1000000, or "none"'
+SHUTS_OUT = "keeps the socket's own user out, who must be able to read and write: such as 0600 or 0660"
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,8 @@ RATE = 'a string such as "100/s", "60/min" or "1000/h", its number from 1 to 100
         ("listen.socket_mode = 0o600", 'found 384; allowed: a string of octal digits, such as "0600" or "0660"'),
         ("listen.socket_mode = '0888'", "'0888' is no octal permission such as 0600 or 0660"),
         ("listen.socket_mode = '1777'", "'1777' is no octal permission such as 0600 or 0660"),
+        ("listen.socket_mode = '0066'", f"'0066' {SHUTS_OUT}"),
+        ("listen.socket_mode = '0460'", f"'0460' {SHUTS_OUT}"),
         ("listen.socket_group = 1000", 'found 1000; allowed: a string: the name or the number of a group, or "none"'),
         ("listen.socket_group = ''", "found ''; allowed: a string: the name or the number of a group, or \"none\""),
         ("listen.tcp_port = 65536", 'found 65536; allowed: a whole number from 0 to 65535, or "none"'),

@@ -170,7 +170,7 @@ TREES = st.builds(
     listen=st.builds(
         Listen,
         socket_path=st.text("abc \t\n\"'\\#é\x7f", max_size=20).map(lambda name: f"/run/{name}x"),
-        socket_mode=st.integers(0, 0o777),
+        socket_mode=st.integers(0, 0o777).map(lambda mode: mode | 0o600),
         socket_group=st.none() | TEXTS.filter(lambda text: text not in ("", "none") and "\0" not in text),
         tcp_port=st.none() | st.integers(0, 65535),
     ),

@@ -14,6 +14,7 @@ from loaded_settings import load
 from vastar_runtime.config import Settings, named_file
 from vastar_runtime.config import file as file_module
 from vastar_runtime.config.file import MAX_FILE_BYTES, read_file
+from vastar_runtime.config.permissions import user_name
 from vastar_runtime.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +107,8 @@ def test_a_link_that_leads_nowhere_is_a_mistake_and_no_missing_file(default: Pat
 
 def test_a_default_file_that_may_not_be_read_is_a_mistake(default: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     default.write_text(VALID)
+    default.chmod(0o644)
+    me = user_name(os.geteuid())
 
     def refused(path: str, flags: int) -> int:
         raise PermissionError(13, "Permission denied", path)
@@ -114,8 +117,8 @@ def test_a_default_file_that_may_not_be_read_is_a_mistake(default: Path, monkeyp
     with pytest.raises(ConfigError) as caught:
         load({})
     assert str(caught.value) == (
-        f"cannot read {default}: Permission denied; "
-        "let this user read it, or choose another with --config or VASTAR_CONFIG"
+        f"cannot read {default}: Permission denied: it belongs to {me}, mode 0644; "
+        f"let {me} read it, or choose another with --config or VASTAR_CONFIG"
     )
 
 

@@ -209,12 +209,17 @@ def test_a_file_below_a_file(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "secret"
     path.write_text("sk-1")
+    path.chmod(0o640)
+    owner, me = path.stat().st_uid, os.geteuid()
 
-    def refused(path: str, flags: int) -> int:
+    def refused(path: str, *_: object) -> int:
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(file_reading.os, "open", refused)
-    assert problem_at(path) == "cannot be read: Permission denied"
+    said = f"cannot be read by the daemon (uid {me}): Permission denied"
+    assert problem_at(path) == f"{said}; its owner is uid {owner}, its mode 0640"
+    monkeypatch.setattr(file_reading.os, "stat", refused)
+    assert problem_at(path) == f"{said}; a directory above it is closed to that user"
 
 
 def test_a_file_that_is_written_to_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

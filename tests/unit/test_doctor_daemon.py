@@ -19,6 +19,7 @@ from vastar_runtime.cli.doctor_checks.circumstances import Circumstances, look
 from vastar_runtime.cli.doctor_checks.configuration import check_configuration_in_use
 from vastar_runtime.cli.doctor_checks.daemon import check_daemon, check_daemon_statistics
 from vastar_runtime.cli.doctor_checks.daemon_environment import check_daemon_environment
+from vastar_runtime.cli.doctor_checks.files import user_name
 from vastar_runtime.cli.doctor_checks.finding import Finding, State
 from vastar_runtime.cli.doctor_checks.socket_access import check_socket_access
 from vastar_runtime.cli.doctor_checks.socket_place import check_socket, check_socket_directory, check_socket_path
@@ -92,7 +93,7 @@ def test_what_lies_there_and_is_no_daemon(directory: Path) -> None:
     path.write_text("x")
     assert told(one(check_socket(seen(path)))) == (
         State.PROBLEM,
-        f"{path} is a file, no socket: no daemon starts there",
+        f"{path} is a file of {user_name(os.geteuid())}, no socket: no daemon starts there",
         "unset VASTAR_SOCKET_PATH",
     )
     path.unlink()

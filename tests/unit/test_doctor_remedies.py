@@ -189,7 +189,7 @@ def test_a_usage_file_that_is_damaged_inside_is_found_and_a_large_one_is_left_al
 def test_a_key_that_the_daemon_reads_only_as_anybody_is_not_taken_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vastar_runtime.cli.doctor_checks.credential_sources.is_within_reach", lambda _path: True)
+    monkeypatch.setattr("vastar_runtime.cli.doctor_checks.credential_files.is_within_reach", lambda _path: True)
     key, file = tmp_path / "key", tmp_path / "c.toml"
     key.write_text("s3cr3t")
     key.chmod(0o644)

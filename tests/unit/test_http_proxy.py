@@ -77,6 +77,10 @@ def test_a_proxys_userinfo_becomes_proxy_authorization(value: str, authorization
         ("proxy:99999", "malformed URL: port 99999 is outside 1 to 65535"),
         ("user:s3cr3t@proxy:port", "malformed URL: the port is no number"),
         ("http://user:s3cr3t/x@proxy:1", "malformed URL: the port is no number"),
+        (
+            "http://user:p\udcf6@proxy:1",
+            "it holds the byte 0xf6, which is no UTF-8; in a password that is written %F6",
+        ),
         ("http://pro xy", "malformed URL: 'pro xy' is no host name"),
     ],
 )

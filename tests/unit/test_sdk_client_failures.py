@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 import pytest
@@ -92,6 +92,33 @@ def _not_as_root() -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+def test_something_else_than_a_socket_is_told_as_such_to_who_may_write_it_and_to_who_may_not(socket_path: str) -> None:
+    os.chmod(os.path.dirname(socket_path), 0o755)
+    with open(socket_path, "w"):
+        pass
+    for user in (nullcontext(), _not_as_root()):
+        with user:
+            error = _failure(RuntimeClient(config_for(socket_path)))
+        assert str(error) == (
+            f"no daemon answers at socket {socket_path} (what lies there is no socket, and its owner has uid "
+            f"{os.geteuid()}); remove it, or choose another path (VASTAR_SOCKET_PATH), for the daemon as well"
+        )
+        assert error.error_class is ErrorClass.TRANSIENT
+
+
+def test_a_mode_that_keeps_out_the_socket_s_own_user(socket_path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(socket_path)
+    if os.geteuid() == 0:
+        os.chown(socket_path, 65534, -1)
+        os.chmod(os.path.dirname(socket_path), 0o755)
+    os.chmod(socket_path, 0o007)
+    with _not_as_root():
+        error = _failure(RuntimeClient(config_for(socket_path)))
+    advice = f"its mode is 0007 and its owner is this user, whom that keeps out: chmod u+rw {socket_path}"
+    assert str(error) == f"no permission to use socket {socket_path}: {advice}"
 
 
 def test_a_socket_that_belongs_to_someone_else(socket_path: str) -> None:

@@ -120,13 +120,16 @@ def test_a_file_that_nobody_or_not_this_user_can_make_is_not_said_to_come(
     assert blocked.exit_code == 0
     assert f"/usage.db does not exist, and no daemon can make it: {home} is no directory" in blocked.output
     assert "as requests come" not in shut.output + blocked.output
+    assert shut.output.endswith("; name another with --file\n")
+    assert blocked.output.endswith("; name another file in [usage]\n")
 
 
 def test_the_table_begins_with_what_it_is_about(file: Path) -> None:
     done = run("--file", file, "--tenant", "acme", "--since", "2026-01-01")
     assert done.exit_code == 0
-    first, blank, titles, row, total = done.output.splitlines()
+    first, source, blank, titles, row, total = done.output.splitlines()
     assert first == "Usage of tenant 'acme' since 2026-01-01 00:00 UTC"
+    assert source == f"From {file}"  # a daemon of another user may keep it elsewhere
     assert blank == ""
     assert titles.split() == ["model", "requests", "prompt", "completion", "total", "cost", "USD", "share"]
     assert row.split()[:6] == ["gpt-4o", "2", "1,000", "500", "1,500", "0.012500"]
@@ -183,6 +186,7 @@ def test_only_what_is_recent_counts(file: Path) -> None:
     assert json.loads(run("--json", "--file", file, "--since", "3d").output)["total"]["requests"] == 3
     done = run("--file", file, "--tenant", "batch", "--since", "24h")
     assert done.output.startswith("No usage of tenant 'batch' since 20")
+    assert done.output.endswith(f"\nFrom {file}\n")
 
 
 def test_the_file_and_the_currency_are_those_of_the_configuration(file: Path, tmp_path: Path) -> None:
@@ -220,9 +224,21 @@ def test_errors_are_those_that_commands_print_in_one_line(tmp_path: Path) -> Non
     done = run("--file", tmp_path / "text")
     assert isinstance(done.exception, UsageFileError)
     assert "\n" not in str(done.exception)
-    done = run(HOME="")
+    assert str(done.exception).endswith("move it away, or choose another with --file")
+
+
+@pytest.mark.parametrize(
+    ("environ", "reason"),
+    [
+        ({"HOME": ""}, "neither HOME nor XDG_STATE_HOME is set"),
+        ({"HOME": "rel/home"}, "HOME is relative: 'rel/home'"),
+        ({"HOME": "", "XDG_STATE_HOME": "s"}, "XDG_STATE_HOME is relative: 's'"),
+    ],
+)
+def test_why_no_variable_says_where_is_told_as_it_is(environ: dict[str, str], reason: str) -> None:
+    done = run(**environ)
     assert isinstance(done.exception, StartupError)
-    assert str(done.exception) == "no variable says where usage is kept (HOME is not set); say it with --file"
+    assert str(done.exception) == f"no variable says where usage is kept ({reason}); say it with --file"
 
 
 def test_a_terminal_that_takes_only_ascii_gets_only_that(tmp_path: Path) -> None:

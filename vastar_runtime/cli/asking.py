@@ -4,8 +4,6 @@ import socket
 import time
 from typing import TypeVar
 
-import msgspec
-
 from connector_sdk.wire import (
     ExecuteRequest,
     ExecuteResponse,
@@ -16,6 +14,7 @@ from connector_sdk.wire import (
     decode_message,
     encode_message,
 )
+from vastar_runtime import exact_json
 from vastar_runtime.errors import StartupError
 
 from .printing import printable
@@ -86,8 +85,8 @@ def ask_runtime(socket_path: str, operation: str, timeout_s: float, answer_type:
         raise StartupError(f"the daemon on {socket_path} cannot be asked: {reason}") from error
     if isinstance(answer, ExecuteResponse) and not answer.error_class and answer.payload is not None:
         try:
-            return msgspec.json.decode(answer.payload, type=answer_type)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return exact_json.decode(answer.payload, answer_type)
+        except ValueError as error:
             raise StartupError(f"the daemon on {socket_path} {NOT_UNDERSTOOD}") from error
     words = printable(answer.error_message or "", _MAX_WORDS_CHARACTERS) if isinstance(answer, ExecuteResponse) else ""
     raise Refused(f"the daemon on {socket_path} refuses: {words or 'it gives no reason'}")

@@ -12,8 +12,9 @@ from vastar_runtime import config
 from vastar_runtime.errors import StartupError
 
 from .options import log_option, socket_option
-from .probe import Found, State, obstacle, probe
+from .probe import Found, State, obstacle, probe, remedy
 from .process import Process
+from .socket_file import ANOTHER_PATH, no_socket
 
 TERM_TIMEOUT_S = 5.0
 KILL_TIMEOUT_S = 5.0
@@ -33,6 +34,8 @@ def clean(socket_path: str | None, log_path: str) -> None:
     path = config.load_socket_path(socket_path=socket_path)
     # A runtime that hangs is found too: the pid comes from the kernel and needs no answer.
     found = probe(path, timeout_s=1.0)
+    if found.state is State.FORBIDDEN and _let_owner_in(path, stat.S_IFSOCK):
+        found = probe(path, timeout_s=1.0)
     done = [_end(found), _remove_socket(path), _remove_lock(f"{path}.lock")]
     is_log_named = click.get_current_context().get_parameter_source("log_path") is not ParameterSource.DEFAULT
     if is_log_named or socket_path is None:  # the default log may be that of a daemon on another socket
@@ -45,7 +48,7 @@ def _end(found: Found) -> bool:
     if found.state is State.NOT_RUNNING:
         return False
     if found.state is State.FORBIDDEN:
-        raise StartupError(f"{obstacle(found)}; left alone")
+        raise StartupError(f"{obstacle(found)}: left alone{remedy(found)}")
     if found.pid is None:
         raise StartupError(f"the process that listens on {found.socket_path} cannot be seen from here; end it there")
     try:
@@ -68,7 +71,8 @@ def _remove_socket(path: str) -> bool:
     if kind is None:
         return False
     if kind != stat.S_IFSOCK:
-        raise StartupError(f"{path} is no socket: left alone")
+        what = no_socket(path) or "no socket"  # a link to one
+        raise StartupError(f"{path} is {what}: left alone; see what it is, and remove it, or {ANOTHER_PATH}")
     if probe(path, timeout_s=1.0).state is not State.NOT_RUNNING:
         raise StartupError(f"another runtime has just started on {path}: left alone")
     return _remove("socket", path)
@@ -77,6 +81,7 @@ def _remove_socket(path: str) -> bool:
 def _remove_lock(path: str) -> bool:
     if _kind(path) != stat.S_IFREG:
         return False
+    _let_owner_in(path, stat.S_IFREG)
     try:
         with open(path, "rb") as file:
             # A daemon that starts at this moment holds it; without its file, a second one could start beside it.
@@ -86,6 +91,19 @@ def _remove_lock(path: str) -> bool:
         return False
     except OSError as error:
         raise StartupError(f"cannot remove the lock {path}: {error.strerror}") from error
+
+
+def _let_owner_in(path: str, kind: int) -> bool:
+    """Give this user's own file, which is to be removed, a mode with which it can be used until then; whether that has
+    changed."""
+    try:
+        status = os.lstat(path)
+        if stat.S_IFMT(status.st_mode) != kind or status.st_uid != os.geteuid() or status.st_mode & 0o600 == 0o600:
+            return False
+        os.chmod(path, stat.S_IMODE(status.st_mode) | 0o600)
+    except OSError:  # what it is then used for says why that cannot be
+        return False
+    return True
 
 
 def _remove_log(path: str) -> bool:

@@ -1,5 +1,6 @@
 """``vastar-runtime config``: looks at the configuration; the daemon need not run."""
 
+import os
 import re
 import sys
 from importlib.resources import files
@@ -10,6 +11,7 @@ from msgspec.structs import asdict
 
 from vastar_runtime import config as settings
 from vastar_runtime.config.quoting import quoted, shown_path
+from vastar_runtime.config.state import forgetful_budgets
 from vastar_runtime.config.text import plain, toml
 from vastar_runtime.config.values import write_value
 from vastar_runtime.errors import InvalidRequest, RequestError
@@ -20,6 +22,7 @@ from .options import config_option, json_option
 from .printing import counted, json_line
 
 _TENANT_HELP = 'The client\'s tenant_id; SDK clients that set none have "default".  [default: a client without one]'
+_FILES_TIMEOUT_S = 2.0  # a disk that answers takes a millisecond
 _RUNNING = "A running daemon goes by what it read at its start or its last reload"
 
 
@@ -30,7 +33,8 @@ class _Check(msgspec.Struct, frozen=True, kw_only=True):
         file: absolute; None: there is none.
         settings: keys that the file sets, those of its scopes included.
         mistakes: as without --json.
-        notes: what is no mistake of the file, and keeps a daemon from starting on this machine.
+        notes: what is no mistake of the file, and keeps a daemon from starting on this machine, or from reading a key
+            there, or gives one to others, or has it forget its budgets.
     """
 
     valid: bool
@@ -67,10 +71,12 @@ def check(config_path: str | None, as_json: bool) -> None:
     # The file may be meant for another machine.
     missing = settings.missing_group(examined.settings.listen, examined.sources)
     notes = [] if missing is None else [f"{missing}: no daemon starts here with it"]
+    notes += _of_credentials(examined.settings)
+    notes += forgetful_budgets(examined.settings, os.environ)
     if as_json:
         result = _Check(
             valid=not mistakes,
-            file=None if examined.file is None else examined.file.encode("utf-8", "backslashreplace").decode(),
+            file=examined.file,
             settings=examined.settings_in_file,
             scopes=len(examined.settings.scopes),
             mistakes=mistakes,
@@ -157,6 +163,19 @@ def example() -> None:
     """Print a file with every setting explained."""
     text = files("vastar_runtime.config").joinpath("example.toml").read_text(encoding="utf-8")
     click.echo(text, nl=False)
+
+
+def _of_credentials(tree: settings.Settings) -> list[str]:
+    """Of their files that this user may not read, or others may: in the words of ``doctor``."""
+    if not any(credential.file for credential in tree.credentials):
+        return []
+    from .doctor_checks.bounded import TookTooLong, within
+    from .doctor_checks.credential_files import notes
+
+    try:
+        return within(_FILES_TIMEOUT_S, lambda: notes(tree.credentials))
+    except TookTooLong as error:
+        return [f"the credentials' files: {error}"]
 
 
 def _verdict(tree: settings.Settings, tenant_id: str, origin: str) -> str:

@@ -4,22 +4,25 @@ import os
 import shlex
 import signal
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import click
 import msgspec
 
 from vastar_runtime import config
 from vastar_runtime.config.quoting import shown_address, shown_path
+from vastar_runtime.config.state import forgetful_budgets
 from vastar_runtime.errors import StartupError
 
-from .asking import ask_runtime
 from .background import end, open_log, spawn, tail
+from .doctor_checks.files import user_name
 from .options import config_option, json_option, listen_options, log_option, socket_option
 from .printing import json_line
-from .probe import ANSWER_TIMEOUT_S, Found, State, obstacle, probe, remedy
+from .probe import Found, State, obstacle, probe, remedy
 from .process import Process, is_runtime
+from .restarting import file_to_keep
 from .run import READY
+from .socket_file import ANOTHER_PATH
 
 # The daemon gives requests in flight 30 s; workers that hang it waits for a little longer, and then it ends by force.
 STOP_TIMEOUT_S = 45.0
@@ -92,9 +95,9 @@ def stop(config_path: str | None, socket_path: str | None, as_json: bool) -> Non
     Requests in flight finish first (30 s at most).
     """
     path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
-    pid = _stop(path, _say_nothing if as_json else click.echo)
+    ended = _stop(path, _say_nothing if as_json else click.echo)
     if as_json:
-        click.echo(json_line(_Stopped(stopped_pid=pid, socket=path)))
+        click.echo(json_line(_Stopped(stopped_pid=_pid(ended), socket=path)))
 
 
 @click.command(epilog="Example: vastar-runtime restart --log-file /var/log/vastar.log")
@@ -113,16 +116,21 @@ def restart(
 ) -> None:
     """Stop the daemon, if it runs, and start it.
 
-    Without --config and VASTAR_CONFIG it keeps the file that it runs with.
+    Without --config and VASTAR_CONFIG it keeps the file that it runs with. A daemon that does not tell which, since it
+    hangs or is another user's, is not stopped then.
     """
     wanted = _Wanted(config_path, socket_path, socket_mode, socket_group, workers, insecure_bind)
     path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
-    wanted = _with_its_file(wanted, path)
+    if config.named_file(os.environ, config_path) is None:
+        wanted = wanted._replace(config_path=file_to_keep(probe(path)))
     examined = wanted.examined()  # before anything stops: a mistake in the file must not end what runs
-    pid = _stop(path, _say_nothing if as_json else click.echo)
+    ended = _stop(path, _say_nothing if as_json else click.echo)
     started = _start(wanted, examined, log_path)
+    if ended is not None and ended.owner:
+        note = f"The one before ran as {ended.owner}, this one runs as {user_name(os.geteuid())}"
+        started = msgspec.structs.replace(started, notes=[*started.notes, note])
     if as_json:
-        click.echo(json_line(_Restarted(stopped_pid=pid, **msgspec.structs.asdict(started))))
+        click.echo(json_line(_Restarted(stopped_pid=_pid(ended), **msgspec.structs.asdict(started))))
     else:
         _print(started)
 
@@ -165,26 +173,12 @@ class _Wanted(NamedTuple):
         return [*words, "--insecure-bind"] if self.insecure_bind else words
 
 
-def _with_its_file(wanted: _Wanted, socket_path: str) -> _Wanted:
-    """Started again without a word about a file, a daemon keeps the one that it runs with. One of this user's, that is:
-    anybody can put a socket into /tmp, and must not say what a daemon of somebody else listens to."""
-    if config.named_file(os.environ, wanted.config_path) is not None:
-        return wanted
-    found = probe(socket_path)
-    if found.state is not State.RUNNING or found.uid != os.geteuid():
-        return wanted
-    try:
-        told = ask_runtime(socket_path, "statistics", ANSWER_TIMEOUT_S, dict[str, Any])
-    except StartupError:  # one that does not know the question
-        return wanted
-    file = told.get("config_file")
-    return wanted._replace(config_path=file) if isinstance(file, str) else wanted
-
-
 def _start(wanted: _Wanted, examined: config.Examined, log_path: str) -> _Started:
     settings = examined.settings
     path = settings.listen.socket_path
     found = probe(path)
+    if found.state is State.NOT_RUNNING and remedy(found):
+        raise StartupError(_in_the_way(found))
     if found.state not in (State.NOT_RUNNING, State.CLOSED):
         notes = []
         if settings != config.examine({}, socket_path=path).settings:
@@ -226,14 +220,18 @@ def _start(wanted: _Wanted, examined: config.Examined, log_path: str) -> _Starte
             f"Credential {credential.name!r} cannot be used: {credential.env} is not set here"
             for credential in settings.credentials
             if credential.env is not None and not os.environ.get(credential.env)
-        ],
+        ]
+        + forgetful_budgets(settings, os.environ),
     )
 
 
 def _running_already(found: Found, notes: list[str] | None = None) -> _Started:
     """It runs already, which is what was wanted; or something else is in the way."""
     if found.state is State.RUNNING and not (found.health and found.health.draining):
-        return _Started(started=False, pid=found.pid, socket=found.socket_path, notes=notes or [])
+        notes = list(notes or [])
+        if found.owner:
+            notes.insert(0, f"It belongs to {found.owner}, who sees all requests and keys that go through it")
+        return _Started(started=False, pid=found.pid, socket=found.socket_path, notes=notes)
     raise StartupError(_in_the_way(found))
 
 
@@ -254,28 +252,26 @@ def _in_the_way(found: Found) -> str:
     path = found.socket_path
     if found.state is State.RUNNING:
         return f"the daemon on {path} (PID {found.pid}) is shutting down; wait for it with: vastar-runtime stop"
-    if found.state is State.FORBIDDEN:
-        return f"{obstacle(found)}; choose another path with --socket, or run this as its owner"
-    if found.state is State.CUT_OFF:
+    if found.state in (State.FORBIDDEN, State.CUT_OFF, State.NOT_RUNNING):
         return f"{obstacle(found)}{remedy(found)}"
     if found.is_foreign:
-        return f"{obstacle(found)}; choose another path with --socket"
+        return f"{obstacle(found)}; {ANOTHER_PATH}"
     how = f" ({_by_force(path)})" if found.pid is not None and is_runtime(found.pid) else ""
-    return f"{obstacle(found)}; stop it first{how}, or choose another path with --socket"
+    return f"{obstacle(found)}; stop it first{how}, or {ANOTHER_PATH}"
 
 
 def _by_force(path: str) -> str:
     return f"vastar-runtime clean --socket {shlex.quote(path)}"
 
 
-def _stop(path: str, say: Callable[[str], object]) -> int | None:
-    """The pid of the daemon that has ended; None: none ran."""
+def _stop(path: str, say: Callable[[str], object]) -> Found | None:
+    """The daemon that has ended; None: none ran."""
     found = probe(path)
     if found.state is State.NOT_RUNNING:
-        say(f"Not running: nobody listens on {path}")
+        say(f"Not running: {obstacle(found)}{remedy(found)}")
         return None
     if found.state is State.FORBIDDEN:
-        raise StartupError(obstacle(found))
+        raise StartupError(f"{obstacle(found)}{remedy(found)}")
     if found.pid is None:
         raise StartupError(f"the daemon on {path} runs where its process cannot be seen from here; stop it there")
     # A second signal would cut off what a drain lets finish.
@@ -296,7 +292,11 @@ def _stop(path: str, say: Callable[[str], object]) -> int | None:
     except ProcessLookupError:
         pass  # it ended between the two looks
     say(f"Stopped (PID {found.pid})")
-    return found.pid
+    return found
+
+
+def _pid(ended: Found | None) -> int | None:
+    return None if ended is None else ended.pid
 
 
 def _why_it_takes_longer(found: Found) -> str:

@@ -36,6 +36,8 @@ def ending(wants_json: Callable[[], bool] = lambda: False) -> Iterator[None]:
     Raises:
         SystemExit: with the exit code, once the line is written.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as standard error has it from the start
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
     except NoArgsIsHelpError as error:

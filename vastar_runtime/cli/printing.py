@@ -1,14 +1,17 @@
 """Values as commands print them: for scripts, and in sentences."""
 
 import json
+from typing import Any
 
 import msgspec
+
+from vastar_runtime.config.quoting import written
 
 
 def json_line(value: object) -> str:
     """JSON in ASCII, of a struct or what it may hold: what others chose may be in it (names, paths), and what is beyond
-    may drive a terminal."""
-    return json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
+    may drive a terminal. It is Unicode, which not every parser takes halves of: see ``written``."""
+    return json.dumps(_written(msgspec.to_builtins(value)), separators=(",", ":"))
 
 
 def counted(number: int, what: str) -> str:
@@ -19,3 +22,11 @@ def counted(number: int, what: str) -> str:
 def printable(text: str, most: int) -> str:
     """So many characters of somebody else's words; they must not drive a terminal."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text[:most])
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, str):
+        return written(value)
+    if isinstance(value, dict):
+        return {_written(key): _written(inner) for key, inner in value.items()}
+    return [_written(inner) for inner in value] if isinstance(value, list | tuple) else value

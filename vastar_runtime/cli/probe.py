@@ -13,7 +13,9 @@ from connector_sdk.wire import ExecuteResponse, HealthCheck, HealthCheckResponse
 from vastar_runtime.errors import StartupError
 
 from .asking import ask
+from .doctor_checks.files import user_name
 from .process import cut_off, is_runtime, lock_holder, owner
+from .socket_file import ANOTHER_PATH, closed, no_socket
 
 # A daemon answers a HealthCheck in well under a millisecond; a loaded machine gets its time.
 ANSWER_TIMEOUT_S = 3.0
@@ -56,6 +58,11 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         """Another program listens there, as far as can be seen from here: neither a daemon nor the existing runtime."""
         return self.state is State.SILENT and self.pid is not None and not is_runtime(self.pid)
 
+    @property
+    def owner(self) -> str:
+        """Whose process it is: "app (uid 1001)"; "" where it is this user's own, or cannot be told."""
+        return "" if self.uid in (None, os.geteuid()) else user_name(self.uid or 0)
+
 
 def probe(socket_path: str, timeout_s: float = ANSWER_TIMEOUT_S) -> Found:
     """Connect, take the listener's pid from the kernel, and send a HealthCheck.
@@ -77,12 +84,16 @@ def probe(socket_path: str, timeout_s: float = ANSWER_TIMEOUT_S) -> Found:
 def obstacle(found: Found) -> str:
     """What is on the socket, when it is not a daemon that answers: the middle of a sentence."""
     who = f"PID {found.pid}" if found.pid else "a process that cannot be seen from here"
+    if found.owner:
+        who += f" of {found.owner}"
     match found.state:
+        case State.NOT_RUNNING:
+            thing = no_socket(found.socket_path)
+            return f"nobody listens on {found.socket_path}{f', which is {thing}' if thing else ''}"
         case State.LEGACY:
             return f"the existing runtime ({who}) answers on {found.socket_path}"
         case State.FORBIDDEN:
-            closed = _closed_directory(found.socket_path)
-            return closed or f"permission denied on {found.socket_path}: it belongs to another user or group"
+            return closed(found.socket_path).what
         case State.CLOSED:
             return f"the daemon on {found.socket_path} ({who}) accepts no connections: it is starting or shutting down"
         case State.CUT_OFF:
@@ -95,22 +106,15 @@ def remedy(found: Found) -> str:
     """What to do about an obstacle that is not to be waited for: the rest of its sentence, or ""."""
     match found.state:
         case State.CUT_OFF:
-            return "; restart it, with the options that it was started with: vastar-runtime restart"
+            return "; restart it, with the options that it was started with, --config too: vastar-runtime restart"
+        case State.FORBIDDEN:
+            return f"; {closed(found.socket_path).way_out}"
+        case State.NOT_RUNNING if no_socket(found.socket_path):
+            return f"; remove it, or {ANOTHER_PATH}"
         case State.SILENT if not found.is_foreign:
             return "; see what it is at: vastar-runtime doctor"
         case _:
             return ""
-
-
-def _closed_directory(socket_path: str) -> str:
-    """Why this user cannot even see the socket; "": it can."""
-    try:
-        os.stat(socket_path)
-    except PermissionError as error:
-        return f"no permission to reach socket {socket_path}: {error.strerror}; see the modes of its directories"
-    except OSError:  # it has gone meanwhile
-        pass
-    return ""
 
 
 def _probe(socket_path: str, timeout_s: float) -> Found:
@@ -122,6 +126,8 @@ def _probe(socket_path: str, timeout_s: float) -> Found:
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return _nobody_accepts(socket_path)
         except PermissionError:
+            if no_socket(socket_path):  # who may write it is told so by the system
+                return _nobody_accepts(socket_path)
             return Found(state=State.FORBIDDEN, socket_path=socket_path)
         except OSError as error:
             if error.errno != errno.EAGAIN:

@@ -10,14 +10,17 @@ import signal
 from types import TracebackType
 from typing import Self
 
+from vastar_runtime.config.quoting import written
 from vastar_runtime.errors import StartupError
+
+from .doctor_checks.files import user_name
 
 NAME = "vastar-connector-runtime"
 
 
 def title(socket_path: str) -> str:
     """The process title of the daemon on a socket; ``pgrep -f vastar-connector-runtime`` finds it."""
-    return f"{NAME} --socket {socket_path}"
+    return written(f"{NAME} --socket {socket_path}")
 
 
 def describe(pid: int) -> str:
@@ -50,7 +53,7 @@ def cut_off(socket_path: str) -> int | None:
     Asks ``/proc/net/unix`` (proc_net(5)). A daemon that drains has closed its socket, and one that
     starts has made the file before it listens.
     """
-    if not _is_listened_on(socket_path) or os.path.lexists(socket_path):
+    if not is_listened_on(socket_path) or os.path.lexists(socket_path):
         return None
     if (holder := lock_holder(socket_path)) is not None:
         return holder
@@ -59,7 +62,9 @@ def cut_off(socket_path: str) -> int | None:
     return next((int(name) for name in os.listdir("/proc") if name.isdecimal() and describe(int(name)) == wanted), None)
 
 
-def _is_listened_on(socket_path: str) -> bool:
+def is_listened_on(socket_path: str) -> bool | None:
+    """Whether a process listens that has bound a socket to this path, by this very name; None: this system does not
+    tell."""
     path = os.fsencode(socket_path)
     try:
         with open("/proc/net/unix", "rb") as file:
@@ -70,7 +75,7 @@ def _is_listened_on(socket_path: str) -> bool:
                 if len(fields := line.removesuffix(b"\n").split(None, 7)) == 8
             )
     except OSError:
-        return False
+        return None
 
 
 def lock_holder(socket_path: str) -> int | None:
@@ -93,6 +98,15 @@ def lock_holder(socket_path: str) -> int | None:
             if pid > 0 and describe(pid) == title(socket_path):
                 return pid
     return None
+
+
+def not_permitted(pid: int, uid: int | None) -> str:
+    """Why this user cannot end a process of another one, and who can."""
+    whose = "another user" if uid is None else user_name(uid)
+    return (
+        f"PID {pid} belongs to {whose}: not permitted to stop it; run this as {whose if uid is not None else 'root'}, "
+        "or choose another path with --socket"
+    )
 
 
 class Process:
@@ -131,7 +145,7 @@ class Process:
         except ProcessLookupError:
             return
         except PermissionError as error:
-            raise StartupError(f"PID {self.pid} belongs to another user: not permitted to stop it") from error
+            raise StartupError(not_permitted(self.pid, owner(self.pid))) from error
 
     def wait(self, timeout_s: float) -> bool:
         """True when it has ended, at the latest after ``timeout_s`` seconds."""

@@ -36,8 +36,8 @@ def reload(config_path: str | None, socket_path: str | None, as_json: bool) -> N
     path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
     found = probe(path)
     if found.state is State.NOT_RUNNING:
-        message = f"not running: nobody listens on {path}; start it with: vastar-runtime start"
-        raise CommandFailed(ExitCode.NOT_RUNNING, message)
+        way_out = remedy(found) or "; start it with: vastar-runtime start"
+        raise CommandFailed(ExitCode.NOT_RUNNING, f"not running: {obstacle(found)}{way_out}")
     if found.state is not State.RUNNING:
         raise StartupError(f"{obstacle(found)}{remedy(found)}")
     if config_path is not None:

@@ -16,6 +16,7 @@ from .options import config_option, json_option, socket_option
 from .printing import json_line, printable
 from .probe import ANSWER_TIMEOUT_S, Found, State, obstacle, probe, remedy
 from .refusals import budgets, refusals
+from .status_usage import print_usage_not_kept
 
 _MAX_VERSION_CHARACTERS = 64
 _MAX_PATH_CHARACTERS = 4096
@@ -30,11 +31,14 @@ _MEANWHILE = {
 
 class _Status(msgspec.Struct, frozen=True, kw_only=True):
     """What ``--json`` prints. ``running`` is null when the socket may not be asked, or who listens cannot be seen;
-    ``statistics`` when the daemon does not tell this user."""
+    ``statistics`` when the daemon does not tell this user; ``reason`` when there is no obstacle; ``uid``, whose the
+    process is, when that cannot be told."""
 
     running: bool | None
     state: str
+    reason: str | None
     pid: int | None
+    uid: int | None
     version: str | None
     uptime_s: float | None
     active_requests: int | None
@@ -67,6 +71,7 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
             _print_shared_limits(statistics.get("shared_limits"))
             _print_credentials(statistics.get("credentials"))
             _print_usage(statistics.get("usage_problem"))
+            print_usage_not_kept(statistics)
             for line in budgets(statistics["policies"]):
                 click.echo(f"   {line}")
             _print_refusals(held_back)
@@ -102,7 +107,9 @@ def _summary(found: Found, statistics: dict[str, Any] | None) -> _Status:
     return _Status(
         running=running.get(found.state, True),
         state=found.state.value,
+        reason=_reason(found) or None,
         pid=found.pid,
+        uid=found.uid,
         version=health.version if health else None,
         uptime_s=health.uptime_ms / 1000 if health else None,
         active_requests=health.active_requests if health else None,
@@ -110,6 +117,12 @@ def _summary(found: Found, statistics: dict[str, Any] | None) -> _Status:
         socket=found.socket_path,
         statistics=statistics,
     )
+
+
+def _reason(found: Found) -> str:
+    """Why no daemon answers, and what to do; "": one does, or nothing is there."""
+    is_well = found.health is not None or (found.state is State.NOT_RUNNING and not remedy(found))
+    return "" if is_well else f"{obstacle(found)}{remedy(found)}"
 
 
 def _configuration(statistics: dict[str, Any]) -> str:
@@ -184,14 +197,16 @@ def _print_refusals(lines: list[str]) -> None:
 
 def _print(found: Found) -> None:
     if found.state is State.NOT_RUNNING:
-        click.echo(f"Not running: nobody listens on {found.socket_path}")
+        click.echo(f"Not running: {obstacle(found)}{remedy(found)}")
     elif found.health is None:
-        sentence = f"{obstacle(found)}{remedy(found)}"
+        sentence = _reason(found)
         click.echo(f"{sentence[:1].upper()}{sentence[1:]}")
     else:
         health = found.health
         click.echo("Shutting down" if health.draining else "Running")
         click.echo(f"   PID: {found.pid or 'not visible from here'}")
+        if found.owner:
+            click.echo(f"   Owner: {found.owner}")
         click.echo(f"   Socket: {found.socket_path}")
         click.echo(f"   Version: {printable(health.version or 'not told', _MAX_VERSION_CHARACTERS)}")
         click.echo(f"   Uptime: {_duration(health.uptime_ms // 1000)}")

@@ -13,9 +13,10 @@ import msgspec
 from vastar_runtime import config
 from vastar_runtime.config.paths import given_path
 from vastar_runtime.config.quoting import quoted, shown_path
-from vastar_runtime.config.state import usage_path
+from vastar_runtime.config.state import no_place, usage_path
 from vastar_runtime.errors import ConfigError, StartupError
 from vastar_runtime.metering.report import By, Group, Report, first_hour, read_report
+from vastar_runtime.metering.usage_file import UsageFileError
 
 from .doctor_checks.files import nearest_existing, user_name
 from .options import complete_file, config_option, json_option
@@ -135,7 +136,12 @@ def usage(
     most = _MOST_IN_JSON if as_json else _MOST_SHOWN
     report = None
     if path is not None:
-        report = read_report(path, since_hour=since_hour, by=by, tenant_id=tenant_id, most_groups=most)
+        try:
+            report = read_report(path, since_hour=since_hour, by=by, tenant_id=tenant_id, most_groups=most)
+        except UsageFileError as error:
+            if file_path is None:
+                raise
+            raise error.named_by("--file") from error
     currency = examined.settings.usage.currency
     if as_json:
         printed = _printed(report or Report(), path, since_hour, by, tenant_id, currency)
@@ -143,9 +149,9 @@ def usage(
     elif path is None:
         click.echo("Usage is not kept: [usage] file is none")
     elif report is None:
-        click.echo(f"No usage yet: {shown_path(path)} does not exist{_prospects(path)}")
+        click.echo(f"No usage yet: {shown_path(path)} does not exist{_prospects(path, is_given=file_path is not None)}")
     else:
-        _print(report, by, tenant_id, since_hour, currency)
+        _print(report, path, by, tenant_id, since_hour, currency)
 
 
 def _configured_file(examined: config.Examined) -> str | None:
@@ -159,32 +165,34 @@ def _configured_file(examined: config.Examined) -> str | None:
             raise ConfigError(f"{mistake.text} (or say where usage is kept: --file)")
     path = usage_path(examined.settings, os.environ)
     if path is None and examined.settings.usage.file == "auto":
-        raise StartupError("no variable says where usage is kept (HOME is not set); say it with --file")
+        raise StartupError(f"no variable says where usage is kept ({no_place(os.environ)}); say it with --file")
     return path
 
 
-def _prospects(path: str) -> str:
+def _prospects(path: str, *, is_given: bool) -> str:
     """What is to come of a file that there is none of yet. A daemon may be another user's."""
     nearest = nearest_existing(os.path.dirname(path))
+    another = "name another with --file" if is_given else "name another file in [usage]"
     if not os.path.isdir(nearest):
-        return f", and no daemon can make it: {shown_path(nearest)} is no directory; name another file in [usage]"
+        return f", and no daemon can make it: {shown_path(nearest)} is no directory; {another}"
     if not os.access(nearest, os.W_OK | os.X_OK):
         daemon = f"a daemon of {user_name(os.geteuid())}"
-        return f", and {daemon} cannot make it: {shown_path(nearest)} may not be written; name another file in [usage]"
+        return f", and {daemon} cannot make it: {shown_path(nearest)} may not be written; {another}"
     return "; the daemon writes it as requests come"
 
 
-def _print(report: Report, by: By, tenant_id: str | None, since_hour: int, currency: str) -> None:
+def _print(report: Report, path: str, by: By, tenant_id: str | None, since_hour: int, currency: str) -> None:
     if sys.stdout is None:  # closed: nobody is to be told
         return
     period = f"since {_time(since_hour):%Y-%m-%d %H:%M} UTC"
     whose = "" if tenant_id is None else f" of tenant {quoted(tenant_id)}"
+    source = f"From {shown_path(path)}"  # which is another daemon's, perhaps
     if not report.groups:
-        _echo([f"No usage{whose} {period}"])
+        _echo([f"No usage{whose} {period}", source])
         return
     columns = min(shutil.get_terminal_size((_COLUMNS, 24)).columns, _MAX_COLUMNS) if sys.stdout.isatty() else _COLUMNS
     lines = table(report, by=by, currency=currency, columns=columns, is_unicode=_is_unicode())
-    _echo([f"Usage{whose} {period}", "", *lines])
+    _echo([f"Usage{whose} {period}", source, "", *lines])
 
 
 def _echo(lines: list[str]) -> None:
@@ -206,10 +214,10 @@ def _printed(
     report: Report, path: str | None, since_hour: int, by: By, tenant_id: str | None, currency: str
 ) -> _Printed:
     return _Printed(
-        file=None if path is None else path.encode("utf-8", "backslashreplace").decode(),
+        file=path,
         since=f"{_time(since_hour):%Y-%m-%dT%H:%M:%SZ}",
         by=by.value,
-        tenant=None if tenant_id is None else tenant_id.encode("utf-8", "backslashreplace").decode(),
+        tenant=tenant_id,
         currency=currency,
         groups=[_printed_group(group) for group in report.groups],
         more_groups=report.more,

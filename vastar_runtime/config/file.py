@@ -12,6 +12,7 @@ from vastar_runtime.regular_file import NotRegular, read_regular_file
 from .lines import TooManyDots, key_lines
 from .no_toml import reason
 from .paths import given_path
+from .permissions import denied
 from .quoting import quoted, shown_path
 from .settings import KeyPath
 
@@ -74,7 +75,7 @@ def read_file(path: str, *, is_named: bool = True) -> Document:
         text = _read(path).decode("utf-8-sig")  # editors on Windows begin a file with a mark that is no TOML
     except OSError as error:
         kind = ForbiddenFile if isinstance(error, PermissionError) else ConfigError
-        raise kind(f"cannot read {shown}: {error.strerror or error}{_advice(error, is_named)}") from error
+        raise kind(f"cannot read {shown}: {error.strerror or error}{_advice(path, error, is_named)}") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{shown}:{line}: this is no UTF-8 text (byte 0x{error.object[error.start]:02x})") from error
@@ -105,9 +106,13 @@ def _may_exist(path: str) -> bool:
     return True
 
 
-def _advice(error: OSError, is_named: bool) -> str:
+def _advice(path: str, error: OSError, is_named: bool) -> str:
+    another = "or choose another with --config or VASTAR_CONFIG"
+    if isinstance(error, PermissionError):
+        what, way_out = denied(path)
+        return f": {what}; {way_out}, {another}"
     if not is_named:
-        return "; let this user read it, or choose another with --config or VASTAR_CONFIG"
+        return f"; let this user read it, {another}"
     return "; vastar-runtime config example prints one to begin with" if isinstance(error, FileNotFoundError) else ""
 
 

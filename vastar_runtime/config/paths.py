@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from vastar_runtime.errors import GivenError
 
@@ -13,8 +14,16 @@ def absolute_path(path: str) -> str:
     """As ``os.path.abspath``.
 
     Raises:
-        ValueError: it is relative, and nobody knows to what: a release was removed with this shell still in it.
+        ValueError: it is relative, and nobody knows to what: a release was removed with this shell still in it; or the
+            file system cannot be asked for it.
     """
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:  # one that a daemon told that has another locale
+        raise ValueError(
+            f"{quoted(path)} has characters that this locale ({sys.getfilesystemencoding()}) has no bytes for; "
+            "set LC_ALL=C.UTF-8"
+        ) from error
     try:
         return os.path.abspath(path)
     except OSError as error:

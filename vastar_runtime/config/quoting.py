@@ -28,6 +28,12 @@ def quoted(found: object) -> str:
             return "a date or time"
 
 
+def written(text: str) -> str:
+    """Text as it leaves this process. A byte that is none, as file names and arguments may have it, is half a surrogate
+    pair here (``os.fsdecode``); UTF-8 has no form for that, and it is told as a backslash escape: ``\\udcf6``."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def shown_path(path: str) -> str:
     """A file's path, as it is where that is possible."""
     if len(path) > _MAX_PATH_CHARACTERS:

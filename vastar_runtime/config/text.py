@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from .policy import Rate
+from .quoting import written
 from .settings import Scope, Settings, fields_of, item_type
 from .values import write_value
 
@@ -80,6 +81,5 @@ def _literal(value: bool | int | float | str | list[str]) -> str:
         return f"[{', '.join(map(_literal, value))}]"
     if isinstance(value, str):
         # JSON's escapes are TOML's; DEL is one more. A path may hold bytes that are no UTF-8: shown, not loadable.
-        text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-        return text.encode("utf-8", "backslashreplace").decode()
+        return written(json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f"))
     return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-import msgspec
-
 from connector_sdk.wire import ErrorClass, ExecuteRequest
+from vastar_runtime import exact_json
 from vastar_runtime.errors import InvalidRequest, RequestError
 from vastar_runtime.policies.passage import Passage
 from vastar_runtime.policies.peer import Peer
@@ -58,8 +57,8 @@ class RuntimeCall:
         _check_owner(passage.peer)
         assert services.control is not None
         if self._operation == "reload":
-            return msgspec.json.encode(await services.control.reload())
-        return msgspec.json.encode(await services.control.statistics())
+            return exact_json.encode(await services.control.reload())
+        return exact_json.encode(await services.control.statistics())
 
     async def stream(self, services: Services, passage: Passage, sink: Sink) -> None:
         """Not for streams.

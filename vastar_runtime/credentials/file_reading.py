@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from typing import NamedTuple
 
@@ -59,6 +60,8 @@ def look(path: str, known: Signature | None) -> Reading | None:
         return Reading(None, "has nothing to be read at the moment")
     except FileNotFoundError:
         return Reading(None, "is missing")
+    except PermissionError as error:
+        return Reading(None, _forbidden(path, error))
     except OSError as error:
         return Reading(None, f"cannot be read: {error.strerror or error}")
 
@@ -71,6 +74,16 @@ def _read(path: str) -> Reading:
         raise Unusable("was written to while it was read")
     age_s = (time.time_ns() - file.status.st_mtime_ns) / 1e9
     return Reading(secret_in(file.data), signature=_signature(file.status), age_s=age_s)
+
+
+def _forbidden(path: str, error: PermissionError) -> str:
+    """Whose file it is, and who may not read it: whoever mends that need not look for it."""
+    found = f"cannot be read by the daemon (uid {os.geteuid()}): {error.strerror or error}"
+    try:
+        status = os.stat(path)
+    except OSError:
+        return f"{found}; a directory above it is closed to that user"
+    return f"{found}; its owner is uid {status.st_uid}, its mode {stat.S_IMODE(status.st_mode):04o}"
 
 
 def _signature(status: os.stat_result) -> Signature:

@@ -12,7 +12,7 @@ import trio
 
 from vastar_runtime import __version__
 from vastar_runtime.config import Examined, Listen, Policies, Settings
-from vastar_runtime.config.state import usage_path
+from vastar_runtime.config.state import not_kept, usage_path
 from vastar_runtime.connectors import Services
 from vastar_runtime.connectors.base import Reloaded
 from vastar_runtime.credentials import Credentials
@@ -151,6 +151,7 @@ class Daemon:
             environment=fingerprints(os.environ),
             listen=self._configuration.settings.listen,
             usage_file=usage_path(self._configuration.settings, os.environ),
+            usage_not_kept=not_kept(self._configuration.settings, os.environ),
             usage_problem=self._usage.problem,
             reload_refused=self._configuration.refused,
         )

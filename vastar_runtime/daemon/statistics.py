@@ -50,6 +50,7 @@ class Statistics(msgspec.Struct, frozen=True):
         environment: see ``environment.fingerprints``.
         listen: what it was started with, by file, variables and flags.
         usage_file: absolute path; None: usage is not kept.
+        usage_not_kept: why there is none; None: there is one.
         usage_problem: why usage is not written at present, by one of the workers at least; None: it is.
         reload_refused: why the last reload changed nothing, its first mistake; None: it was used, or there was none.
     """
@@ -65,5 +66,6 @@ class Statistics(msgspec.Struct, frozen=True):
     environment: Mapping[str, str] = {}
     listen: Listen = Listen()
     usage_file: str | None = None
+    usage_not_kept: str | None = None
     usage_problem: str | None = None
     reload_refused: str | None = None

@@ -7,7 +7,7 @@ import os
 import structlog
 
 from vastar_runtime.config import Settings
-from vastar_runtime.config.state import usage_path
+from vastar_runtime.config.state import no_place, usage_path
 from vastar_runtime.metering.ledger import UsageLog
 from vastar_runtime.metering.store import UsageStore
 from vastar_runtime.policies.allowance import AllowanceKey, Amount, UsedBefore
@@ -19,7 +19,7 @@ def usage_log(settings: Settings) -> UsageLog:
     """The one that the settings name."""
     path = usage_path(settings, os.environ)
     if path is None and settings.usage.file == "auto":
-        log.warning("usage is not kept: neither HOME nor XDG_STATE_HOME is set; name a file in [usage]")
+        log.warning(f"usage is not kept: {no_place(os.environ)}; name a file in [usage]")
     return UsageLog(None if path is None else UsageStore(path, keep_days=settings.usage.keep_days))
 
 

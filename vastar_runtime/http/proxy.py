@@ -58,12 +58,20 @@ def _proxy(environ: Mapping[str, str], name: str) -> Proxy | None:
     variable, text = _variable(environ, name)
     if not text:
         return None
+    if (byte := _no_text(text)) is not None:
+        reason = f"it holds the byte 0x{byte:02x}, which is no UTF-8; in a password that is written %{byte:02X}"
+        raise ConfigError(f"{variable}: no proxy ({reason}); it takes http://[user:password@]host:port")
     try:
         url: Url = parse_url(text if "://" in text else f"http://{text}")
     except InvalidRequest as error:
         raise ConfigError(f"{variable}: no proxy ({error}); it takes http://[user:password@]host:port") from error
     authorization = None if url.userinfo is None else b"Basic " + base64.b64encode(url.userinfo)
     return Proxy(url.origin, authorization)
+
+
+def _no_text(text: str) -> int | None:
+    """The first byte of a variable that is none of a text, which os.environ has half a surrogate pair for."""
+    return next((ord(character) - 0xDC00 for character in text if "\udc80" <= character <= "\udcff"), None)
 
 
 def _matches(entry: str, origin: Origin) -> bool:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
+from vastar_runtime.config.permissions import denied
 from vastar_runtime.config.quoting import shown_path
 from vastar_runtime.errors import StartupError
 from vastar_runtime.telemetry.log import clean
@@ -34,6 +35,7 @@ _MAX_LOG_BYTES = 4 << 20
 # The write-ahead log, and its index in shared memory: SQLite finds them by their names.
 _SIDE_FILES = ("-wal", "-shm")
 
+_ANOTHER = "choose another in [usage] file"
 _REASONS = {
     sqlite3.SQLITE_BUSY: "another process keeps it locked; end what else has it open",
     sqlite3.SQLITE_CORRUPT: "it is damaged; move it away, and a new one is made",
@@ -49,7 +51,21 @@ Place = Mapping[str, tuple[int, int]]
 
 
 class UsageFileError(StartupError):
-    """The file of usage cannot be used. ``str()`` is one line: which file, what is wrong, and what to do."""
+    """The file of usage cannot be used. ``str()`` is one line: which file, what is wrong, and what to do.
+
+    Args:
+        path: of the file.
+        reason: the rest of a sentence.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"the usage file {shown_path(path)} cannot be used: {reason}")
+        self._path = path
+        self._reason = reason
+
+    def named_by(self, option: str) -> UsageFileError:
+        """The same, for whoever chose the file with an option."""
+        return UsageFileError(self._path, self._reason.replace(_ANOTHER, f"choose another with {option}"))
 
 
 @contextlib.contextmanager
@@ -59,17 +75,33 @@ def faults(path: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        words = f"{clean(str(error))}; move it away, or choose another in [usage] file"
-        raise fault(path, _REASONS.get(code, words)) from error
+        words = f"{clean(str(error))}; move it away, or {_ANOTHER}"
+        raise fault(path, _unreadable(path, code) or _REASONS.get(code, words)) from error
     except UnicodeDecodeError as error:  # in a name, or in SQLite's message about what it found
         raise fault(path, _REASONS[sqlite3.SQLITE_CORRUPT]) from error
+    except PermissionError as error:
+        what, way_out = denied(path, os.R_OK | os.W_OK)
+        raise fault(path, f"{error.strerror}: {what}; {way_out}, or {_ANOTHER}") from error
     except OSError as error:
-        raise fault(path, f"{error.strerror or error}; choose another in [usage] file") from error
+        raise fault(path, f"{error.strerror or error}; {_ANOTHER}") from error
 
 
 def fault(path: str, reason: str) -> UsageFileError:
     """The error with this reason, which is the rest of a sentence."""
-    return UsageFileError(f"the usage file {shown_path(path)} cannot be used: {reason}")
+    return UsageFileError(path, reason)
+
+
+def _unreadable(path: str, code: int) -> str | None:
+    """Why SQLite cannot open it, if that is for the mode of the file, or of what lies beside it, as it is of one."""
+    if code != sqlite3.SQLITE_CANTOPEN:
+        return None
+    for end in ("", *_SIDE_FILES):
+        name = os.path.realpath(path) + end
+        if os.path.isfile(name) and not os.access(name, os.R_OK | os.W_OK, effective_ids=True):
+            what, way_out = denied(name, os.R_OK | os.W_OK)
+            beside = f" for {shown_path(name)}" if end else ""
+            return f"it may not be opened{beside}: {what}; {way_out}, or {_ANOTHER}"
+    return None
 
 
 def open_to_write(path: str, former: Place | None) -> sqlite3.Connection:
@@ -160,7 +192,7 @@ def is_ours(connection: sqlite3.Connection, path: str) -> bool:
         raise fault(
             path,
             f"its schema is {version}, and this version knows {SCHEMA_VERSION}; "
-            "use the version that made it, or choose another in [usage] file",
+            f"use the version that made it, or {_ANOTHER}",
         )
     return True
 
@@ -252,4 +284,4 @@ def _check_kind(path: str) -> None:
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         what = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-        raise fault(path, f"it is {what}; choose another in [usage] file")
+        raise fault(path, f"it is {what}; {_ANOTHER}")

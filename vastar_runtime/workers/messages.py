@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from vastar_runtime.config import Settings
+from vastar_runtime.config import Listen, Settings
 from vastar_runtime.config.policy import CircuitBreakerPolicy, ConcurrencyPolicy, RateLimitPolicy, RetryPolicy
-from vastar_runtime.connectors.base import Reloaded
 from vastar_runtime.credentials import CredentialStatistics
 from vastar_runtime.http.pool import PoolStatistics
 from vastar_runtime.policies.allowance import Allowance, AllowanceRefused, Amount, Reserved
@@ -216,6 +215,12 @@ class Configure(Message, frozen=True):
 
     settings: Settings
 
+    @classmethod
+    def of(cls, settings: Settings) -> Configure:
+        """Without where to listen, which is the supervisor's: that path may hold bytes that MessagePack has no form
+        for."""
+        return cls(msgspec.structs.replace(settings, listen=Listen()))
+
 
 class AskHoldings(Message, frozen=True):
     """What the worker's connection pool holds, which credentials it has, and whether it writes what is used; answered
@@ -250,7 +255,9 @@ class AskReload(Message, frozen=True):
 
 
 class ReloadTold(Message, frozen=True):
-    reloaded: Reloaded
+    """``Reloaded``, as exact JSON: MessagePack has no form for a path that is no text."""
+
+    json: bytes
 
 
 class AskStatistics(Message, frozen=True):
@@ -258,7 +265,7 @@ class AskStatistics(Message, frozen=True):
 
 
 class StatisticsTold(Message, frozen=True):
-    """``Statistics`` of the daemon, as JSON."""
+    """``Statistics`` of the daemon, as exact JSON."""
 
     json: bytes
 

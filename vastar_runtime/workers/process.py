@@ -87,7 +87,7 @@ class WorkerProcess:
         """Whether it uses these settings and accepts connections, which it is waited for."""
         with trio.move_on_after(START_TIMEOUT_S):
             try:
-                await self.channel.ask(Configure(settings))
+                await self.channel.ask(Configure.of(settings))
             except trio.BrokenResourceError:
                 return False
             return True

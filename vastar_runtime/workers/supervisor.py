@@ -8,15 +8,13 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-import msgspec
 import structlog
 import trio
 from setproctitle import getproctitle
 
-from vastar_runtime import __version__
+from vastar_runtime import __version__, exact_json
 from vastar_runtime.config import Examined, Policies, Settings
-from vastar_runtime.config.state import usage_path
-from vastar_runtime.connectors.base import Reloaded
+from vastar_runtime.config.state import not_kept, usage_path
 from vastar_runtime.daemon.configuration import Configuration
 from vastar_runtime.daemon.environment import fingerprints
 from vastar_runtime.daemon.process import run_process
@@ -248,8 +246,7 @@ class Supervisor:
 
     async def _reloaded(self) -> ReloadTold:
         assert self._background is not None
-        reloaded: Reloaded = await self._configuration.reload(self._background)
-        return ReloadTold(reloaded)
+        return ReloadTold(exact_json.encode(await self._configuration.reload(self._background)))
 
     async def _apply(self, settings: Settings, policies: Policies) -> None:
         """Where nobody is left to be asked, limits are not raised for one worker before another is told."""
@@ -261,7 +258,7 @@ class Supervisor:
     async def _configure(self, worker: WorkerProcess, settings: Settings) -> None:
         with trio.move_on_after(CONFIGURE_TIMEOUT_S) as patience:
             try:
-                done = await worker.channel.ask(Configure(settings))
+                done = await worker.channel.ask(Configure.of(settings))
                 assert isinstance(done, Done)
             except trio.BrokenResourceError:
                 return
@@ -269,7 +266,7 @@ class Supervisor:
             log.warning("a worker does not answer; it will use the new settings when it does", pid=worker.pid)
 
     async def _told_statistics(self) -> StatisticsTold:
-        return StatisticsTold(msgspec.json.encode(await self.statistics()))
+        return StatisticsTold(exact_json.encode(await self.statistics()))
 
     async def statistics(self) -> Statistics:
         """What the daemon holds and does now."""
@@ -302,6 +299,7 @@ class Supervisor:
             environment=fingerprints(os.environ),
             listen=self._configuration.settings.listen,
             usage_file=usage_path(self._configuration.settings, os.environ),
+            usage_not_kept=not_kept(self._configuration.settings, os.environ),
             usage_problem=next(
                 (held.usage_problem for held in told.values() if held.usage_problem is not None), self._usage.problem
             ),

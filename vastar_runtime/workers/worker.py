@@ -16,7 +16,7 @@ import structlog
 import trio
 from setproctitle import setproctitle
 
-from vastar_runtime import __version__
+from vastar_runtime import __version__, exact_json
 from vastar_runtime.config import Policies, Settings
 from vastar_runtime.connectors import Services
 from vastar_runtime.connectors.base import Reloaded
@@ -228,7 +228,7 @@ class Worker:
         """The supervisor reloads, and tells all workers."""
         told = await self._channel.ask(AskReload())
         assert isinstance(told, ReloadTold)
-        return told.reloaded
+        return exact_json.decode(told.json, Reloaded)
 
     def _health(self) -> Health:
         return Health(

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from vastar_runtime import config
-from vastar_runtime.cli.asking import NoAnswer, ask_runtime
+from vastar_runtime.cli.asking import NoAnswer, Refused, ask_runtime
 from vastar_runtime.cli.probe import Found, State, probe
 from vastar_runtime.config import Examined, Settings
 from vastar_runtime.errors import ConfigError, StartupError
@@ -22,6 +22,8 @@ from .processes import Manner, is_apart, manner_of
 # A daemon answers in a millisecond; one that takes so long is of no use to anybody.
 ANSWER_TIMEOUT_S = 2.0
 FILE_TIMEOUT_S = 2.0
+# How a daemon's refusal begins that is a mistake of its own.
+_INTERNAL_ERROR = "internal error of the runtime"
 
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +43,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
         statistics: the daemon's snapshot of itself; None: it gives none.
         statistics_problem: why not.
         is_silent: it was asked for them, and said nothing in time.
+        is_failing: it was asked for them, and has a mistake of its own there.
         tcp: what answers where clients with these variables and flags look; None: they do not use TCP.
         manner: how the daemon was started; None: there is none, or it cannot be seen.
     """
@@ -59,6 +62,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     statistics: dict[str, Any] | None = None
     statistics_problem: str = ""
     is_silent: bool = False
+    is_failing: bool = False
     tcp: OverTcp | None = None
     manner: Manner | None = None
 
@@ -193,6 +197,8 @@ def _statistics(seen: Circumstances) -> dict[str, Any]:
         }
     except NoAnswer as error:
         return {"statistics_problem": str(error), "is_silent": True}
+    except Refused as error:
+        return {"statistics_problem": str(error), "is_failing": _INTERNAL_ERROR in str(error)}
     except (TookTooLong, OSError, StartupError) as error:
         return {"statistics_problem": str(error)}
 

@@ -14,6 +14,7 @@ from vastar_runtime.config.quoting import shown_path
 from .circumstances import Circumstances
 from .files import has_list, is_within_reach, may, may_change, user_name
 from .finding import Finding, not_checked, ok, problem, warning
+from .permission import Closed, closed, myself
 from .processes import groups_of_process
 from .restarting import restart
 
@@ -36,6 +37,12 @@ def check_configuration(seen: Circumstances) -> Iterator[Finding]:
             "configuration", f"{shown_path(examined.file or '')} may not be read by this user; {seen.apart}"
         )
         return
+    if (shut := _closed(examined)) is not None:
+        # Its text says no more than the system does.
+        yield problem("configuration", *shut)
+        of_file = [mistake for mistake in of_file if not mistake.is_forbidden]
+        if not of_file:
+            return
     mistakes = [mistake.text for mistake in of_file]
     if examined.file is None and not mistakes:
         yield ok("configuration", f"no file ({DEFAULT_CONFIG_PATH} does not exist, or none is wanted): defaults hold")
@@ -132,10 +139,14 @@ def check_configuration_access(seen: Circumstances) -> Iterator[Finding]:
             "" if may_change(status) else "its owner, or root, can take that away",
             f"chmod o-w {shlex.quote(path)}" if may_change(status) else None,
         )
+    elif any(mistake.is_forbidden for mistake in examined.mistakes):
+        return  # told as a mistake
     elif daemon_uid is not None and (may_read := _daemon_may_read(seen, path, status, daemon_uid)) is not True:
         whose = f"{found}: the daemon, {user_name(daemon_uid)}"
         if may_read is None:
             yield not_checked(name, f"{whose}, may have groups that are not shown here, to read it with")
+        elif status.st_uid == daemon_uid and may_change(status):
+            yield problem(name, f"{whose}, cannot read it again", command=f"chmod u+r {shlex.quote(path)}")
         else:
             yield problem(
                 name,
@@ -146,6 +157,14 @@ def check_configuration_access(seen: Circumstances) -> Iterator[Finding]:
         yield warning(name, f"{found}: that user may change where requests go", command=f"ls -l {shlex.quote(path)}")
     else:
         yield ok(name, found)
+
+
+def _closed(examined: Examined) -> Closed | None:
+    """None: this user may read the file, or nothing more can be told of why not."""
+    if examined.file is None or not any(mistake.is_forbidden for mistake in examined.mistakes):
+        return None
+    advice = f"let {user_name(os.geteuid())} read it, with a group and mode 0640"
+    return closed(examined.file, myself(), f"{advice}; or choose another with --config or VASTAR_CONFIG")
 
 
 def _daemon_may_read(seen: Circumstances, path: str, status: os.stat_result, uid: int) -> bool | None:

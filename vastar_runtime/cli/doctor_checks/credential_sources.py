@@ -11,13 +11,12 @@ from vastar_runtime.config import Credential
 from vastar_runtime.config.quoting import shown_path
 
 from .circumstances import Circumstances
-from .files import is_read_only, is_within_reach, kind, may_change, user_name
+from .credential_files import access, is_of_unit
+from .files import is_within_reach, kind, may_change
 from .finding import Finding, not_checked, ok, problem, warning
-from .processes import groups_of_process
+from .permission import closed_by_directory, myself, reader
 
 _MOST_TOLD = 20
-_ADVICE = "give it to the daemon's user, with mode 0600"
-_OF_UNITS = ("/run/credentials/", "/var/run/credentials/")
 
 
 def check_credential_sources(seen: Circumstances) -> Iterator[Finding]:
@@ -47,43 +46,22 @@ def _source(seen: Circumstances, credential: Credential) -> Iterator[Finding]:
 
 
 def _file(seen: Circumstances, name: str, path: str) -> Iterator[Finding]:
-    shown = shown_path(path)
+    shown, told = shown_path(path), list(access(name, path, reader(seen)))
+    yield from told
     try:
         status = os.stat(path)
     except OSError as error:
-        if path.startswith(_OF_UNITS):
+        if is_of_unit(path):
             yield not_checked(name, f"{shown} is for a unit to see, while it runs (LoadCredential=)")
-            return
-        yield problem(name, f"{shown}: {error.strerror}", "write the key into it; the daemon finds it by itself")
-        return
-    if not stat.S_ISREG(status.st_mode):
-        yield problem(name, f"{shown} is {kind(status.st_mode)}, not a file", "write the key into a file there")
-    elif status.st_mode & (stat.S_IROTH | stat.S_IWOTH) and is_within_reach(path):
-        if is_read_only(path):
-            return  # secrets that are mounted into a container come like this, where nobody else is
-        make, may_do = (problem, "replace") if status.st_mode & stat.S_IWOTH else (warning, "read")
-        can_do_without = may_change(status) and _daemon_can_do_without(seen, status)
-        yield make(
-            name,
-            f"{shown} (of {user_name(status.st_uid)}) has mode {stat.S_IMODE(status.st_mode):04o}: "
-            f"anybody on this machine may {may_do} the key",
-            _ADVICE
-            if not can_do_without
-            else ""
-            if seen.is_running
-            else f"unless another user's daemon reads it ({_ADVICE})",
-            f"chmod o-rw {shlex.quote(path)}" if can_do_without else None,
-        )
-    elif not status.st_size:
-        yield problem(name, f"{shown} is empty", "write the key into it; the daemon finds it by itself")
-
-
-def _daemon_can_do_without(seen: Circumstances, status: os.stat_result) -> bool:
-    """Whether it reads the file as its owner, or with a group."""
-    uid, groups = os.geteuid(), {os.getegid(), *os.getgroups()}
-    if seen.is_running and seen.found is not None and seen.found.uid is not None:
-        uid, groups = seen.found.uid, (groups_of_process(seen.pid) if seen.pid is not None else None) or set()
-    return uid == status.st_uid or bool(status.st_gid in groups and status.st_mode & stat.S_IRGRP)
+        elif isinstance(error, FileNotFoundError):
+            yield problem(name, f"{shown}: {error.strerror}", "write the key into it; the daemon finds it by itself")
+        elif not told:
+            yield problem(name, f"{shown}: {error.strerror}", "correct the file's path in the configuration")
+    else:
+        if not stat.S_ISREG(status.st_mode):
+            yield problem(name, f"{shown} is {kind(status.st_mode)}, not a file", "write the key into a file there")
+        elif not status.st_size and not told:
+            yield problem(name, f"{shown} is empty", "write the key into it; the daemon finds it by itself")
 
 
 def _program(name: str, path: str) -> Iterator[Finding]:
@@ -91,7 +69,10 @@ def _program(name: str, path: str) -> Iterator[Finding]:
     try:
         status = os.stat(path)
     except OSError as error:
-        yield problem(name, f"{shown}: {error.strerror}", "correct the command's path in the configuration")
+        if isinstance(error, PermissionError):
+            yield problem(name, *closed_by_directory(path, myself()))
+        else:
+            yield problem(name, f"{shown}: {error.strerror}", "correct the command's path in the configuration")
         return
     if not stat.S_ISREG(status.st_mode):
         yield problem(name, f"{shown} is {kind(status.st_mode)}, not a program", "correct the command's path")

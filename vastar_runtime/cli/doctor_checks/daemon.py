@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -13,9 +14,11 @@ from vastar_runtime.cli.probe import State as OnSocket
 from vastar_runtime.cli.refusals import refusals
 
 from .circumstances import Circumstances
+from .credential_files import closed_to
 from .files import user_name
 from .finding import Finding, listed, not_checked, ok, problem, warning
-from .processes import process_state
+from .permission import reader
+from .processes import DELETED, process_state
 from .restarting import restart, start
 
 _MOST_TOLD = 10
@@ -68,8 +71,10 @@ def _none(seen: Circumstances) -> Finding:
     found, directory = "none runs for clients with these variables", os.path.dirname(seen.socket or "")
     advice, command = start(seen, "start one")
     if command == seen.command("start") and os.path.isdir(directory) and not os.access(directory, os.W_OK):
-        owner = user_name(os.stat(directory).st_uid)
-        return warning("daemon", found, f"{owner} can start one, whose the socket's directory is")
+        owner = os.stat(directory).st_uid
+        if owner == os.geteuid():
+            return warning("daemon", found, f"make the socket's directory writable first; then {advice}")
+        return warning("daemon", found, f"{user_name(owner)} can start one, whose the socket's directory is")
     return warning("daemon", found, advice, command)
 
 
@@ -77,13 +82,18 @@ def check_daemon_statistics(seen: Circumstances) -> Iterator[Finding]:
     """What the daemon tells its own user: workers, limits, credentials, shared limits."""
     name = "limits and circuits"
     if seen.statistics is None:
-        yield _silent(seen) if seen.is_silent else not_checked(name, seen.statistics_problem)
+        if seen.is_silent:
+            yield _silent(seen)
+        elif seen.is_failing:
+            yield _failing(seen)
+        else:
+            yield not_checked(name, seen.statistics_problem)
         return
     try:
         findings = [
             *_workers(seen, seen.statistics),
             *_refusals(seen, seen.statistics),
-            *_credentials(seen.statistics),
+            *_credentials(seen, seen.statistics),
             *_shared_limits(seen.statistics),
         ]
     except (LookupError, TypeError, AttributeError):  # of another version, whose snapshot has another shape
@@ -103,6 +113,18 @@ def _silent(seen: Circumstances) -> Finding:
         found,
         f"the machine is overloaded, or it hangs{': ' if advice else ''}{advice}",
         command,
+    )
+
+
+def _failing(seen: Circumstances) -> Finding:
+    """It serves requests, perhaps, and cannot tell how it stands: a mistake of ours."""
+    log = None if seen.manner is None else seen.manner.log
+    has_log = log is not None and not log.endswith(DELETED)
+    return problem(
+        "daemon's account of itself",
+        f"it fails when it is asked how it stands: {seen.statistics_problem}",
+        f"please report that, with what its log says of it{'; these are its last lines' if has_log else ''}",
+        f"tail -n 40 {shlex.quote(str(log))}" if has_log else None,
     )
 
 
@@ -148,24 +170,27 @@ def _refusals(seen: Circumstances, told: dict[str, Any]) -> Iterator[Finding]:
         yield ok("limits and circuits", "nothing is held back")
 
 
-def _credentials(told: dict[str, Any]) -> Iterator[Finding]:
+def _credentials(seen: Circumstances, told: dict[str, Any]) -> Iterator[Finding]:
     for credential in told["credentials"][:_MOST_TOLD]:
         name, why = f"credential {credential['name']} in the daemon", str(credential["problem"])
         if not credential["is_usable"]:
             if credential["problem"] is None:
                 yield warning(name, "it is being fetched", "look again in some seconds")
             else:
-                yield problem(name, f"it cannot be used: {why}", _mend(credential["source"]))
+                yield problem(name, f"it cannot be used: {why}", *_mend(seen, credential))
         elif credential["problem"] is not None:
-            yield warning(name, f"an older one is used: {why}", _mend(credential["source"]))
+            yield warning(name, f"an older one is used: {why}", *_mend(seen, credential))
 
 
-def _mend(source: object) -> str:
-    if source == "env":
-        return "set the variable where the daemon is started, and start it anew"
-    if source == "file":
-        return "mend the file; the daemon reads it again by itself"
-    return "mend the command; the daemon calls it again when ttl_ms has passed"
+def _mend(seen: Circumstances, told: dict[str, Any]) -> tuple[str, str | None]:
+    """Advice and a command."""
+    if told["source"] == "env":
+        return "set the variable where the daemon is started, and start it anew", None
+    if told["source"] == "file":
+        path = next((known.file for known in seen.settings.credentials if known.name == told["name"]), None)
+        shut = None if path is None or seen.apart else closed_to(path, reader(seen))
+        return ("mend the file; the daemon reads it again by itself", None) if shut is None else shut[1:]
+    return "mend the command; the daemon calls it again when ttl_ms has passed", None
 
 
 def _shared_limits(told: dict[str, Any]) -> Iterator[Finding]:

@@ -77,8 +77,9 @@ def check_log(seen: Circumstances) -> Iterator[Finding]:
             _ANOTHER_LOG,
             _other_log(seen, path),
         )
-    elif status.st_uid == os.geteuid() and not os.access(path, os.W_OK):
-        yield problem(name, f"{shown} may not be written", command=f"chmod u+w {shlex.quote(path)}")
+    elif status.st_uid == os.geteuid() and not os.access(path, os.R_OK | os.W_OK):
+        found = f"{shown} has mode {stat.S_IMODE(status.st_mode):04o}, and may not be read and written by its owner"
+        yield problem(name, found, command=f"chmod u+rw {shlex.quote(path)}")
     elif (space := little_space(os.path.dirname(path))) is not None:
         yield _little_room(name, space, path)
     else:

@@ -18,7 +18,7 @@ from .files import user_name
 from .finding import listed
 from .processes import DELETED
 
-_OPTIONS = "the options that it was started with (--socket-mode, --socket-group, --workers, --log-file)"
+_OPTIONS = "the options that it was started with (--config, --socket-mode, --socket-group, --workers, --log-file)"
 UNIT = "vastar-runtime"
 UNIT_DIRECTORIES = ("/etc/systemd/system", "/usr/lib/systemd/system")
 

@@ -26,6 +26,15 @@ def lock_in_the_way(path: str) -> Iterator[Finding]:
     if stat.S_ISREG(status.st_mode) and not _is_kept_from_us(lock, status, directory):
         return
     whose = user_name(status.st_uid)
+    if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_mode & 0o600 != 0o600:
+        yield problem(
+            "socket's lock",
+            f"{shown_path(lock)} is this user's own, and its mode {stat.S_IMODE(status.st_mode):04o} keeps its owner "
+            "out: no daemon starts there",
+            "",
+            f"chmod u+rw {shlex.quote(lock)}",
+        )
+        return
     is_removable = os.geteuid() in (0, status.st_uid, directory.st_uid)
     yield problem(
         "socket's lock",

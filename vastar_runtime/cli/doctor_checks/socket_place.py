@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from vastar_runtime.cli.probe import Found, State
 from vastar_runtime.cli.process import NAME, describe
+from vastar_runtime.cli.socket_file import closed, no_socket
 from vastar_runtime.config import DEFAULT_SOCKET_PATH
 from vastar_runtime.config.quoting import shown_path
 
@@ -29,8 +30,6 @@ from .processes import is_of_user, process_state
 from .restarting import restart, start
 from .socket_lock import lock_in_the_way
 
-# Below are the users of services (Debian and Red Hat alike).
-_FIRST_PERSON_UID = 1000
 _OVERFLOW_UID = 65534
 # The socket's lock is a file with a PID in it.
 _LEAST_BYTES = 4096
@@ -183,22 +182,22 @@ def _nobody(seen: Circumstances, path: str) -> Finding:
         )
     return problem(
         "socket",
-        f"{shown} is {kind(status.st_mode)}, no socket: no daemon starts there",
-        _OTHER_PATH,
+        f"{shown} is {no_socket(path) or kind(status.st_mode)}: no daemon starts there",
+        f"remove it, or {_OTHER_PATH}",
         "unset VASTAR_SOCKET_PATH" if seen.socket_path is None and seen.environ.get("VASTAR_SOCKET_PATH") else None,
     )
 
 
 def _forbidden(path: str) -> Finding:
-    shown, me = shown_path(path), os.geteuid()
+    shown, me, why = shown_path(path), os.geteuid(), closed(path)
     try:
         status = os.stat(path)
-    except OSError as error:
-        return problem(
-            "socket",
-            f"{shown} cannot be looked at by {user_name(me)}: {error.strerror}",
-            f"the owner of {shown_path(os.path.dirname(path))} has to let this user search it",
-        )
+    except OSError:
+        return problem("socket", why.what, why.advice, why.command)
+    if why.command is not None:
+        return problem("socket", why.what, why.advice, why.command)
+    if not why.is_listened_on:
+        return problem("socket", why.what, f"its owner, or root, can remove it; or {_OTHER_PATH}")
     group = group_name(status.st_gid)
     mode = stat.S_IMODE(status.st_mode)
     found = f"{shown} belongs to {user_name(status.st_uid)}, group {group}, mode {mode:04o}: not for {user_name(me)}"
@@ -214,7 +213,7 @@ def _forbidden(path: str) -> Finding:
         "socket",
         found,
         'its owner can let a group in, whose members may then connect: with socket_mode = "0660" and socket_group in '
-        "[listen], or --socket-mode 0660 --socket-group GROUP where it is started",
+        f"[listen], or --socket-mode 0660 --socket-group GROUP where it is started; or {_OTHER_PATH}",
     )
 
 
@@ -257,9 +256,21 @@ def _answered(path: str, found: Found) -> Finding:
     who = f"{user_name(found.uid or 0)} answers on {shown}"
     if found.pid is None:
         who = f"a daemon that cannot be seen from here (another container?) answers on {shown}, as uid {found.uid}"
-    if (found.uid or 0) < _FIRST_PERSON_UID or os.geteuid() == 0:
+    if found.uid == 0 or not _is_for_anybody(os.path.dirname(path)):
         return ok("socket", who)
-    return warning("socket", f"{who}: that user sees all requests and keys", "make sure that it is meant")
+    return warning(
+        "socket",
+        f"{who}, where anybody can be the first to listen: that user sees all requests and keys",
+        f"make sure that it is meant; or {_OTHER_PATH}, in a directory that only the daemon's user may write",
+    )
+
+
+def _is_for_anybody(directory: str) -> bool:
+    """Whether every user may make a socket there."""
+    try:
+        return bool(os.stat(directory).st_mode & stat.S_IWOTH)
+    except OSError:
+        return True
 
 
 def _pid(found: Found) -> str:

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from types import TracebackType
 from typing import Self
 
 from vastar_runtime.cli.background import end, launch, read_line, tail
 from vastar_runtime.config import MAX_SOCKET_PATH_BYTES
+from vastar_runtime.config.quoting import shown_path
 from vastar_runtime.errors import StartupError
 
 from . import keeper
@@ -72,7 +73,8 @@ class Workshop:
         try:
             pipe = self._launch(arguments, environ, log_path)
         except OSError as error:
-            raise StartupError(f"cannot start a {name}: {error.strerror or error}") from error
+            where = "" if error.filename is None else f"{shown_path(os.fsdecode(error.filename))}: "
+            raise StartupError(f"cannot start a {name}: {where}{error.strerror or error}") from error
         with pipe:
             line = read_line(pipe.fileno(), timeout_s)
         if line is None:
@@ -113,7 +115,7 @@ class Workshop:
 
     def _launch(self, arguments: Sequence[str], environ: Mapping[str, str], log_path: str) -> FileIO:
         # Under the lock, so that whoever closes waits for what is being started, and ends it, too.
-        with self._lock, open(log_path, "ab") as log:
+        with self._lock, _private_umask(), open(log_path, "ab") as log:
             if self._is_closed:
                 raise StartupError("the time is over")
             process, pipe = launch(arguments, log.fileno(), environ=environ, detached=False)
@@ -139,10 +141,22 @@ def _start_keeper(directory: str) -> subprocess.Popen[bytes] | None:
         return None
 
 
+@contextlib.contextmanager
+def _private_umask() -> Iterator[None]:
+    """What is made, and what children make, is this user's alone, and the user can use it: the umask that was inherited
+    may take that away, also from whoever is to remove it."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def _new_directory() -> str:
     for parent in (None, _SHORT):
         try:
-            directory = tempfile.mkdtemp(prefix="vastar-doctor-", dir=parent)
+            with _private_umask():
+                directory = tempfile.mkdtemp(prefix="vastar-doctor-", dir=parent)
         except OSError as error:
             raise StartupError(f"no temporary directory can be made: {error.strerror or error}") from error
         if len(os.fsencode(os.path.join(directory, _SOCKET))) <= MAX_SOCKET_PATH_BYTES:

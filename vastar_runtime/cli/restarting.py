@@ -1,0 +1,45 @@
+"""Which configuration file a daemon is started with again, where nobody names one: the one that it runs with."""
+
+import os
+from typing import Any
+
+from vastar_runtime.errors import StartupError
+
+from .asking import ask_runtime
+from .probe import ANSWER_TIMEOUT_S, Found, State
+from .process import not_permitted
+
+# There is no daemon, one of a kind that has no file, or one that is not ended anyway.
+_WITHOUT_A_FILE = (State.NOT_RUNNING, State.LEGACY, State.FORBIDDEN)
+
+
+def file_to_keep(found: Found) -> str | None:
+    """The file that the daemon on a socket runs with; None: it has none, or there is no daemon to be ended.
+
+    Only one of this user's is asked: anybody can put a socket into /tmp, and must not say what a daemon of somebody
+    else listens to.
+
+    Raises:
+        StartupError: it has one, perhaps, and does not tell. Started without it, it would have no rules.
+    """
+    if found.state in _WITHOUT_A_FILE or found.pid is None or found.is_foreign:
+        return None
+    if found.owner and os.geteuid() != 0:
+        raise StartupError(not_permitted(found.pid, found.uid))
+    if found.state is not State.RUNNING or found.uid != os.geteuid():
+        raise _untold(found, f"it is {found.owner}'s" if found.owner else found.detail or "it cannot be asked")
+    try:
+        told = ask_runtime(found.socket_path, "statistics", ANSWER_TIMEOUT_S, dict[str, Any])
+    except StartupError as error:
+        raise _untold(found, str(error)) from error
+    if "config_file" not in told:
+        raise _untold(found, "it is of another version")
+    file = told["config_file"]
+    return file if isinstance(file, str) else None
+
+
+def _untold(found: Found, why: str) -> StartupError:
+    return StartupError(
+        f"cannot tell which file the daemon on {found.socket_path} (PID {found.pid}) runs with ({why}), so nothing was "
+        f"stopped; give --config (or --config {os.devnull} for none)"
+    )
