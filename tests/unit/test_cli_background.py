@@ -114,7 +114,8 @@ def test_a_python_that_has_gone_is_told_by_all_who_start_one(
     monkeypatch.setattr(sys, "executable", "/none/python")
     with pytest.raises(StartupError, match=r"^cannot run /none/python: No such file or directory$"):
         spawn(["run"], log[1], environ={}, detached=True)
-    with Workshop() as workshop, pytest.raises(StartupError, match=r"^cannot start a run: No such file or directory$"):
+    why = r"^cannot start a run: /none/python: No such file or directory$"
+    with Workshop() as workshop, pytest.raises(StartupError, match=why):
         workshop.start(["run"], {}, 1.0)
 
 

@@ -168,9 +168,16 @@ def _async_stream(tracker: UsageTracker) -> object:
     return stream
 
 
+@pytest.fixture
+def no_other_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.mark.parametrize("stream_of", [_blocking_stream, _async_stream])
 def test_a_stream_that_is_collected_in_the_midst_of_counting_is_counted(
-    stream_of: Callable[[UsageTracker], object],
+    stream_of: Callable[[UsageTracker], object], no_other_collection: None
 ) -> None:
     tracker = UsageTracker({"m": CHEAP})
     seen: list[object] = []
