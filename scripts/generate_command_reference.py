@@ -24,9 +24,9 @@ _HEAD = """\
 
 Everything that there is to do with the daemon, in one command, `vastar-runtime`. An error is one line on standard
 error. Colour there is only on a terminal. What a script would read has `--json`; a command that fails with it prints
-one object on standard output besides that line, `{"error": "…", "exit_code": N}` (`request` has a form of its own). An
-answer that says what is wrong (of `status`, `reload`, `config check`, `doctor`) is no such failure. `--help` of each
-command shows what stands here.
+one object on standard output besides that line, `{"error": "…", "exit_code": N}` (`request` has a form of its own);
+one that Ctrl-C ends, or that a Python package is missing for, prints none. An answer that says what is wrong (of
+`status`, `reload`, `config check`, `doctor`) is no such failure. `--help` of each command shows what stands here.
 
 A request as the daemon makes it, to see what an application would get:
 

@@ -15,8 +15,8 @@ import pytest
 from command_place import Place, place
 
 from connector_sdk.wire import ErrorClass, ExecuteResponse, encode_message
-from vastar_runtime.cli.doctor_checks.files import user_name
 from vastar_runtime.cli.probe import State
+from vastar_runtime.config.permissions import user_name
 
 
 @pytest.fixture
@@ -85,7 +85,8 @@ def test_clean_ends_a_daemon_that_hangs(runtime: Place) -> None:
     status = runtime.run("status")
     assert status.returncode == 1
     assert status.stdout.endswith(
-        "but is no healthy daemon: no answer within 3 s; see what it is at: vastar-runtime doctor\n"
+        "but is no healthy daemon: no answer within 3 s; see what it is at: vastar-runtime doctor --socket "
+        f"{runtime.socket}\n"
     )
     cleaned = runtime.run("clean")
     assert (cleaned.returncode, cleaned.stderr) == (0, "")

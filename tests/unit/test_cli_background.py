@@ -35,6 +35,18 @@ def test_a_log_is_made_for_its_owner_alone_and_appended_to(log: tuple[Path, int]
     assert path.read_text() == "one\ntwo\n"
 
 
+def test_a_umask_shuts_no_owner_out_of_a_log_that_is_new(tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.touch(0o640)
+    before = os.umask(0o777)
+    try:
+        for path in (new, old):
+            os.close(open_log(str(path)))
+    finally:
+        os.umask(before)
+    assert (stat.S_IMODE(new.stat().st_mode), stat.S_IMODE(old.stat().st_mode)) == (0o600, 0o640 & ~before)
+
+
 def test_what_is_no_log_of_ours_is_named(tmp_path: Path) -> None:
     path = tmp_path / "log"
     (tmp_path / "target").write_text("precious")
@@ -46,12 +58,12 @@ def test_what_is_no_log_of_ours_is_named(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match=r"log: it is a FIFO; "):
         open_log(str(path))
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # with a reader, a FIFO can be opened
-    with pytest.raises(StartupError, match=r"log: it is no regular file; "):
+    with pytest.raises(StartupError, match=r"log: it is a FIFO; "):
         open_log(str(path))
     os.close(reader)
     with pytest.raises(StartupError, match="cannot open the log /proc/log: No such file or directory; "):
         open_log("/proc/log")
-    with pytest.raises(StartupError, match="cannot use the log /dev/null: it is no regular file; "):
+    with pytest.raises(StartupError, match="cannot use the log /dev/null: it is a device; "):
         open_log("/dev/null")
     assert (tmp_path / "target").read_text() == "precious"
 
@@ -61,7 +73,7 @@ def test_another_users_file_is_no_log_of_ours(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.touch()
     os.chown(path, 1, 1)
-    with pytest.raises(StartupError, match=r"cannot (open|use) the log .*(another user|Permission denied)"):
+    with pytest.raises(StartupError, match=r"cannot (open|use) the log .*(it belongs to .*uid 1|Permission denied)"):
         open_log(str(path))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from connector_sdk.wire import CreditUpdate, HealthCheckResponse, encode_message
-from vastar_runtime.cli.probe import State, probe
+from vastar_runtime.cli.probe import Found, State, probe
 from vastar_runtime.cli.process import Process, describe, lock_holder, title
 from vastar_runtime.errors import StartupError
 
@@ -119,6 +119,21 @@ def test_a_lock_without_a_holder_or_held_by_another_program_is_no_daemon(path: s
         assert lock_holder(path) is None
         fcntl.flock(file, fcntl.LOCK_EX)
         assert lock_holder(path) is None
+
+
+def test_only_who_holds_the_lock_that_lies_here_has_lost_its_socket(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that listens on this path, by a daemon's title, may be one of another mount namespace, or anybody's."""
+    its_title = {os.getpid(): title(path)}
+    monkeypatch.setattr("vastar_runtime.cli.process.describe", lambda pid: its_title.get(pid, ""))
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+        os.unlink(path)
+        assert probe(path) == Found(state=State.NOT_RUNNING, socket_path=path)
+        with Path(f"{path}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            found = probe(path)
+            assert (found.state, found.pid, found.uid) == (State.CUT_OFF, os.getpid(), os.geteuid())
 
 
 # --- processes ---

@@ -8,11 +8,17 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from command_line import run
 from request_command import URL, no_variables
 from scripted_daemon import socket_path
+
+from connector_sdk.config import RuntimeConfig
+from connector_sdk.errors import ConnectorException
+from connector_sdk.wire import ErrorClass
+from vastar_runtime.cli import client_settings
 
 __all__ = ["no_variables", "socket_path"]  # the fixtures
 
@@ -123,3 +129,22 @@ def test_a_daemon_that_ends_while_it_is_met_is_no_stranger(socket_path: str) -> 
         done = run("request", "--socket", socket_path, URL)
     assert done.exit_code == 3
     assert done.stderr.endswith("; if it is shutting down, wait until it has ended\n")
+
+
+def test_a_stranger_that_takes_its_time_is_not_given_it_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 3.0])
+    monkeypatch.setattr(client_settings, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    late = ConnectorException("it did not answer", ErrorClass.TIMEOUT)
+    times_ms: list[tuple[int, int]] = []
+
+    def ask() -> None:
+        raise ConnectorException("it closed the connection") from EOFError()
+
+    def connect(_settings: RuntimeConfig, timeout_ms: int, connect_ms: int) -> None:
+        times_ms.append((timeout_ms, connect_ms))
+        raise late
+
+    monkeypatch.setattr(client_settings, "Connection", connect)
+    with pytest.raises(ConnectorException) as ended:
+        client_settings.reached(ask, RuntimeConfig(timeout_ms=4000), "")
+    assert (ended.value, times_ms) == (late, [(1000, 1000)])

@@ -1,6 +1,7 @@
 """Whose word a restart takes for which file it is to start with, and that it stops nothing where nobody says it."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,6 +77,14 @@ def test_where_there_is_no_daemon_to_be_ended_there_is_no_file_to_keep(state: St
     assert file_to_keep(found(state, os.geteuid(), pid)) is None
 
 
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "log"
+    monkeypatch.setenv("VASTAR_LOG_FILE", str(path))
+    return path
+
+
+@pytest.mark.usefixtures("log")
 def test_a_file_that_is_named_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise StartupError("it came so far")
@@ -87,6 +96,14 @@ def test_a_file_that_is_named_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) 
         assert done.stderr == "Error: it came so far\n"
 
 
+def test_a_log_that_the_next_daemon_could_not_write_ends_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "_stop", pytest.fail)
+    done = run("restart", "--socket", "/tmp/s", "--config", os.devnull, "--log-file", "/proc/nowhere/log")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: cannot open the log /proc/nowhere/log: ")
+
+
+@pytest.mark.usefixtures("log")
 def test_it_is_said_that_a_daemon_runs_as_another_user_from_now_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: ROOT)
     monkeypatch.setattr(control, "_stop", lambda *_: found(State.RUNNING, ANOTHER_UID))

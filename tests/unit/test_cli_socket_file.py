@@ -20,12 +20,12 @@ from doctor_circumstances import HEALTH, one, seen
 from vastar_runtime.cli import process, socket_file
 from vastar_runtime.cli.asking import Refused
 from vastar_runtime.cli.doctor_checks import socket_place
-from vastar_runtime.cli.doctor_checks.files import user_name
 from vastar_runtime.cli.doctor_checks.finding import State
 from vastar_runtime.cli.doctor_checks.socket_lock import lock_in_the_way
 from vastar_runtime.cli.doctor_checks.socket_place import check_socket
 from vastar_runtime.cli.probe import Found
 from vastar_runtime.cli.probe import State as OnSocket
+from vastar_runtime.config.permissions import user_name
 from vastar_runtime.errors import StartupError
 
 IS_ROOT = os.geteuid() == 0
@@ -136,8 +136,8 @@ def test_clean_removes_what_a_crash_has_left_with_a_mode_that_keeps_its_owner_ou
         doctor = one(lock_in_the_way(str(path))) if not IS_ROOT else None  # os.access is about the real user
     for words in said(path, *COMMANDS[:-1]).values():
         assert words == (
-            f"permission denied on {path}: it is this user's own, and its mode 0000 keeps its owner out, and nobody is "
-            f"seen to listen there; end and remove what is there (vastar-runtime clean --socket {path}), or let its "
+            f"permission denied on {path}: it belongs to {user_name(NOBODY)}, mode 0000, and nobody is seen to listen "
+            f"there; end and remove what is there (vastar-runtime clean --socket {path}), or let its "
             f"owner in: chmod u+rw {path}"
         )
     with nobody():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from command_line import run
 
-from vastar_runtime.cli.doctor_checks.files import user_name
+from vastar_runtime.config.permissions import user_name
 
 
 def test_a_socket_whose_directory_may_not_be_entered_is_told_as_that() -> None:
@@ -31,7 +31,7 @@ def test_a_socket_whose_directory_may_not_be_entered_is_told_as_that() -> None:
             os.chmod(directory, 0o700)
     other = "run this as root (uid 0), or choose another path with --socket"
     way_out = other if uid == 0 else f"let its owner in: chmod u+x {directory}"
-    whose = f"{directory} belongs to {user_name(uid)}, mode 0000"
+    whose = f"the directory {directory} belongs to {user_name(uid)}, mode 0000"
     why = f"o permission to reach socket {path}: {whose}; {way_out}\n"
     assert (status.exit_code, status.output) == (1, f"N{why}")
     assert [(each.exit_code, each.output) for each in others] == [(1, f"Error: n{why}")] * 2

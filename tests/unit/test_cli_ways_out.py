@@ -7,16 +7,18 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import pytest
 from command_line import run
 
+from connector_sdk.wire import HealthCheckResponse
 from vastar_runtime import config
 from vastar_runtime.cli import control, probe, standard_descriptors, status
 from vastar_runtime.cli.probe import Found, State
 from vastar_runtime.errors import StartupError
 
 HUNG = Found(state=State.SILENT, socket_path="/tmp/a b/s", pid=7, uid=0, detail="no answer within 3 s")
-REMEDY = "; see what it is at: vastar-runtime doctor"
+REMEDY = "; see what it is at: vastar-runtime doctor --socket '/tmp/a b/s'"
 
 
 @pytest.fixture
@@ -60,25 +62,51 @@ def test_only_a_daemon_is_said_to_run(
     pid: int | None, is_ours: bool, running: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, "is_runtime", lambda pid: is_ours)
-    found = Found(state=State.SILENT, socket_path="/s", pid=pid, detail="unknown message type 99")
+    found = Found(state=State.SILENT, socket_path="/tmp/a b/s", pid=pid, detail="unknown message type 99")
     assert status._summary(found, None).running is running
     assert probe.remedy(found) == ("" if running is False else REMEDY)
 
 
+def test_a_command_that_is_told_is_for_the_socket_that_was_asked_and_for_whoever_may_give_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    restart = ", with the options that it was started with, --config too: vastar-runtime restart"
+    here = Found(state=State.CUT_OFF, socket_path=config.DEFAULT_SOCKET_PATH, pid=7, uid=os.geteuid())
+    assert probe.remedy(here) == f"; restart it{restart}"
+    another = msgspec.structs.replace(here, socket_path="/tmp/a b/s", uid=54321)
+    assert probe.remedy(another) == f"; restart it as uid 54321{restart} --socket '/tmp/a b/s'"
+    draining = Found(state=State.RUNNING, socket_path="/s", pid=7, health=HealthCheckResponse(draining=True))
+    assert control._in_the_way(draining).endswith("; wait for it with: vastar-runtime stop --socket /s")
+    told = {"config_file": "/etc/hostname", "configured_at_unix_s": 0}
+    monkeypatch.setattr(status, "probe", lambda _: msgspec.structs.replace(draining, health=HealthCheckResponse()))
+    monkeypatch.setattr(status, "_statistics", lambda _: (told | {"policies": {}}, [], ""))
+    assert "; apply it with: vastar-runtime reload --socket /s)" in run("status", "--socket", "/s").output
+
+
 def test_the_default_log_is_not_removed_with_another_socket_whose_daemon_may_not_be_its(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     removed: list[str] = []
     monkeypatch.setattr(importlib.import_module("vastar_runtime.cli.clean"), "_remove_log", removed.append)
     environ: dict[str, Any] = {"VASTAR_LOG_FILE": None, "VASTAR_SOCKET_PATH": "/nowhere/s", "VASTAR_CONFIG": os.devnull}
-    for words, log in (
-        ([], [config.DEFAULT_LOG_PATH]),
-        (["--socket", "/nowhere/t"], []),
-        (["--socket", "/nowhere/t", "--log-file", "/nowhere/log"], ["/nowhere/log"]),
+    nothing = "Nothing to clean up: no runtime on"
+    for words, log, said in (
+        ([], [], f"{nothing} /nowhere/s, no socket\n"),
+        (["--socket", "/nowhere/t"], [], f"{nothing} /nowhere/t, no socket\n"),
+        (
+            ["--socket", "/nowhere/t", "--log-file", "/nowhere/log"],
+            ["/nowhere/log"],
+            f"{nothing} /nowhere/t, no socket, no log\n",
+        ),
     ):
         removed.clear()
-        assert run("clean", *words, environ=environ).exit_code == 0
+        assert run("clean", *words, environ=environ).output == said
         assert removed == log
+    with monkeypatch.context() as patched:
+        patched.setattr(config, "DEFAULT_SOCKET_PATH", "/nowhere/s")
+        removed.clear()
+        assert run("clean", environ=environ).exit_code == 0
+        assert removed == [config.DEFAULT_LOG_PATH]
     removed.clear()
     environ["VASTAR_LOG_FILE"] = "/nowhere/log"
     assert run("clean", "--socket", "/nowhere/t", environ=environ).exit_code == 0

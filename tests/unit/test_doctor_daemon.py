@@ -19,11 +19,11 @@ from vastar_runtime.cli.doctor_checks.circumstances import Circumstances, look
 from vastar_runtime.cli.doctor_checks.configuration import check_configuration_in_use
 from vastar_runtime.cli.doctor_checks.daemon import check_daemon, check_daemon_statistics
 from vastar_runtime.cli.doctor_checks.daemon_environment import check_daemon_environment
-from vastar_runtime.cli.doctor_checks.files import user_name
 from vastar_runtime.cli.doctor_checks.finding import Finding, State
 from vastar_runtime.cli.doctor_checks.socket_access import check_socket_access
 from vastar_runtime.cli.doctor_checks.socket_place import check_socket, check_socket_directory, check_socket_path
 from vastar_runtime.cli.doctor_checks.tcp import check_tcp
+from vastar_runtime.config.permissions import user_name
 from vastar_runtime.daemon.environment import fingerprints
 
 

@@ -19,22 +19,20 @@ from doctor_circumstances import seen as look
 
 from vastar_runtime.cli import _group
 from vastar_runtime.cli.asking import Refused
-from vastar_runtime.cli.doctor_checks import circumstances, workshop
+from vastar_runtime.cli.doctor_checks import circumstances, permission, workshop
 from vastar_runtime.cli.doctor_checks.circumstances import Circumstances
 from vastar_runtime.cli.doctor_checks.configuration import check_configuration, check_configuration_access
 from vastar_runtime.cli.doctor_checks.credential_files import notes
 from vastar_runtime.cli.doctor_checks.credential_sources import check_credential_sources
 from vastar_runtime.cli.doctor_checks.daemon import check_daemon, check_daemon_statistics
-from vastar_runtime.cli.doctor_checks.files import user_name
 from vastar_runtime.cli.doctor_checks.finding import Finding, State
 from vastar_runtime.cli.doctor_checks.kept_files import check_log
-from vastar_runtime.cli.doctor_checks.permission import Reader, closed_by_mode
 from vastar_runtime.cli.doctor_checks.processes import Manner
-from vastar_runtime.cli.doctor_checks.umask import check_umask
 from vastar_runtime.cli.doctor_checks.workshop import Workshop
 from vastar_runtime.cli.probe import Found
 from vastar_runtime.cli.probe import State as OnSocket
 from vastar_runtime.config import examine
+from vastar_runtime.config.permissions import Obstacle, user_name
 from vastar_runtime.errors import StartupError
 
 Result = TypeVar("Result")
@@ -104,21 +102,21 @@ def test_a_key_that_may_not_be_read_is_not_to_be_written_anew(place: Path) -> No
     command = ["config", "check", "--config", str(file)]
     check = as_nobody(lambda: CliRunner().invoke(_group, command))
     checked = as_nobody(lambda: CliRunner().invoke(_group, [*command, "--json"]))
-    closed = f"the directory {place}/roots (of root (uid 0), mode 0700) is closed to it"
+    closed = f"the directory {place}/roots belongs to root (uid 0), mode 0700"
     search = f"its owner, or root, can let {NAME} search that directory (chmod, setfacl); or name a file elsewhere"
     assert found == [
         (f"{hidden} may not be reached by {NAME}: {closed}", search, None),
         (
-            f"{below} may not be reached by {NAME}: the directory {place}/mine (of {NAME}, mode 0600) is closed to it",
+            f"{below} may not be reached by {NAME}: the directory {place}/mine belongs to {NAME}, mode 0600",
             "",
             f"chmod u+x {place}/mine",
         ),
         (
-            f"{foreign} (of root (uid 0), mode 0600) may not be read by {NAME}",
+            f"{foreign} may not be read by {NAME}: it belongs to root (uid 0), mode 0600",
             "its owner, or root, can give it to the daemon's user, with mode 0600",
             None,
         ),
-        (f"{own} (of {NAME}, mode 0000) may not be read by {NAME}", "", f"chmod u+r '{own}'"),
+        (f"{own} may not be read by {NAME}: it belongs to {NAME}, mode 0000", "", f"chmod u+r '{own}'"),
         (f"{linked} may not be reached by {NAME}: {closed}", search, None),
         (f"{missing}: No such file or directory", "write the key into it; the daemon finds it by itself", None),
     ]
@@ -187,7 +185,10 @@ def test_the_daemons_own_word_about_a_key_is_followed_by_what_mends_it(place: Pa
         below = credentials(place, made(place / "shut" / "key", 0o600))
         patched.setattr("vastar_runtime.cli.doctor_checks.permission.groups_of_process", lambda _: {NOBODY})
         shut = msgspec.structs.replace(here, examined=examine({}, config_path=str(below)))
-        assert f"the directory {place}/shut (of root (uid 0), mode 0700)" in one(check_credential_sources(shut)).found
+        assert (
+            f"the directory {place}/shut belongs to root (uid 0), mode 0700"
+            in one(check_credential_sources(shut)).found
+        )
 
 
 @needs_root
@@ -195,20 +196,25 @@ def test_a_program_behind_a_closed_directory_is_not_misspelt(place: Path) -> Non
     (place / "roots").mkdir(mode=0o700)
     file = credentials(place, made(place / "roots" / "program", 0o755), kind="command")
     finding = as_nobody(lambda: list(check_credential_sources(look(place, {"VASTAR_CONFIG": str(file)}))))[0]
-    assert f"{place}/roots (of root (uid 0), mode 0700) is closed to it" in finding.found
+    assert f"{place}/roots belongs to root (uid 0), mode 0700" in finding.found
     assert "correct the command" not in finding.remedy
 
 
-def test_what_opens_a_file_is_for_its_owner_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    def way(owner: int, me: int, reader: int) -> tuple[str, str | None]:
+def test_what_opens_a_file_is_for_its_owner_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def way(owner: int, me: int, reader: int) -> tuple[str, str | None] | None:
         status = os.stat_result((stat.S_IFREG, 0, 0, 1, owner, owner, 0, 0, 0, 0))
+        monkeypatch.setattr(permission, "obstacle", lambda *_: Obstacle("/a b", status, os.R_OK))
         monkeypatch.setattr(os, "geteuid", lambda: me)
-        return closed_by_mode("/a b", status, Reader(reader, set()), "do this")[1:]
+        shut = permission.closed("/a b", permission.Reader(reader, set()), "do this")
+        return shut and shut[1:]
 
     assert way(owner=4321, me=4321, reader=4321) == ("", "chmod u+r '/a b'")
     assert way(owner=4321, me=0, reader=4321) == ("", "chmod u+r '/a b'")
     assert way(owner=4322, me=0, reader=4321) == ("do this", None)
     assert way(owner=0, me=4321, reader=4321) == ("its owner, or root, can do this", None)
+    monkeypatch.undo()
+    (tmp_path / "file").touch()
+    assert permission.closed(f"{tmp_path}/file/key", permission.myself(), "") is None  # that is another mistake
 
 
 # --- the configuration, and the socket's directory ---
@@ -226,7 +232,7 @@ def test_a_configuration_that_may_not_be_read_is_not_to_be_corrected(place: Path
         ]
 
     found, of_mode = as_nobody(looked)
-    assert found == [(f"{file} (of {NAME}, mode 0000) may not be read by {NAME}", "", f"chmod u+r {file}")]
+    assert found == [(f"{file} may not be read by {NAME}: it belongs to {NAME}, mode 0000", "", f"chmod u+r {file}")]
     assert of_mode == []
     # Root may read it; the daemon that goes by it is its owner's.
     theirs = Found(state=OnSocket.RUNNING, socket_path="/s", pid=7, uid=NOBODY, health=HEALTH)
@@ -265,16 +271,8 @@ def umask(value: int) -> Iterator[None]:
         os.umask(before)
 
 
-def test_a_umask_that_shuts_the_owner_out_is_told_and_keeps_the_doctor_from_nothing(tmp_path: Path) -> None:
-    here = look(tmp_path)
-    with umask(0o277):
-        warned = one(check_umask(here))
-    assert (warned.state, warned.command) == (State.WARNING, "umask 077")
-    assert warned.found.startswith("0277 takes from an owner what the owner needs: ")
-    with umask(0o077):
-        assert list(check_umask(here)) == []
+def test_a_umask_that_shuts_the_owner_out_keeps_the_doctor_from_nothing() -> None:
     with umask(0o777), pytest.MonkeyPatch.context() as patched, Workshop() as shop:
-        assert list(check_umask(daemon())) == []  # it runs, and has its own
         directory = shop.directory()
         assert stat.S_IMODE(os.stat(directory).st_mode) == 0o700
         patched.setattr(workshop, "launch", lambda *_, **__: pytest.fail(str(os.umask(0o777))))

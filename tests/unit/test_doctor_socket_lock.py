@@ -13,6 +13,7 @@ from doctor_circumstances import seen
 
 from vastar_runtime.cli.doctor_checks import socket_lock
 from vastar_runtime.cli.doctor_checks.finding import Finding, State
+from vastar_runtime.cli.doctor_checks.socket_lock import lock_in_the_way
 from vastar_runtime.cli.doctor_checks.socket_place import check_socket
 
 
@@ -49,10 +50,8 @@ def test_a_lock_that_was_left_behind_is_none_of_it(lock: Path) -> None:
     assert len(findings(lock)) == 1
 
 
-def test_a_file_that_somebody_has_put_there_may_not_be_opened(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock.touch()
-    lock.chmod(0o666)
-    lock.parent.chmod(0o1777)
+@pytest.fixture
+def is_of_another(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.lstat
 
     def of_another(path: str) -> os.stat_result:
@@ -62,8 +61,31 @@ def test_a_file_that_somebody_has_put_there_may_not_be_opened(lock: Path, monkey
         return os.stat_result(status)
 
     monkeypatch.setattr(os, "lstat", of_another)
+
+
+@pytest.mark.usefixtures("is_of_another")
+def test_a_file_that_somebody_has_put_there_may_not_be_opened(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock.touch()
+    lock.chmod(0o666)
+    lock.parent.chmod(0o1777)
     for is_protected, count in ((True, 2), (False, 1)):
         monkeypatch.setattr(socket_lock, "_is_protected", lambda is_protected=is_protected: is_protected)
         assert len(findings(lock)) == count
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert len(findings(lock)) == 2
+
+
+@pytest.mark.usefixtures("is_of_another")
+@pytest.mark.parametrize(
+    ("mode", "may_write", "is_removable"), [(0o770, True, True), (0o1770, True, False), (0o770, False, False)]
+)
+def test_who_may_write_the_directory_may_remove_what_is_in_it_but_from_a_sticky_one(
+    mode: int, may_write: bool, is_removable: bool, lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(lock)
+    lock.parent.chmod(mode)
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    monkeypatch.setattr(os, "access", lambda *_: may_write)
+    [found] = lock_in_the_way(str(lock).removesuffix(".lock"))
+    assert found.command == (f"ls -ld {lock}" if is_removable else None)
+    assert found.remedy.endswith("and move it away" if is_removable else "; or uid 4321 can remove it")

@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from usage_books import HOUR, batch, counts
 
 from vastar_runtime.cli import _group
-from vastar_runtime.cli.doctor_checks.files import user_name
 from vastar_runtime.cli.usage import since_unix_s
+from vastar_runtime.config.permissions import user_name
 from vastar_runtime.errors import ConfigError, StartupError
 from vastar_runtime.metering.batch import UsageKey
 from vastar_runtime.metering.store import UsageFileError, UsageStore

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from io import FileIO
 from typing import NamedTuple
 
+from vastar_runtime.config.permissions import kind, user_name
 from vastar_runtime.errors import StartupError
 
 # Python's imports on a cold disk of a loaded machine take seconds; more than this is a hang.
@@ -49,16 +50,24 @@ def open_log(path: str) -> int:
     """
     advice = "choose another with --log-file or VASTAR_LOG_FILE"
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    is_new = True
     try:
-        fd = os.open(path, flags, 0o600)
+        try:
+            fd = os.open(path, flags | os.O_EXCL, 0o600)
+        except FileExistsError:
+            is_new = False
+            fd = os.open(path, flags, 0o600)
     except OSError as error:
         reason = _not_a_file(path) or error.strerror
         raise StartupError(f"cannot open the log {path}: {reason}; {advice}") from error
     status = os.fstat(fd)
     if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+        if is_new and status.st_mode & 0o600 != 0o600:  # the umask shuts its owner out
+            os.fchmod(fd, 0o600)
         return fd
     os.close(fd)
-    reason = "it belongs to another user" if stat.S_ISREG(status.st_mode) else "it is no regular file"
+    is_file = stat.S_ISREG(status.st_mode)
+    reason = f"it belongs to {user_name(status.st_uid)}" if is_file else f"it is {kind(status.st_mode)}"
     raise StartupError(f"cannot use the log {path}: {reason}; {advice}")
 
 
@@ -180,9 +189,7 @@ def _not_a_file(path: str) -> str:
         mode = os.lstat(path).st_mode
     except OSError:
         return ""
-    kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a FIFO", stat.S_IFDIR: "a directory"}
-    kind = kinds.get(stat.S_IFMT(mode)) or ("" if stat.S_ISREG(mode) else "no regular file")
-    return kind and f"it is {kind}"
+    return "" if stat.S_ISREG(mode) else f"it is {kind(mode)}"
 
 
 def _absolute_python_path(environ: Mapping[str, str]) -> dict[str, str]:

@@ -29,7 +29,8 @@ KILL_TIMEOUT_S = 5.0
 def clean(socket_path: str | None, log_path: str) -> None:
     """End the runtime on the socket, by force after 5 s, and remove its socket and log.
 
-    Requests in flight that take longer are lost. With --socket the log is removed only where it is named, too.
+    Requests in flight that take longer are lost. The default log is removed only with the default socket; another log,
+    where it is named.
     """
     path = config.load_socket_path(socket_path=socket_path)
     # A runtime that hangs is found too: the pid comes from the kernel and needs no answer.
@@ -38,10 +39,12 @@ def clean(socket_path: str | None, log_path: str) -> None:
         found = probe(path, timeout_s=1.0)
     done = [_end(found), _remove_socket(path), _remove_lock(f"{path}.lock")]
     is_log_named = click.get_current_context().get_parameter_source("log_path") is not ParameterSource.DEFAULT
-    if is_log_named or socket_path is None:  # the default log may be that of a daemon on another socket
+    # The default log may be that of a daemon on another socket.
+    is_log_its = is_log_named or path == config.DEFAULT_SOCKET_PATH
+    if is_log_its:
         done.append(_remove_log(log_path))
     if not any(done):
-        click.echo(f"Nothing to clean up: no runtime on {path}, no socket, no log")
+        click.echo(f"Nothing to clean up: no runtime on {path}, no socket{', no log' if is_log_its else ''}")
 
 
 def _end(found: Found) -> bool:

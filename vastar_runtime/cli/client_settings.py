@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from connector_sdk.config import RuntimeConfig
+from connector_sdk.connection import Connection
 from connector_sdk.errors import ConnectorException
 from connector_sdk.wire import LocalProtocolError, ProtocolError
 from connector_sdk.wire.messages import ErrorClass
@@ -59,13 +61,17 @@ def reached(ask: Callable[[], _Answer], settings: RuntimeConfig, doubt: str) -> 
         CommandFailed: NOT_RUNNING, nobody listens; FAILED, who listens may not be reached, or is no daemon.
         ConnectorException: the daemon's own, and that it has not answered in time.
     """
+    ends_at = time.monotonic() + settings.timeout_ms / 1000
     try:
         try:
             return ask()
         except ConnectorException as error:
-            if not _was_closed(error):
+            left_ms = int((ends_at - time.monotonic()) * 1000)
+            if not _was_closed(error) or left_ms <= 0:
                 raise
-        return ask()  # a daemon that ends may take a connection and close it: the second look finds nobody there
+        # A daemon that ends may take a connection and close it: the second look, for what time is left, finds nobody.
+        Connection(settings, left_ms, left_ms).close()
+        return ask()
     except ConnectorException as error:
         failure = not_a_daemon(error, settings)
         if failure is None:

@@ -10,15 +10,15 @@ import click
 import msgspec
 
 from vastar_runtime import config
+from vastar_runtime.config.permissions import user_name
 from vastar_runtime.config.quoting import shown_address, shown_path
 from vastar_runtime.config.state import forgetful_budgets
 from vastar_runtime.errors import StartupError
 
 from .background import end, open_log, spawn, tail
-from .doctor_checks.files import user_name
 from .options import config_option, json_option, listen_options, log_option, socket_option
 from .printing import json_line
-from .probe import Found, State, obstacle, probe, remedy
+from .probe import Found, State, command, obstacle, probe, remedy
 from .process import Process, is_runtime
 from .restarting import file_to_keep
 from .run import READY
@@ -123,7 +123,9 @@ def restart(
     path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
     if config.named_file(os.environ, config_path) is None:
         wanted = wanted._replace(config_path=file_to_keep(probe(path)))
-    examined = wanted.examined()  # before anything stops: a mistake in the file must not end what runs
+    # Before anything stops: a mistake in the file, or a log that cannot be written, must not end what runs.
+    examined = wanted.examined()
+    os.close(open_log(log_path))
     ended = _stop(path, _say_nothing if as_json else click.echo)
     started = _start(wanted, examined, log_path)
     if ended is not None and ended.owner:
@@ -182,9 +184,8 @@ def _start(wanted: _Wanted, examined: config.Examined, log_path: str) -> _Starte
     if found.state not in (State.NOT_RUNNING, State.CLOSED):
         notes = []
         if settings != config.examine({}, socket_path=path).settings:
-            notes = [
-                "Options and VASTAR_* variables given now do not apply to it; to apply them: vastar-runtime restart"
-            ]
+            how = command("restart", path)
+            notes = [f"Options and VASTAR_* variables given now do not apply to it; to apply them: {how}"]
         return _running_already(found, notes)
     log_fd = open_log(log_path)
     try:
@@ -251,7 +252,7 @@ def _say_nothing(_line: str) -> None:
 def _in_the_way(found: Found) -> str:
     path = found.socket_path
     if found.state is State.RUNNING:
-        return f"the daemon on {path} (PID {found.pid}) is shutting down; wait for it with: vastar-runtime stop"
+        return f"the daemon on {path} (PID {found.pid}) is shutting down; wait for it with: {command('stop', path)}"
     if found.state in (State.FORBIDDEN, State.CUT_OFF, State.NOT_RUNNING):
         return f"{obstacle(found)}{remedy(found)}"
     if found.is_foreign:

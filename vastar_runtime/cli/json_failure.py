@@ -1,5 +1,6 @@
 """What a command that was asked for JSON prints when it fails."""
 
+import itertools
 from collections.abc import Sequence
 
 import click
@@ -29,6 +30,9 @@ def wants_json(group: click.Group, words: Sequence[str]) -> bool:
         if inner is None:
             return False
         command = inner
-    options = rest[: rest.index("--")] if "--" in rest else rest
-    takes_it = any(_OPTION in parameter.opts for parameter in command.params)
-    return takes_it and _OPTION in options
+    return any(_OPTION in parameter.opts for parameter in command.params) and is_json_among(rest)
+
+
+def is_json_among(words: Sequence[str]) -> bool:
+    """Whether ``--json`` is one of these words of a command, and no argument, as all are after ``--``."""
+    return _OPTION in itertools.takewhile(lambda word: word != "--", words)

@@ -3,6 +3,7 @@
 import enum
 import errno
 import os
+import shlex
 import socket
 import struct
 import time
@@ -10,11 +11,12 @@ import time
 import msgspec
 
 from connector_sdk.wire import ExecuteResponse, HealthCheck, HealthCheckResponse, ProtocolError
+from vastar_runtime.config import DEFAULT_SOCKET_PATH
+from vastar_runtime.config.permissions import user_name
 from vastar_runtime.errors import StartupError
 
 from .asking import ask
-from .doctor_checks.files import user_name
-from .process import cut_off, is_runtime, lock_holder, owner
+from .process import is_listened_on, is_runtime, lock_holder, owner
 from .socket_file import ANOTHER_PATH, closed, no_socket
 
 # A daemon answers a HealthCheck in well under a millisecond; a loaded machine gets its time.
@@ -106,15 +108,23 @@ def remedy(found: Found) -> str:
     """What to do about an obstacle that is not to be waited for: the rest of its sentence, or ""."""
     match found.state:
         case State.CUT_OFF:
-            return "; restart it, with the options that it was started with, --config too: vastar-runtime restart"
+            whose = f" as {found.owner}" if found.owner else ""
+            how = command("restart", found.socket_path)
+            return f"; restart it{whose}, with the options that it was started with, --config too: {how}"
         case State.FORBIDDEN:
             return f"; {closed(found.socket_path).way_out}"
         case State.NOT_RUNNING if no_socket(found.socket_path):
             return f"; remove it, or {ANOTHER_PATH}"
         case State.SILENT if not found.is_foreign:
-            return "; see what it is at: vastar-runtime doctor"
+            return f"; see what it is at: {command('doctor', found.socket_path)}"
         case _:
             return ""
+
+
+def command(name: str, socket_path: str) -> str:
+    """A command for whoever is on this socket, as it is typed."""
+    option = "" if socket_path == DEFAULT_SOCKET_PATH else f" --socket {shlex.quote(socket_path)}"
+    return f"vastar-runtime {name}{option}"
 
 
 def _probe(socket_path: str, timeout_s: float) -> Found:
@@ -154,11 +164,15 @@ def _probe(socket_path: str, timeout_s: float) -> Found:
 
 
 def _nobody_accepts(socket_path: str) -> Found:
-    if (pid := cut_off(socket_path)) is not None:
-        return Found(state=State.CUT_OFF, socket_path=socket_path, pid=pid, uid=owner(pid))
+    # A process that listens under this name may do so in another mount namespace, and a title can be anybody's: only
+    # who holds the lock that lies here has lost the socket that lay here.
     holder = lock_holder(socket_path)
-    state = State.NOT_RUNNING if holder is None else State.CLOSED
-    return Found(state=state, socket_path=socket_path, pid=holder)
+    if holder is None:
+        return Found(state=State.NOT_RUNNING, socket_path=socket_path)
+    # A daemon that drains has closed its socket, and one that starts has made the file before it listens.
+    if is_listened_on(socket_path) and not os.path.lexists(socket_path):
+        return Found(state=State.CUT_OFF, socket_path=socket_path, pid=holder, uid=owner(holder))
+    return Found(state=State.CLOSED, socket_path=socket_path, pid=holder)
 
 
 def _peer(client: socket.socket) -> tuple[int | None, int | None]:

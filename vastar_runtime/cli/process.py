@@ -10,10 +10,9 @@ import signal
 from types import TracebackType
 from typing import Self
 
+from vastar_runtime.config.permissions import user_name
 from vastar_runtime.config.quoting import written
 from vastar_runtime.errors import StartupError
-
-from .doctor_checks.files import user_name
 
 NAME = "vastar-connector-runtime"
 
@@ -44,22 +43,6 @@ def owner(pid: int) -> int | None:
         return os.stat(f"/proc/{pid}").st_uid
     except OSError:
         return None
-
-
-def cut_off(socket_path: str) -> int | None:
-    """The pid of the daemon that listens on this path, where no file is any more, so that nobody can connect; None when
-    none is seen.
-
-    Asks ``/proc/net/unix`` (proc_net(5)). A daemon that drains has closed its socket, and one that
-    starts has made the file before it listens.
-    """
-    if not is_listened_on(socket_path) or os.path.lexists(socket_path):
-        return None
-    if (holder := lock_holder(socket_path)) is not None:
-        return holder
-    # What removed the socket may have removed the lock beside it.
-    wanted = title(socket_path)
-    return next((int(name) for name in os.listdir("/proc") if name.isdecimal() and describe(int(name)) == wanted), None)
 
 
 def is_listened_on(socket_path: str) -> bool | None:

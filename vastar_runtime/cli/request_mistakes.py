@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from .exit_codes import CommandFailed, ExitCode
+from .json_failure import is_json_among
 from .request_output import checked_output
 from .request_report import Report, failure_of
 
@@ -19,7 +20,7 @@ class RequestCommand(click.Command):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             # What is wrong may be why nothing is known of the options: they are looked for as they were written.
-            if "--json" in (given[: given.index("--")] if "--" in given else given):
+            if is_json_among(given):
                 _write(error)
             raise
 

@@ -5,7 +5,8 @@ import shlex
 import stat
 from typing import NamedTuple
 
-from .doctor_checks.files import closed_directory, kind, user_name
+from vastar_runtime.config.permissions import UNSEEN, in_the_way, kind, user_name
+
 from .process import is_listened_on
 
 ANOTHER_PATH = "choose another path with --socket"
@@ -50,40 +51,15 @@ def closed(path: str) -> Closed:
     Args:
         path: absolute.
     """
-    try:
-        status = os.stat(path)
-    except OSError:
-        return _out_of_reach(path)
-    mode = f"mode {stat.S_IMODE(status.st_mode):04o}"
-    is_listened = is_listened_on(path) is not False  # where it cannot be told, somebody may
-    nobody = "" if is_listened else ", and nobody is seen to listen there"
-    if status.st_uid == os.geteuid() and not status.st_mode & stat.S_IWUSR:
-        shown = shlex.quote(path)
-        return Closed(
-            f"permission denied on {path}: it is this user's own, and its {mode} keeps its owner out{nobody}",
-            f"end and remove what is there (vastar-runtime clean --socket {shown}), or let its owner in",
-            f"chmod u+rw {shown}",
-            is_listened,
-        )
-    owner = user_name(status.st_uid)
-    return Closed(
-        f"permission denied on {path}: it belongs to {owner}, {mode}{nobody}",
-        f"run this as {owner}, or {ANOTHER_PATH}",
-        is_listened_on=is_listened,
-    )
-
-
-def _out_of_reach(path: str) -> Closed:
-    me, what = os.geteuid(), f"no permission to reach socket {path}"
-    try:
-        directory = closed_directory(path, me, {os.getegid(), *os.getgroups()})
-        status = None if directory is None else os.stat(directory)
-    except OSError:
-        directory = status = None
-    if directory is None or status is None:
-        return Closed(f"{what}: a directory on the way is closed to {user_name(me)}", ANOTHER_PATH)
-    owner = user_name(status.st_uid)
-    what += f": {directory} belongs to {owner}, mode {stat.S_IMODE(status.st_mode):04o}"
-    if status.st_uid == me:
-        return Closed(what, "let its owner in", f"chmod u+x {shlex.quote(directory)}")
-    return Closed(what, f"run this as {owner}, or {ANOTHER_PATH}")
+    found = in_the_way(path, os.R_OK | os.W_OK)
+    if found is None:
+        return Closed(f"permission denied on {path}: {UNSEEN}", ANOTHER_PATH)
+    what, let_in, is_listened = f"no permission to reach socket {path}: {found.what}", "let its owner in", True
+    if not found.is_directory:
+        is_listened = is_listened_on(path) is not False  # where it cannot be told, somebody may
+        nobody = "" if is_listened else ", and nobody is seen to listen there"
+        what = f"permission denied on {path}: {found.what}{nobody}"
+        let_in = f"end and remove what is there (vastar-runtime clean --socket {shlex.quote(path)}), or {let_in}"
+    if (command := found.command(os.geteuid())) is not None:
+        return Closed(what, let_in, command, is_listened)
+    return Closed(what, f"run this as {user_name(found.status.st_uid)}, or {ANOTHER_PATH}", None, is_listened)

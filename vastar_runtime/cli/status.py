@@ -14,7 +14,7 @@ from .asking import NOT_UNDERSTOOD, ask_runtime
 from .exit_codes import ExitCode
 from .options import config_option, json_option, socket_option
 from .printing import json_line, printable
-from .probe import ANSWER_TIMEOUT_S, Found, State, obstacle, probe, remedy
+from .probe import ANSWER_TIMEOUT_S, Found, State, command, obstacle, probe, remedy
 from .refusals import budgets, refusals
 from .status_usage import print_usage_not_kept
 
@@ -67,7 +67,7 @@ def status(config_path: str | None, socket_path: str | None, as_json: bool) -> N
         _print(found)
         if statistics is not None:
             _print_workers(statistics.get("workers"), statistics.get("workers_wanted"))
-            click.echo(f"   Configuration: {_configuration(statistics)}")
+            click.echo(f"   Configuration: {_configuration(statistics, command('reload', found.socket_path))}")
             _print_shared_limits(statistics.get("shared_limits"))
             _print_credentials(statistics.get("credentials"))
             _print_usage(statistics.get("usage_problem"))
@@ -125,8 +125,8 @@ def _reason(found: Found) -> str:
     return "" if is_well else f"{obstacle(found)}{remedy(found)}"
 
 
-def _configuration(statistics: dict[str, Any]) -> str:
-    """Which file the daemon runs with, and whether that says something else by now."""
+def _configuration(statistics: dict[str, Any], reload: str) -> str:
+    """Which file the daemon runs with, and whether that says something else by now, which this command applies."""
     path, read_at_s = statistics.get("config_file"), statistics.get("configured_at_unix_s")
     if not isinstance(path, str) or not isinstance(read_at_s, int | float):
         return "built-in defaults"
@@ -137,7 +137,7 @@ def _configuration(statistics: dict[str, Any]) -> str:
             mistake = printable(refused, _MAX_PATH_CHARACTERS)
             hint = f" (as it was before: the last reload was refused; correct this, and reload: {mistake})"
         elif os.stat(path).st_mtime > read_at_s:
-            hint = " (changed since it was read; apply it with: vastar-runtime reload)"
+            hint = f" (changed since it was read; apply it with: {reload})"
     except FileNotFoundError:
         hint = " (gone since it was read)"
     except OSError as error:

@@ -12,13 +12,13 @@ import msgspec
 
 from vastar_runtime import config
 from vastar_runtime.config.paths import given_path
+from vastar_runtime.config.permissions import nearest_existing, user_name
 from vastar_runtime.config.quoting import quoted, shown_path
 from vastar_runtime.config.state import no_place, usage_path
 from vastar_runtime.errors import ConfigError, StartupError
 from vastar_runtime.metering.report import By, Group, Report, first_hour, read_report
 from vastar_runtime.metering.usage_file import UsageFileError
 
-from .doctor_checks.files import nearest_existing, user_name
 from .options import complete_file, config_option, json_option
 from .printing import json_line
 from .usage_table import decimal, table

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 
 from vastar_runtime.cli.printing import counted
 from vastar_runtime.config import DEFAULT_CONFIG_PATH, Examined
+from vastar_runtime.config.permissions import has_list, may, may_change, user_name
 from vastar_runtime.config.quoting import shown_path
 
 from .circumstances import Circumstances
-from .files import has_list, is_within_reach, may, may_change, user_name
+from .files import is_within_reach
 from .finding import Finding, not_checked, ok, problem, warning
 from .permission import Closed, closed, myself
 from .processes import groups_of_process

@@ -8,9 +8,10 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from vastar_runtime.config import Credential
+from vastar_runtime.config.permissions import may_change, user_name
 from vastar_runtime.config.quoting import shown_path
 
-from .files import is_read_only, is_within_reach, may_change, user_name
+from .files import is_read_only, is_within_reach
 from .finding import Finding, problem, warning
 from .permission import Closed, Reader, closed, myself
 

@@ -8,13 +8,14 @@ import stat
 from collections.abc import Iterator
 
 from vastar_runtime.config import Credential
+from vastar_runtime.config.permissions import kind, may_change
 from vastar_runtime.config.quoting import shown_path
 
 from .circumstances import Circumstances
 from .credential_files import access, is_of_unit
-from .files import is_within_reach, kind, may_change
+from .files import is_within_reach
 from .finding import Finding, not_checked, ok, problem, warning
-from .permission import closed_by_directory, myself, reader
+from .permission import closed, myself, reader
 
 _MOST_TOLD = 20
 
@@ -69,10 +70,10 @@ def _program(name: str, path: str) -> Iterator[Finding]:
     try:
         status = os.stat(path)
     except OSError as error:
-        if isinstance(error, PermissionError):
-            yield problem(name, *closed_by_directory(path, myself()))
-        else:
-            yield problem(name, f"{shown}: {error.strerror}", "correct the command's path in the configuration")
+        shut = closed(path, myself(), "")
+        yield problem(
+            name, *(shut or (f"{shown}: {error.strerror}", "correct the command's path in the configuration"))
+        )
         return
     if not stat.S_ISREG(status.st_mode):
         yield problem(name, f"{shown} is {kind(status.st_mode)}, not a program", "correct the command's path")

@@ -12,10 +12,10 @@ from vastar_runtime import __version__
 from vastar_runtime.cli.printing import counted
 from vastar_runtime.cli.probe import State as OnSocket
 from vastar_runtime.cli.refusals import refusals
+from vastar_runtime.config.permissions import user_name
 
 from .circumstances import Circumstances
 from .credential_files import closed_to
-from .files import user_name
 from .finding import Finding, listed, not_checked, ok, problem, warning
 from .permission import reader
 from .processes import DELETED, process_state

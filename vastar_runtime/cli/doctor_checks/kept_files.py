@@ -10,11 +10,12 @@ from collections.abc import Iterator
 
 from vastar_runtime.config import DEFAULT_LOG_PATH
 from vastar_runtime.config.paths import absolute_path
+from vastar_runtime.config.permissions import kind, nearest_existing, user_name
 from vastar_runtime.config.quoting import shown_path
 from vastar_runtime.config.state import usage_path
 
 from .circumstances import Circumstances
-from .files import LittleSpace, has_tilde, kind, little_space, make_directory, nearest_existing, user_name
+from .files import LittleSpace, has_tilde, little_space, make_directory
 from .finding import Finding, not_checked, ok, problem, warning
 from .processes import DELETED, is_apart, log_of
 from .restarting import restart

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from vastar_runtime.cli.probe import State, probe
 from vastar_runtime.cli.process import describe, title
+from vastar_runtime.config.permissions import user_name
 from vastar_runtime.config.quoting import shown_path
 from vastar_runtime.errors import StartupError
 
 from .circumstances import Circumstances
-from .files import user_name
 from .finding import Finding, listed, ok, warning
 
 _TITLE = title("")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
-import stat
 from typing import NamedTuple
 
+from vastar_runtime.config.permissions import has_list, may_change, obstacle, user_name
 from vastar_runtime.config.quoting import shown_path
 
 from .circumstances import Circumstances
-from .files import closed_directory, has_list, may, may_change, user_name
 from .processes import groups_of_process
 
 
@@ -61,59 +59,23 @@ def closed(path: str, who: Reader, advice: str) -> Closed | None:
         advice: how somebody else's file can be opened to the reader.
     """
     try:
-        status = os.stat(path)
-    except PermissionError:
-        return closed_by_directory(path, who)
+        if who[:2] == myself()[:2]:
+            found = obstacle(path, os.R_OK)
+        elif who.groups is None:
+            return None
+        else:
+            found = obstacle(path, os.R_OK, who.uid, who.groups)
+            if found is not None and has_list(found.path):
+                return None
     except OSError:
         return None
-    if (who.uid, who.groups) == myself()[:2]:  # the kernel knows more of this process than modes say
-        return None if os.access(path, os.R_OK) else closed_by_mode(path, status, who, advice)
-    if who.groups is None:
+    if found is None:
         return None
-    try:
-        directory = closed_directory(os.path.realpath(path), who.uid, who.groups)
-    except OSError:
-        return None
-    if directory is not None:
-        return None if has_list(directory) else closed_by_directory(path, who)
-    if may(status, who.uid, who.groups, 4) or has_list(path):
-        return None
-    return closed_by_mode(path, status, who, advice)
-
-
-def closed_by_mode(path: str, status: os.stat_result, who: Reader, advice: str) -> Closed:
-    """The file itself lets the reader not read.
-
-    Args:
-        advice: as for ``closed``.
-    """
-    found = f"{shown_path(path)} ({_whose(status)}) may not be read by {user_name(who.uid)}"
-    return Closed(found, *_way("u+r", path, status, who, advice))
-
-
-def closed_by_directory(path: str, who: Reader) -> Closed:
-    """The reader does not come as far as the file."""
-    found = f"{shown_path(path)} may not be reached by {user_name(who.uid)}"
-    try:
-        directory = closed_directory(os.path.realpath(path), who.uid, who.groups or set())
-        status = None if directory is None else os.stat(directory)
-    except OSError:
-        directory = status = None
-    if directory is None or status is None:
-        return Closed(f"{found}: a directory on the way is closed", "name a file in a directory that is open", None)
-    advice = f"let {user_name(who.uid)} search that directory (chmod, setfacl); or name a file elsewhere"
-    return Closed(
-        f"{found}: the directory {shown_path(directory)} ({_whose(status)}) is closed to it",
-        *_way("u+x", directory, status, who, advice),
-    )
-
-
-def _way(change: str, path: str, status: os.stat_result, who: Reader, advice: str) -> tuple[str, str | None]:
-    """Advice and a command."""
-    if not may_change(status):
-        return f"its owner, or root, can {advice}", None
-    return ("", f"chmod {change} {shlex.quote(path)}") if status.st_uid == who.uid else (advice, None)
-
-
-def _whose(status: os.stat_result) -> str:
-    return f"of {user_name(status.st_uid)}, mode {stat.S_IMODE(status.st_mode):04o}"
+    name, verb = user_name(who.uid), "read"
+    if found.is_directory:
+        advice, verb = f"let {name} search that directory (chmod, setfacl); or name a file elsewhere", "reached"
+    line = f"{shown_path(path)} may not be {verb} by {name}: {found.what}"
+    if not may_change(found.status):
+        return Closed(line, f"its owner, or root, can {advice}", None)
+    command = found.command(who.uid)
+    return Closed(line, advice if command is None else "", command)

@@ -22,7 +22,6 @@ from .socket_access import check_socket_access
 from .socket_place import check_socket, check_socket_directory, check_socket_path
 from .tcp import check_tcp
 from .tls import check_clock, check_trust_store_here
-from .umask import check_umask
 from .variables import check_variables
 
 Check = Callable[[Circumstances], Iterable[Finding]]
@@ -47,7 +46,7 @@ FAMILIES = (
     ),
     Family("Socket", (check_socket_path, check_socket_directory, check_socket, check_socket_access, check_tcp)),
     Family("Daemon", (check_daemon, check_other_daemons, check_daemon_statistics, check_daemon_environment)),
-    Family("Files", (check_log, check_usage, check_umask, check_open_files)),
+    Family("Files", (check_log, check_usage, check_open_files)),
     Family("TLS", (check_trust_store_here, check_clock)),
     Family("Proxies", (check_proxies, check_proxies_answer)),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Literal
 
 import msgspec
 
@@ -82,15 +81,6 @@ def groups_of_process(pid: int) -> set[int] | None:
             found |= {int(gid) for gid in values.split()[1:2]}  # the effective one
         elif name == "Groups":
             return found | {int(gid) for gid in values.split()}
-    return None
-
-
-def umask_of(pid: int | Literal["self"]) -> int | None:
-    """What a process makes no file with; None: that is not shown."""
-    for line in _read(f"/proc/{pid}/status").splitlines():
-        name, _, value = line.partition(":")
-        if name == "Umask":
-            return int(value, 8)
     return None
 
 

@@ -10,11 +10,11 @@ import msgspec
 
 from vastar_runtime import config
 from vastar_runtime.config import AUTO_WORKERS, Examined, Listen
+from vastar_runtime.config.permissions import user_name
 from vastar_runtime.config.table_values import is_loopback_host
 from vastar_runtime.daemon.environment import fingerprints
 
 from .circumstances import Circumstances
-from .files import user_name
 from .finding import listed
 from .processes import DELETED
 

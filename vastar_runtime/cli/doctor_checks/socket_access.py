@@ -9,10 +9,11 @@ from grp import getgrgid
 from typing import NamedTuple
 
 from vastar_runtime.config import Settings, missing_group
+from vastar_runtime.config.permissions import closed_directory, has_list, may, user_name
 from vastar_runtime.config.quoting import shown_path
 
 from .circumstances import Circumstances
-from .files import closed_directory, group_name, groups_of, has_list, may, user_name
+from .files import group_name, groups_of
 from .finding import Finding, listed, not_checked, ok, problem, warning
 from .restarting import restart
 

@@ -7,9 +7,9 @@ import shlex
 import stat
 from collections.abc import Iterator
 
+from vastar_runtime.config.permissions import kind, user_name
 from vastar_runtime.config.quoting import shown_path
 
-from .files import kind, user_name
 from .finding import Finding, problem
 
 _OTHER_PATH = "choose another path with --socket or VASTAR_SOCKET_PATH"
@@ -35,7 +35,10 @@ def lock_in_the_way(path: str) -> Iterator[Finding]:
             f"chmod u+rw {shlex.quote(lock)}",
         )
         return
-    is_removable = os.geteuid() in (0, status.st_uid, directory.st_uid)
+    # Who may write a directory may remove what is in it, which a sticky one leaves to the owners.
+    is_removable = os.access(os.path.dirname(lock), os.W_OK | os.X_OK) and (
+        not directory.st_mode & stat.S_ISVTX or os.geteuid() in (0, status.st_uid, directory.st_uid)
+    )
     yield problem(
         "socket's lock",
         f"{shown_path(lock)} is {kind(status.st_mode)} of {whose}, which this user cannot lock: no daemon starts there",

@@ -11,20 +11,11 @@ from vastar_runtime.cli.probe import Found, State
 from vastar_runtime.cli.process import NAME, describe
 from vastar_runtime.cli.socket_file import closed, no_socket
 from vastar_runtime.config import DEFAULT_SOCKET_PATH
+from vastar_runtime.config.permissions import kind, may_change, user_name
 from vastar_runtime.config.quoting import shown_path
 
 from .circumstances import Circumstances
-from .files import (
-    group_name,
-    groups_of,
-    has_tilde,
-    is_within_reach,
-    kind,
-    little_space,
-    make_directory,
-    may_change,
-    user_name,
-)
+from .files import group_name, groups_of, has_tilde, is_within_reach, little_space, make_directory
 from .finding import Finding, ok, problem, warning
 from .processes import is_of_user, process_state
 from .restarting import restart, start
