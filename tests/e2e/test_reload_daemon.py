@@ -177,7 +177,8 @@ async def test_listeners_wait_for_a_restart_which_is_said_and_the_rest_is_applie
                     said = await daemon.reload('[listen]\nsocket_mode = "0666"\ntcp_port = 0\n' + ONE_AN_HOUR)
                     assert said == (
                         f"Reloaded {daemon.file}: 3 settings, 0 scopes\n"
-                        "   Only after a restart: listen.socket_mode, listen.tcp_port (vastar-runtime restart)\n"
+                        "   Only after a restart: listen.socket_mode, listen.tcp_port "
+                        f"(vastar-runtime restart --socket {daemon.running.socket_path})\n"
                     )
                 assert Path(daemon.running.socket_path).stat().st_mode & 0o777 == 0o600
                 await client.get(up.origin)
@@ -261,9 +262,8 @@ async def test_nobody_there_is_one_line():
         nowhere = f"{daemon.running.socket_path}.none"
         done = await daemon.command("reload", "--socket", nowhere)
         assert (done.returncode, done.stdout) == (3, "")
-        assert done.stderr == (
-            f"Error: not running: nobody listens on {nowhere}; start it with: vastar-runtime start\n"
-        )
+        way_out = f"start it with: vastar-runtime start --socket {nowhere}"
+        assert done.stderr == f"Error: not running: nobody listens on {nowhere}; {way_out}\n"
 
 
 async def test_a_file_that_the_daemon_does_not_run_with_is_refused():

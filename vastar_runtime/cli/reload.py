@@ -16,7 +16,7 @@ from .exit_codes import CommandFailed, ExitCode
 from .options import config_option, json_option, socket_option
 from .printing import counted, json_line, printable
 from .probe import ANSWER_TIMEOUT_S as PROBE_TIMEOUT_S
-from .probe import State, obstacle, probe, remedy
+from .probe import State, command, obstacle, probe, remedy
 
 ANSWER_TIMEOUT_S = 60.0  # a file of a mebibyte takes seconds to check
 _MAX_LINE_CHARACTERS = 4096  # a path may have so many
@@ -36,7 +36,7 @@ def reload(config_path: str | None, socket_path: str | None, as_json: bool) -> N
     path = config.load_socket_path(config_path=config_path, socket_path=socket_path)
     found = probe(path)
     if found.state is State.NOT_RUNNING:
-        way_out = remedy(found) or "; start it with: vastar-runtime start"
+        way_out = remedy(found) or f"; start it with: {command('start', path)}"
         raise CommandFailed(ExitCode.NOT_RUNNING, f"not running: {obstacle(found)}{way_out}")
     if found.state is not State.RUNNING:
         raise StartupError(f"{obstacle(found)}{remedy(found)}")
@@ -62,7 +62,7 @@ def reload(config_path: str | None, socket_path: str | None, as_json: bool) -> N
         click.echo(f"Reloaded {file}: {counted(answer.settings, 'setting')}, {counted(answer.scopes, 'scope')}")
     if answer.needs_restart:
         keys = printable(", ".join(answer.needs_restart), _MAX_LINE_CHARACTERS)
-        click.echo(f"   Only after a restart: {keys} (vastar-runtime restart)")
+        click.echo(f"   Only after a restart: {keys} ({command('restart', path)})")
 
 
 def _check_file(socket_path: str, wanted: str) -> None:
