@@ -109,7 +109,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
         if os.geteuid() == 0:
             return ""
         if self.state is State.FORBIDDEN:
-            return "the socket is another user's"
+            return "this user may not use the socket"
         return "" if self.found.uid in (None, os.geteuid()) else "the daemon is another user's"
 
     @property

@@ -56,6 +56,8 @@ def _file(seen: Circumstances, name: str, path: str) -> Iterator[Finding]:
             yield not_checked(name, f"{shown} is for a unit to see, while it runs (LoadCredential=)")
         elif isinstance(error, FileNotFoundError):
             yield problem(name, f"{shown}: {error.strerror}", "write the key into it; the daemon finds it by itself")
+        elif isinstance(error, PermissionError) and not told:  # the daemon may see more than this user
+            yield not_checked(name, f"{shown}: {error.strerror}")
         elif not told:
             yield problem(name, f"{shown}: {error.strerror}", "correct the file's path in the configuration")
     else:
