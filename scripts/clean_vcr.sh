@@ -6,4 +6,4 @@ set -euo pipefail
 no_arguments "$@"
 
 find_runtime
-exec "$RUNTIME" clean
+exec "$RUNTIME" clean --log-file "${VASTAR_LOG_FILE:-/tmp/vastar-runtime.log}"

@@ -16,7 +16,7 @@ fail() {
 }
 
 find_runtime || fail
-said="$("$RUNTIME" clean 2>&1)" || fail "$said"
+said="$("$RUNTIME" clean --log-file "$log" 2>&1)" || fail "$said"
 if ! said="$("$RUNTIME" start 2>&1)"; then
     # The cleaning removed the log of earlier runs: what is there now is this start's.
     if [[ -s $log && -r $log && ! -L $log ]]; then

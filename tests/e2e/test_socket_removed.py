@@ -55,6 +55,8 @@ def test_it_is_said_what_happened_and_stop_ends_it(command: Command) -> None:
         assert finding.state is State.PROBLEM
         assert "which was removed" in finding.found
 
+        os.unlink(f"{runtime.socket}.lock")  # the same cleaner comes by here
+        assert command(runtime, "status") == (1, f"T{why}", "")
         assert command(runtime, "stop") == (0, f"Stopped (PID {daemon.pid})\n", "")
         assert daemon.wait(20) == 0
         assert command(runtime, "status")[0] == 3

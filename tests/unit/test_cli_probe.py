@@ -121,19 +121,28 @@ def test_a_lock_without_a_holder_or_held_by_another_program_is_no_daemon(path: s
         assert lock_holder(path) is None
 
 
-def test_only_who_holds_the_lock_that_lies_here_has_lost_its_socket(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_lost_its_socket_is_known_by_its_lock_or_is_a_daemon_of_this_user_that_sees_the_same_files(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process that listens on this path, by a daemon's title, may be one of another mount namespace, or anybody's."""
     its_title = {os.getpid(): title(path)}
+    cut_off = Found(state=State.CUT_OFF, socket_path=path, pid=os.getpid(), uid=os.geteuid())
     monkeypatch.setattr("vastar_runtime.cli.process.describe", lambda pid: its_title.get(pid, ""))
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen()
         os.unlink(path)
+        assert probe(path) == cut_off
+        monkeypatch.setattr("vastar_runtime.cli.process.is_apart", lambda _pid, kind: kind == "mnt")
         assert probe(path) == Found(state=State.NOT_RUNNING, socket_path=path)
+        monkeypatch.setattr("vastar_runtime.cli.process.is_apart", lambda *_: False)
+        with monkeypatch.context() as patch:
+            patch.setattr("vastar_runtime.cli.process.owner", lambda _pid: 54321)
+            assert probe(path) == Found(state=State.NOT_RUNNING, socket_path=path)
         with Path(f"{path}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            found = probe(path)
-            assert (found.state, found.pid, found.uid) == (State.CUT_OFF, os.getpid(), os.geteuid())
+            monkeypatch.setattr("vastar_runtime.cli.process.is_apart", lambda *_: True)
+            assert probe(path) == cut_off
 
 
 # --- processes ---

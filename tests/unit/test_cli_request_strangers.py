@@ -17,7 +17,7 @@ from scripted_daemon import socket_path
 
 from connector_sdk.config import RuntimeConfig
 from connector_sdk.errors import ConnectorException
-from connector_sdk.wire import ErrorClass
+from connector_sdk.wire import CreditUpdate, ErrorClass, Hello, encode_message
 from vastar_runtime.cli import client_settings
 
 __all__ = ["no_variables", "socket_path"]  # the fixtures
@@ -148,3 +148,18 @@ def test_a_stranger_that_takes_its_time_is_not_given_it_twice(monkeypatch: pytes
     with pytest.raises(ConnectorException) as ended:
         client_settings.reached(ask, RuntimeConfig(timeout_ms=4000), "")
     assert (ended.value, times_ms) == (late, [(1000, 1000)])
+
+
+def test_a_daemon_that_has_just_begun_is_not_asked_with_the_time_of_the_one_before(socket_path: str) -> None:
+    def greet_the_second(client: socket.socket) -> None:
+        taken.append(client)
+        if len(taken) > 1:
+            client.recv(65536)
+            client.sendall(encode_message(Hello(protocol_version=1)) + encode_message(CreditUpdate(total_credits=8)))
+            client.recv(65536)
+
+    taken: list[socket.socket] = []
+    with listening(socket_path, greet_the_second):
+        done = run("request", "--socket", socket_path, URL)
+    assert (done.exit_code, len(taken)) == (3, 2)
+    assert done.stderr.endswith(" has just begun, in place of one that ended: ask again\n")

@@ -37,16 +37,24 @@ def test_a_daemon_of_this_user_says_which_file_it_runs_with(monkeypatch: pytest.
         assert file_to_keep(found(State.RUNNING, os.geteuid())) == file
 
 
+THE_DAEMON = "the daemon on /tmp/s (PID 1)"
+
+
 @pytest.mark.parametrize(
     ("state", "uid", "told", "why"),
     [
         (State.RUNNING, ROOT, REFUSED, str(REFUSED)),
-        (State.RUNNING, ROOT, {}, "it is of another version"),
-        (State.RUNNING, None, ITS, "it cannot be asked"),
-        (State.RUNNING, ANOTHER_UID, ITS, f"it is uid {ANOTHER_UID}'s"),  # anybody can put a socket into /tmp
-        (State.SILENT, ROOT, ITS, "it cannot be asked"),
-        (State.CUT_OFF, ROOT, ITS, "it cannot be asked"),
-        (State.CLOSED, None, ITS, "it cannot be asked"),
+        (State.RUNNING, ROOT, {}, f"{THE_DAEMON} is of another version"),
+        (State.RUNNING, None, ITS, f"{THE_DAEMON} belongs to a user that cannot be seen from here"),
+        (State.RUNNING, ANOTHER_UID, ITS, f"{THE_DAEMON} belongs to uid {ANOTHER_UID}"),  # anybody can put it into /tmp
+        (State.SILENT, ROOT, ITS, "PID 1 listens on /tmp/s but is no healthy daemon: "),
+        (
+            State.CUT_OFF,
+            ROOT,
+            ITS,
+            "the daemon (PID 1) has lost its socket /tmp/s, which was removed: nobody can connect",
+        ),
+        (State.CLOSED, None, ITS, f"{THE_DAEMON} accepts no connections: it is starting or shutting down"),
     ],
 )
 def test_one_that_does_not_tell_goes_on_with_its_rules(
@@ -59,7 +67,7 @@ def test_one_that_does_not_tell_goes_on_with_its_rules(
     done = run("restart", "--socket", "/tmp/s", environ={"VASTAR_CONFIG": None})
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr == (
-        f"Error: cannot tell which file the daemon on /tmp/s (PID 1) runs with ({why}), so nothing was stopped; "
+        f"Error: {why}; which configuration file it runs with cannot be told, so nothing was stopped: "
         "give --config (or --config /dev/null for none)\n"
     )
 

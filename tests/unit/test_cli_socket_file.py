@@ -200,3 +200,13 @@ def test_the_doctor_warns_of_a_daemon_where_anybody_can_be_the_first_to_listen(p
         finding = socket_place._answered(str(path), of_another(path, uid))
         assert finding.state is state
         assert ("54321" in finding.found) is (uid == 54321)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a directory away")
+def test_the_doctor_warns_of_a_directory_that_a_stranger_has_made_where_anybody_may(path: Path) -> None:
+    path.parent.chmod(0o1777)
+    for uid, state in ((54321, State.WARNING), (0, State.OK)):
+        inner = path.parent / f"of_{uid}"
+        inner.mkdir(0o755)
+        os.chown(inner, uid, uid)
+        assert socket_place._answered(str(inner / "s"), of_another(path, 54321)).state is state

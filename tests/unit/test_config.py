@@ -82,7 +82,7 @@ def test_the_timeout_is_in_seconds(text: str, milliseconds: int) -> None:
 
 
 NINES = "9" * 5000
-SHUTS_OUT = "keeps the socket's own user out, who must be able to read and write: such as 0600 or 0660"
+SHUTS_OUT = "keeps the socket's own user out, who must be able to write: such as 0600 or 0660"
 SHOWN_NINES = f"{'9' * 80!r}… (5000 characters)"
 NO_TIMEOUT = "cannot be used; it takes seconds above 0"
 NO_PORT = "is no port; it takes a number from 0 to 65535"

@@ -19,7 +19,7 @@ TWO = ONE + "retry.max_retries = 0\n"
 LONG = "t" * 257
 MS = "a whole number of milliseconds from 1 to 315360000000 (10 years)"
 RATE = 'a string such as "100/s", "60/min" or "1000/h", its number from 1 to 1000000, or "none"'
-SHUTS_OUT = "keeps the socket's own user out, who must be able to read and write: such as 0600 or 0660"
+SHUTS_OUT = "keeps the socket's own user out, who must be able to write: such as 0600 or 0660"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from vastar_runtime.cli.printing import json_line
 from vastar_runtime.cli.process import title
 from vastar_runtime.config import Listen, Settings
 from vastar_runtime.config.paths import absolute_path
+from vastar_runtime.errors import StartupError
 from vastar_runtime.workers.messages import Configure
 
 SOCKET = os.fsdecode(b"/home/J\xf6rg/x.sock")
@@ -79,3 +80,11 @@ def test_a_path_that_this_locale_cannot_name_is_told(monkeypatch: pytest.MonkeyP
     assert absolute_path(SOCKET) == SOCKET
     with pytest.raises(ValueError, match=r"^'/home/Jürg' has characters that this locale .*; set LC_ALL=C.UTF-8$"):
         absolute_path("/home/Jürg")
+
+
+def test_json_of_any_depth_is_printed_or_refused_in_words() -> None:
+    value: list[object] = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(StartupError, match="nested too deeply"):
+        json_line(value)

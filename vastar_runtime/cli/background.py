@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from io import FileIO
 from typing import NamedTuple
 
@@ -63,7 +64,8 @@ def open_log(path: str) -> int:
     status = os.fstat(fd)
     if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
         if is_new and status.st_mode & 0o600 != 0o600:  # the umask shuts its owner out
-            os.fchmod(fd, 0o600)
+            with suppress(OSError):  # not every file system has modes; then it is as it is
+                os.fchmod(fd, 0o600)
         return fd
     os.close(fd)
     is_file = stat.S_ISREG(status.st_mode)

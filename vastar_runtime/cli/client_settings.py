@@ -63,22 +63,28 @@ def reached(ask: Callable[[], _Answer], settings: RuntimeConfig, doubt: str) -> 
     """
     ends_at = time.monotonic() + settings.timeout_ms / 1000
     try:
-        try:
-            return ask()
-        except ConnectorException as error:
-            left_ms = int((ends_at - time.monotonic()) * 1000)
-            if not _was_closed(error) or left_ms <= 0:
-                raise
-        # A daemon that ends may take a connection and close it: the second look, for what time is left, finds nobody.
-        Connection(settings, left_ms, left_ms).close()
         return ask()
-    except ConnectorException as error:
+    except ConnectorException as first:
+        error = _second_look(first, settings, ends_at) if _was_closed(first) else first
         failure = not_a_daemon(error, settings)
         if failure is None:
             if error.request_id != 0 or error.error_class not in _CODES:  # it was asked, or has no time
-                raise
+                raise error from error.__cause__
             failure = CommandFailed(_CODES[error.error_class], error.message)
         raise CommandFailed(failure.exit_code, f"{failure}; {doubt}" if doubt else str(failure)) from error
+
+
+def _second_look(error: ConnectorException, settings: RuntimeConfig, ends_at: float) -> ConnectorException:
+    """A daemon that ends may take a connection and close it; what the next one meets, in what time is left."""
+    left_ms = int((ends_at - time.monotonic()) * 1000)
+    if left_ms <= 0:
+        return error
+    try:
+        Connection(settings, left_ms, left_ms).close()
+    except ConnectorException as second:
+        return second
+    message = f"the daemon at {settings.endpoint} has just begun, in place of one that ended: ask again"
+    return ConnectorException(message, ErrorClass.TRANSIENT)
 
 
 def not_a_daemon(error: ConnectorException, settings: RuntimeConfig) -> CommandFailed | None:

@@ -6,12 +6,20 @@ from typing import Any
 import msgspec
 
 from vastar_runtime.config.quoting import written
+from vastar_runtime.errors import StartupError
 
 
 def json_line(value: object) -> str:
     """JSON in ASCII, of a struct or what it may hold: what others chose may be in it (names, paths), and what is beyond
-    may drive a terminal. It is Unicode, which not every parser takes halves of: see ``written``."""
-    return json.dumps(_written(msgspec.to_builtins(value)), separators=(",", ":"))
+    may drive a terminal. It is Unicode, which not every parser takes halves of: see ``written``.
+
+    Raises:
+        StartupError: it is nested too deeply.
+    """
+    try:
+        return json.dumps(_written(msgspec.to_builtins(value)), separators=(",", ":"))
+    except RecursionError as error:
+        raise StartupError("what there is to be printed as JSON is nested too deeply") from error
 
 
 def counted(number: int, what: str) -> str:

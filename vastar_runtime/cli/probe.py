@@ -16,7 +16,7 @@ from vastar_runtime.config.permissions import user_name
 from vastar_runtime.errors import StartupError
 
 from .asking import ask
-from .process import is_listened_on, is_runtime, lock_holder, owner
+from .process import is_listened_on, is_runtime, lock_holder, of_this_user, owner
 from .socket_file import ANOTHER_PATH, closed, no_socket
 
 # A daemon answers a HealthCheck in well under a millisecond; a loaded machine gets its time.
@@ -164,14 +164,16 @@ def _probe(socket_path: str, timeout_s: float) -> Found:
 
 
 def _nobody_accepts(socket_path: str) -> Found:
-    # A process that listens under this name may do so in another mount namespace, and a title can be anybody's: only
-    # who holds the lock that lies here has lost the socket that lay here.
     holder = lock_holder(socket_path)
-    if holder is None:
-        return Found(state=State.NOT_RUNNING, socket_path=socket_path)
     # A daemon that drains has closed its socket, and one that starts has made the file before it listens.
     if is_listened_on(socket_path) and not os.path.lexists(socket_path):
-        return Found(state=State.CUT_OFF, socket_path=socket_path, pid=holder, uid=owner(holder))
+        # What removed the socket may have removed the lock beside it. Who listens under this name may do so in another
+        # mount namespace, and a title can be anybody's.
+        pid = of_this_user(socket_path) if holder is None else holder
+        if pid is not None:
+            return Found(state=State.CUT_OFF, socket_path=socket_path, pid=pid, uid=owner(pid))
+    if holder is None:
+        return Found(state=State.NOT_RUNNING, socket_path=socket_path)
     return Found(state=State.CLOSED, socket_path=socket_path, pid=holder)
 
 

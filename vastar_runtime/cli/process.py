@@ -61,6 +61,26 @@ def is_listened_on(socket_path: str) -> bool | None:
         return None
 
 
+def is_apart(pid: int, kind: str) -> bool | None:
+    """Whether a process has another namespace of this kind ("pid", "net") than this one; None: that is not shown."""
+    try:
+        its, own = os.stat(f"/proc/{pid}/ns/{kind}"), os.stat(f"/proc/self/ns/{kind}")
+    except OSError:
+        return None
+    return (its.st_dev, its.st_ino) != (own.st_dev, own.st_ino)
+
+
+def of_this_user(socket_path: str) -> int | None:
+    """The pid of the daemon of this user that has the title of the one on this path, and sees the same files as this
+    process; None when none is seen."""
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and describe(int(name)) == title(socket_path):
+            pid = int(name)
+            if owner(pid) == os.geteuid() and is_apart(pid, "mnt") is False:
+                return pid
+    return None
+
+
 def lock_holder(socket_path: str) -> int | None:
     """The pid of the daemon that holds ``SOCKET.lock``, accepting connections or not; None when none is seen.
 

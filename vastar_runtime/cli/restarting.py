@@ -6,7 +6,7 @@ from typing import Any
 from vastar_runtime.errors import StartupError
 
 from .asking import ask_runtime
-from .probe import ANSWER_TIMEOUT_S, Found, State
+from .probe import ANSWER_TIMEOUT_S, Found, State, obstacle
 from .process import not_permitted
 
 # There is no daemon, one of a kind that has no file, or one that is not ended anyway.
@@ -26,20 +26,23 @@ def file_to_keep(found: Found) -> str | None:
         return None
     if found.owner and os.geteuid() != 0:
         raise StartupError(not_permitted(found.pid, found.uid))
-    if found.state is not State.RUNNING or found.uid != os.geteuid():
-        raise _untold(found, f"it is {found.owner}'s" if found.owner else found.detail or "it cannot be asked")
+    if found.state is not State.RUNNING:
+        raise _untold(obstacle(found))
+    if found.uid != os.geteuid():
+        who = found.owner or "a user that cannot be seen from here"
+        raise _untold(f"the daemon on {found.socket_path} (PID {found.pid}) belongs to {who}")
     try:
         told = ask_runtime(found.socket_path, "statistics", ANSWER_TIMEOUT_S, dict[str, Any])
     except StartupError as error:
-        raise _untold(found, str(error)) from error
+        raise _untold(str(error)) from error
     if "config_file" not in told:
-        raise _untold(found, "it is of another version")
+        raise _untold(f"the daemon on {found.socket_path} (PID {found.pid}) is of another version")
     file = told["config_file"]
     return file if isinstance(file, str) else None
 
 
-def _untold(found: Found, why: str) -> StartupError:
+def _untold(why: str) -> StartupError:
     return StartupError(
-        f"cannot tell which file the daemon on {found.socket_path} (PID {found.pid}) runs with ({why}), so nothing was "
-        f"stopped; give --config (or --config {os.devnull} for none)"
+        f"{why}; which configuration file it runs with cannot be told, so nothing was stopped: give --config (or "
+        f"--config {os.devnull} for none)"
     )

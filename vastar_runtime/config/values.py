@@ -33,7 +33,7 @@ _FROM_ZERO = {
 }
 _RATE = re.compile(r"([0-9]{1,10})/(s|min|h)")
 _RATES = 'a string such as "100/s", "60/min" or "1000/h", its number from 1 to'
-_OWNERS = 0o600
+_OWNERS = 0o200  # all that connect(2) asks for
 _UNITS_MS = {"ms": 1, "s": 1000, "sec": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _WITH_UNIT = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?) ?([a-z]{1,3})")
 _NUMBER = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,6})?")
@@ -118,7 +118,7 @@ def socket_mode(text: str) -> int:
     mode = int(text, 8)
     if mode & _OWNERS != _OWNERS:
         raise ValueError(
-            f"{quoted(text)} keeps the socket's own user out, who must be able to read and write: such as 0600 or 0660"
+            f"{quoted(text)} keeps the socket's own user out, who must be able to write: such as 0600 or 0660"
         )
     return mode
 

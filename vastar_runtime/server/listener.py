@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shlex
 import socket
 import stat
 from collections.abc import Iterator
@@ -89,11 +90,12 @@ def _lock(path: str) -> Iterator[None]:
             if error.errno != errno.EWOULDBLOCK:
                 raise _cannot(lock_path, error) from error
             who = f"another daemon (PID {holder or 'unknown'})"
+            stop = f"vastar-runtime stop --socket {shlex.quote(path)}"
             if _accepts_connections(path):
-                raise StartupError(f"{who} is alive on {path}; stop it first: vastar-runtime stop") from error
+                raise StartupError(f"{who} is alive on {path}; stop it first: {stop}") from error
             raise StartupError(
                 f"{who} on {path} is starting or shutting down, or somebody has removed its socket; "
-                "wait for its end: vastar-runtime stop"
+                f"wait for its end: {stop}"
             ) from error
         # The holder before us may have removed the file between our open and our lock; then it protects nothing.
         if _identity(lock_path) == (os.fstat(fd).st_dev, os.fstat(fd).st_ino):

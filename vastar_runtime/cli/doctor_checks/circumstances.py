@@ -12,12 +12,13 @@ import msgspec
 from vastar_runtime import config
 from vastar_runtime.cli.asking import NoAnswer, Refused, ask_runtime
 from vastar_runtime.cli.probe import Found, State, probe
+from vastar_runtime.cli.process import is_apart
 from vastar_runtime.config import Examined, Settings
 from vastar_runtime.errors import ConfigError, StartupError
 
 from .bounded import Look, TookTooLong, within
 from .over_tcp import OverTcp, ask_over_tcp, client_address
-from .processes import Manner, is_apart, manner_of
+from .processes import Manner, manner_of
 
 # A daemon answers in a millisecond; one that takes so long is of no use to anybody.
 ANSWER_TIMEOUT_S = 2.0

@@ -72,7 +72,7 @@ def _open(name: str, path: str, status: os.stat_result, who: Reader) -> Finding:
         if not can_do_without
         else ""
         if who.is_daemon
-        else f"unless another user's daemon reads it ({_ADVICE})",
+        else f"take that away, unless another user's daemon reads it ({_ADVICE})",
         f"chmod o-rw {shlex.quote(path)}" if can_do_without else None,
     )
 

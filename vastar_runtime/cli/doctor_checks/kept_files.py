@@ -8,6 +8,7 @@ import shlex
 import stat
 from collections.abc import Iterator
 
+from vastar_runtime.cli.process import is_apart
 from vastar_runtime.config import DEFAULT_LOG_PATH
 from vastar_runtime.config.paths import absolute_path
 from vastar_runtime.config.permissions import kind, nearest_existing, user_name
@@ -17,7 +18,7 @@ from vastar_runtime.config.state import usage_path
 from .circumstances import Circumstances
 from .files import LittleSpace, has_tilde, little_space, make_directory
 from .finding import Finding, not_checked, ok, problem, warning
-from .processes import DELETED, is_apart, log_of
+from .processes import DELETED, log_of
 from .restarting import restart
 from .usage_damage import damage_in
 

@@ -7,6 +7,8 @@ import stat
 
 import msgspec
 
+from vastar_runtime.cli.process import is_apart
+
 _MAX_BYTES = 65536
 DELETED = " (deleted)"
 
@@ -61,15 +63,6 @@ def unit_of(cgroup: str) -> str | None:
                 if name.endswith(".service") and not name.startswith("user@"):
                     return name
     return None
-
-
-def is_apart(pid: int, kind: str) -> bool | None:
-    """Whether a process has another namespace of this kind ("pid", "net") than this one; None: that is not shown."""
-    try:
-        its, own = os.stat(f"/proc/{pid}/ns/{kind}"), os.stat(f"/proc/self/ns/{kind}")
-    except OSError:
-        return None
-    return (its.st_dev, its.st_ino) != (own.st_dev, own.st_ino)
 
 
 def groups_of_process(pid: int) -> set[int] | None:

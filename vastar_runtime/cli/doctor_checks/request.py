@@ -16,13 +16,13 @@ from connector_sdk.errors import ConnectorException
 from connector_sdk.models import POST, HTTPRequest
 from connector_sdk.wire import ErrorClass
 from vastar_runtime.cli.background import PROXY_VARIABLES, private_environ
+from vastar_runtime.cli.process import is_apart
 from vastar_runtime.cli.run import READY
 from vastar_runtime.errors import StartupError
 
 from .bounded import Look, TookTooLong
 from .circumstances import Circumstances
 from .finding import Finding, not_checked, ok, problem
-from .processes import is_apart
 from .restarting import restart
 from .workshop import EndedAtOnce, Workshop
 

@@ -247,7 +247,7 @@ def _answered(path: str, found: Found) -> Finding:
     who = f"{user_name(found.uid or 0)} answers on {shown}"
     if found.pid is None:
         who = f"a daemon that cannot be seen from here (another container?) answers on {shown}, as uid {found.uid}"
-    if found.uid == 0 or not _is_for_anybody(os.path.dirname(path)):
+    if found.uid == 0 or not _is_for_anybody(path):
         return ok("socket", who)
     return warning(
         "socket",
@@ -256,12 +256,17 @@ def _answered(path: str, found: Found) -> Finding:
     )
 
 
-def _is_for_anybody(directory: str) -> bool:
-    """Whether every user may make a socket there."""
+def _is_for_anybody(path: str) -> bool:
+    """Whether every user may make a socket there, or a directory on the way to it."""
+    below = os.path.dirname(path)
     try:
-        return bool(os.stat(directory).st_mode & stat.S_IWOTH)
+        while not os.stat(below).st_mode & stat.S_IWOTH:
+            if os.stat(below).st_uid in (0, os.geteuid()):  # who made it is trusted
+                return False
+            below = os.path.dirname(below)
     except OSError:
-        return True
+        pass
+    return True
 
 
 def _pid(found: Found) -> str:
