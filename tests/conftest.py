@@ -32,10 +32,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """A test that is marked unmeasured takes half the time, and its processes start in two thirds of it.
 
     Marked are tests that do the same things very often or start many processes, and reach hardly a line that others do
-    not. pytest-cov's own mark, no_cover, pauses nothing in workers of pytest-xdist, nor in processes that tests start.
+    not; and those in which a signal unwinds a program: one that comes while coverage takes its lock leaves it locked,
+    and the program hangs. pytest-cov's own mark, no_cover, pauses nothing in workers of pytest-xdist, nor in processes
+    that tests start.
     """
     trace, measured = sys.gettrace(), os.environ.get(_MEASURED_PROCESS)
-    if trace is None or item.get_closest_marker("unmeasured") is None:
+    if item.get_closest_marker("unmeasured") is None:
         return (yield)
     assert "running" not in getattr(item, "fixturenames", ()), "the daemon that tests share is measured"
     sys.settrace(None)

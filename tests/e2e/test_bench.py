@@ -128,6 +128,7 @@ def test_an_upstream_that_dies_ends_the_run_with_one_line() -> None:
     assert all(has_ended(pid) for pids in started.values() for pid in pids), started
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_interrupted_stops_all_that_it_has_started(number: signal.Signals) -> None:
     with bench() as process:

@@ -71,6 +71,7 @@ def chatting(*options: str) -> Iterator[tuple[subprocess.Popen[bytes], Person]]:
             os.close(ours)
 
 
+@pytest.mark.unmeasured
 def test_ctrl_c_ends_the_answer_and_nothing_else() -> None:
     with (
         daemon() as running,

@@ -94,6 +94,7 @@ def test_an_api_that_cannot_be_reached_is_one_line_and_the_log(runtime: Place) -
     assert_nothing_is_left(runtime, demo)
 
 
+@pytest.mark.unmeasured
 def test_ctrl_c_in_the_middle_of_an_answer_leaves_nothing(runtime: Place) -> None:
     demo = begin_demo(runtime)
     read_until(demo.stdout, "Question")
@@ -103,6 +104,7 @@ def test_ctrl_c_in_the_middle_of_an_answer_leaves_nothing(runtime: Place) -> Non
     assert_nothing_is_left(runtime, demo)
 
 
+@pytest.mark.unmeasured
 def test_a_demo_that_is_terminated_leaves_nothing(runtime: Place) -> None:
     demo = begin_demo(runtime)
     read_until(demo.stdout, "Question")

@@ -241,6 +241,7 @@ def test_what_this_user_may_not_use_and_an_environment_that_differs(runtime: Pla
     assert "--socket-mode 0660 --socket-group GROUP" in forbidden["remedy"]
 
 
+@pytest.mark.unmeasured
 def test_a_doctor_that_is_interrupted_leaves_nothing(runtime: Place) -> None:
     before = sorted(runtime.directory.iterdir())
     doctor = runtime.begin("doctor")
