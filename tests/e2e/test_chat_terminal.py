@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from daemon_process import daemon, environment
 from test_async_openai_daemon import chat_api
 
