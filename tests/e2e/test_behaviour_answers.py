@@ -228,13 +228,14 @@ ENCODERS = {
 async def test_a_content_encoding_is_decoded_and_left_out_of_the_delivered_headers(client, encoding, encode):
     text = "encoded ✓ " * 1000
     headers = [("Content-Encoding", encoding), ("X-Kept", "1")]
-    async with upstream(always(encode(text.encode()), headers=headers)) as up:
+    encoded = encode(text.encode())  # once: gzip puts the time into it
+    async with upstream(always(encoded, headers=headers)) as up:
         answer = await client.get(up.origin)
         assert answer.body == text
         assert answer.headers == {"x-kept": "1"}
         assert up.last.header("accept-encoding") is None  # as the existing runtime: it asks for none
         untouched = await client.get(up.origin, headers={"Accept-Encoding": encoding})
-        assert base64.b64decode(untouched.payload["body_base64"]) == encode(text.encode())
+        assert base64.b64decode(untouched.payload["body_base64"]) == encoded
         assert untouched.headers["content-encoding"] == encoding
         assert "content-length" in untouched.headers
 
