@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from usage_disk import HOUR, Disk, add, in_file, now
+from usage_disk import HOUR, Disk, add, in_file
+from usage_log_under_test import GROUPS, REQUESTS, disk, log, path
 
 from vastar_runtime.metering import batch, names
 from vastar_runtime.metering.batch import OTHER, Totals
@@ -14,25 +14,7 @@ from vastar_runtime.metering.ledger import UsageLog
 from vastar_runtime.metering.names import MAX_KEYS_OF_TENANT
 from vastar_runtime.metering.rows import MAX_COUNT
 
-REQUESTS = "sum(requests)"
-GROUPS = "count(*), sum(requests)"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "usage.db"
-
-
-@pytest.fixture
-def disk(path: Path) -> Iterator[Disk]:
-    disk = Disk(str(path))
-    yield disk
-    disk.close()
-
-
-@pytest.fixture
-def log(disk: Disk) -> UsageLog:
-    return UsageLog(disk, now)
+__all__ = ["disk", "log", "path"]  # the fixtures
 
 
 async def test_one_tenant_s_names_without_end_cost_no_other_tenant_its_own(log: UsageLog, path: Path) -> None:

@@ -140,7 +140,7 @@ class Output:
             while (file := _opened(self.path)) is None:
                 if time.monotonic() >= self.ends_at:
                     raise self._failure("it is a pipe, and nobody opened it to read in time", ExitCode.TIMEOUT)
-                time.sleep(_LOOK_AGAIN_S)
+                time.sleep(_LOOK_AGAIN_S)  # nothing tells when somebody opens a pipe
         except (OSError, ValueError) as error:
             raise self._failure(_reason(error)) from error
         self._file = file
