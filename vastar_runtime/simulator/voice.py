@@ -77,7 +77,7 @@ class Voice:
 
 
 def _tool_tokens(tool: Tool) -> int:
-    """Of its name, its description and the words of its schema; level by level, as a schema may be deep."""
+    """Of its name, its description and the words of its schema; without recursion, as a schema may be deep."""
     tokens = answers.count_tokens(tool.name) + answers.count_tokens(tool.description)
     left: list[Any] = [tool.parameters]
     while left:
